@@ -1,0 +1,26 @@
+"""Discovers neural-network layers and ships them as plain PyTorch files.
+
+Public names are resolved on first use, so that ``import layersearch`` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+_LAZY = {
+    "swap": "layersearch.search.export.swap",
+    "LayerSearchError": "layersearch.errors",
+}
+
+__all__ = ["LayerSearchError", "__version__", "swap"]
+
+if TYPE_CHECKING:
+    from layersearch.errors import LayerSearchError
+    from layersearch.search.export.swap import swap
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'layersearch' has no attribute {name!r}")

@@ -1,0 +1,50 @@
+"""A named, ordered, write-once table: the one place where a new op, space or driver is announced."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+from layersearch.errors import UnknownNameError
+
+__all__ = ["Registry", "unknown_name"]
+
+Row = TypeVar("Row")
+
+
+def unknown_name(kind: str, name: str, known: list[str]) -> UnknownNameError:
+    """The error for a name that is not in ``known``: it suggests the nearest one and lists all."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return UnknownNameError(f"unknown {kind} '{name}'{hint} (known: {', '.join(known)})")
+
+
+class Registry(Mapping[str, Row], Generic[Row]):
+    """Rows by name. Iterates in sorted order, so that nothing depends on the order of imports.
+
+    Raises: UnknownNameError on an unknown name; ValueError when a name is added twice.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._rows: dict[str, Row] = {}
+
+    def add(self, name: str, row: Row) -> Row:
+        if name in self._rows:
+            raise ValueError(f"{self.kind} '{name}' is already registered; choose another name")
+        self._rows[name] = row
+        return row
+
+    def __getitem__(self, name: str) -> Row:
+        try:
+            return self._rows[name]
+        except KeyError:
+            raise unknown_name(self.kind, name, sorted(self._rows)) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._rows))
+
+    def __len__(self) -> int:
+        return len(self._rows)
