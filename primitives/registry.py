@@ -1,6 +1,8 @@
 """A named, ordered, write-once table: the one place where a new op, space or driver is announced."""
 
 import difflib
+import importlib
+import pkgutil
 from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 
@@ -21,12 +23,24 @@ def unknown_name(kind: str, name: str, known: list[str]) -> UnknownNameError:
 class Registry(Mapping[str, Row], Generic[Row]):
     """Rows by name. Iterates in sorted order, so that nothing depends on the order of imports.
 
+    Args:
+        kind: what a row is, for messages.
+        package: every public module of this package is imported on the first look-up; each adds its rows.
     Raises: UnknownNameError on an unknown name; ValueError when a name is added twice.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, package: str | None = None) -> None:
         self.kind = kind
+        self._package = package
         self._rows: dict[str, Row] = {}
+
+    def _known(self) -> dict[str, Row]:
+        if self._package is not None:
+            package, self._package = importlib.import_module(self._package), None
+            for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
+                if not module.startswith("_"):
+                    importlib.import_module(f"{package.__name__}.{module}")
+        return self._rows
 
     def add(self, name: str, row: Row) -> Row:
         if name in self._rows:
@@ -35,16 +49,17 @@ class Registry(Mapping[str, Row], Generic[Row]):
         return row
 
     def __getitem__(self, name: str) -> Row:
+        rows = self._known()
         try:
-            return self._rows[name]
+            return rows[name]
         except KeyError:
-            raise unknown_name(self.kind, name, sorted(self._rows)) from None
+            raise unknown_name(self.kind, name, sorted(rows)) from None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._rows
+        return name in self._known()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._rows))
+        return iter(sorted(self._known()))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._known())

@@ -1,0 +1,41 @@
+"""The seam between a graph and the code that runs it. A new lowering is one file that adds one row."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from layersearch.primitives.graph import Graph
+from layersearch.primitives.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["LOWERINGS", "Lowering", "build_layer"]
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """``build(graph, num_features, groups)`` gives a module ``[N, C, H, W] -> [N, C, H, W]``.
+
+    All lowerings of one graph have the same state dict: ``weight`` γ, ``bias`` β, the active parameters ``v…`` and one
+    running moment per batch aggregate.
+    """
+
+    name: str
+    build: "Callable[[Graph, int, int], nn.Module]"
+
+
+LOWERINGS: Registry[Lowering] = Registry("lowering", package="layersearch.primitives.lowering")
+
+
+def build_layer(graph: Graph, num_features: int, *, lowering: str = "torch", groups: int | None = None) -> "nn.Module":
+    """The layer ``graph(x)·γ + β`` for ``num_features`` channels.
+
+    Args:
+        graph: canonical or not; dead nodes cost nothing in any lowering but ``reference``.
+        num_features: C.
+        lowering: name of a row of ``LOWERINGS``.
+        groups: upper limit of the number of groups; by default the genome's.
+    Raises: UnknownNameError for an unknown lowering.
+    """
+    return LOWERINGS[lowering].build(graph, num_features, graph.numerics.groups if groups is None else groups)
