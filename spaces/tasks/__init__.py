@@ -1,1 +1,3 @@
-__all__: list[str] = []
+"""Data sets, proxy models and training loops that search spaces share; one folder per kind of task."""
+
+__all__ = ["images"]

@@ -1,0 +1,188 @@
+"""All that defines an image task, every value checked: a run is what its settings say, on any machine."""
+
+import hashlib
+import math
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from layersearch.errors import LayerSearchError, RecipeError
+from layersearch.spaces.tasks.images.data import IMAGE_SETS
+from layersearch.spaces.tasks.images.networks import MIN_DEPTH, MIN_SIDE, NETWORKS
+
+__all__ = ["AnchorSettings", "ImageSettings"]
+
+
+_NOT_OF_TRAINING = {  # the horizon and the shapes of the network are compared by themselves
+    "anchors",
+    "eval_batch",
+    "eval_size",
+    "fitness_steps",
+    "quality_steps",
+    "rerank_seeds",
+    "rerank_steps",
+    "rerank_width",
+    "validation_cap",
+}
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class AnchorSettings(_Checked):
+    """An anchor network and its size: ``width`` and ``depth`` multiply the published channels and blocks."""
+
+    network: str
+    width: float = Field(gt=0, le=4)
+    depth: float = Field(ge=MIN_DEPTH, le=4)
+
+    @field_validator("network")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        NETWORKS[name]
+        return name
+
+
+class ImageSettings(_Checked):
+    """Settings of an image task. Sizes are sides in pixels.
+
+    Args:
+        data: a name of ``IMAGE_SETS``.
+        shrink: images are averaged over squares of this side when the task loads them.
+        image_size: of the images after shrinking.
+        crop, padding: training uses random crops of side ``crop`` from images with ``padding`` black pixels around.
+        eval_size: side of the central part that is evaluated on.
+        flip: whether training mirrors images at random.
+        anchors: the networks a layer is judged in.
+        schedule: of the learning rate, over the whole horizon of a training.
+        weight_decay: of weights; vectors (biases and the parameters of the layer) are never decayed.
+        quality_steps, fitness_steps, rerank_steps: horizon of each stage; quality is the beginning of fitness.
+        rerank_width, rerank_seeds: when the best candidates are ranked again, the widths of the anchors are multiplied
+            and each layer is trained so many times.
+        validation_fraction, holdout_fraction: of the published training set.
+        validation_cap: at most so many images are evaluated in the validation part.
+        split_seed: of the parts; equal for all candidates and runs to be compared.
+        groups: of group reductions; the anchors are narrower than the published networks, which use 32.
+    Raises: pydantic's ValidationError; ``parse`` and ``replace`` raise RecipeError, in one sentence.
+    """
+
+    data: str
+    shrink: int = Field(default=1, ge=1, le=4)
+    image_size: int = Field(ge=MIN_SIDE, le=256)
+    crop: int = Field(ge=MIN_SIDE, le=256)
+    padding: int = Field(default=0, ge=0, le=32)
+    eval_size: int = Field(ge=MIN_SIDE, le=256)
+    flip: bool
+    anchors: tuple[AnchorSettings, ...] = Field(min_length=1)
+    batch: int = Field(ge=2, le=65_536)
+    eval_batch: int = Field(default=512, ge=1, le=65_536)
+    learning_rate: float = Field(gt=0, le=100)
+    momentum: float = Field(default=0.9, gt=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0, le=1)
+    schedule: Literal["constant", "cosine"]
+    quality_steps: int = Field(default=100, ge=1)
+    fitness_steps: int = Field(ge=1)
+    rerank_steps: int = Field(ge=1)
+    rerank_width: float = Field(ge=1, le=16)
+    rerank_seeds: int = Field(ge=1, le=100)
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    holdout_fraction: float = Field(default=0.1, gt=0, lt=1)
+    validation_cap: int = Field(ge=10)
+    split_seed: int = Field(default=0, ge=0, lt=2**63)
+    groups: int = Field(ge=1, le=1024)
+    dtype: Literal["float32"] = "float32"
+
+    @field_validator("data")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        IMAGE_SETS[name]
+        return name
+
+    @field_validator("anchors", mode="before")
+    @classmethod
+    def _from_json(cls, anchors: Any) -> Any:
+        return tuple(anchors) if isinstance(anchors, list) else anchors
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        side = IMAGE_SETS[self.data].side
+        rules = [
+            (side % self.shrink == 0, f"shrink must divide the side {side} of {self.data}, got {self.shrink}"),
+            (
+                self.image_size * self.shrink == side,
+                f"image_size must be {side // self.shrink}, the side of {self.data} shrunk, got {self.image_size}",
+            ),
+            (
+                self.crop <= self.image_size + 2 * self.padding,
+                f"crop must be at most image_size + 2 * padding, got {self.crop}",
+            ),
+            (self.eval_size <= self.image_size, f"eval_size must be at most image_size, got {self.eval_size}"),
+            (
+                self.quality_steps <= self.fitness_steps,
+                f"quality_steps must be at most fitness_steps, got {self.quality_steps} > {self.fitness_steps}",
+            ),
+            (
+                self.validation_fraction + self.holdout_fraction < 1,
+                "validation_fraction + holdout_fraction must be less than 1, "
+                f"got {self.validation_fraction + self.holdout_fraction:g}",
+            ),
+            (
+                len(set(self.networks)) == len(self.anchors),
+                f"anchors must be different networks, got {', '.join(self.networks)}",
+            ),
+        ]
+        for holds, rule in rules:
+            if not holds:
+                raise ValueError(rule)
+        return self
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the anchor networks, in order."""
+        return tuple(anchor.network for anchor in self.anchors)
+
+    def anchor(self, network: str) -> AnchorSettings:
+        """The size of ``network``. Raises: RecipeError if it is not one of the anchors."""
+        for anchor in self.anchors:
+            if anchor.network == network:
+                return anchor
+        raise RecipeError(f"network must be one of the anchors {', '.join(self.networks)}, got '{network}'")
+
+    def learning_rate_at(self, step: int, total_steps: int) -> float:
+        """η, or η·(1 + cos(π·step/total))/2: a function of the step and the whole horizon alone."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * step / total_steps)) / 2
+
+    def fingerprint(self) -> str:
+        """Equal for settings that train alike; a checkpoint is continued under no others."""
+        text = self.model_dump_json(exclude=_NOT_OF_TRAINING)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """Settings from plain values, as of JSON. Raises: RecipeError with one sentence."""
+        try:
+            return cls.model_validate(values)
+        except LayerSearchError:
+            raise
+        except ValidationError as error:
+            raise RecipeError(_sentence(error)) from None
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with ``changes``, checked as a whole. Raises: RecipeError with one sentence."""
+        return self.parse({**self.model_dump(), **changes})
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"])) or "settings"
+    if first["type"] == "value_error":
+        return f"{first['ctx']['error']}; correct the setting"
+    if first["type"] == "extra_forbidden":
+        return f"unknown setting '{name}' (known: {', '.join(sorted(ImageSettings.model_fields))})"
+    if first["type"] == "missing":
+        return f"setting '{name}' must be given, got nothing; add it"
+    rule = first["msg"].replace("Input should be", "must be")
+    return f"setting '{name}' {rule}, got {first['input']!r}; correct it"
