@@ -80,9 +80,7 @@ class GraphBuilder:
 
         visit(output)
         nodes = [self._nodes[i] for i in order]
-        return Graph(
-            tuple(Node(n.op, tuple(place[j] for j in n.args), n.value, n.name) for n in nodes), self.numerics
-        )
+        return Graph(tuple(Node(n.op, tuple(place[j] for j in n.args), n.value, n.name) for n in nodes), self.numerics)
 
     def _intern(self, node: Node) -> int:
         head = f"{node.op}|{node.value!r}|{node.name}".encode()
@@ -108,4 +106,3 @@ class GraphBuilder:
 def _clean(value: float | None) -> float | None:
     """Adding 0.0 turns -0.0 into 0.0: one constant, one key."""
     return None if value is None else float(value) + 0.0
-

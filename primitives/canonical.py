@@ -9,7 +9,7 @@ __all__ = ["canonical", "structural_key"]
 
 
 def canonical(graph: Graph) -> Graph:
-    """``graph`` without dead nodes, constants folded, identities applied, commutative arguments sorted, subgraphs shared.
+    """``graph`` without dead nodes; constants folded, identities applied, arguments sorted, equal subgraphs shared.
 
     Idempotent. Equal for equal content whatever the order of nodes. Identities hold for finite values (x·0 = 0).
     """

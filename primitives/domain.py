@@ -7,7 +7,7 @@ __all__ = ["CONSTANT", "FULL", "PER_CHANNEL", "Axes", "Domain", "join", "meet"]
 
 
 class Domain(NamedTuple):
-    """``n``: varies over the batch (0, 1); ``c``: over nothing, groups or channels (0, 1, 2); ``s``: over space (0, 1)."""
+    """``n``: over the batch or not (1, 0); ``c``: over channels, groups or neither (2, 1, 0); ``s``: over space or not."""
 
     n: int
     c: int

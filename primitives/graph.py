@@ -1,5 +1,6 @@
 """The immutable graph of ops that a genome is: nodes in order, the last one is the output."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,9 +58,8 @@ class Graph:
             raise GenomeError(f"a graph is at most {MAX_DEPTH} nodes deep, got {depth[-1]}; shorten its longest path")
 
     def _check(self, i: int, node: Node) -> None:
-        if node.op == PARAM:
-            if node.name is None or not (node.name.isidentifier() and node.name.startswith("v")):
-                raise GenomeError(f"node {i}: a parameter is named v and digits, got {node.name!r}; use for example 'v1'")
+        if node.op == PARAM and not re.fullmatch(r"v[0-9]{1,4}", node.name or ""):
+            raise GenomeError(f"node {i}: a parameter is named v and digits, got {node.name!r}; use for example 'v1'")
         arity = 0 if node.op in LEAVES else OPS[node.op].arity
         if len(node.args) != arity:
             raise GenomeError(f"node {i}: {node.op} takes {arity} arguments, got {len(node.args)}")

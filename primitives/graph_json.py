@@ -45,7 +45,9 @@ def graph_from_json(data: Any) -> Graph:
     """A graph from plain data. Raises: GenomeError for anything malformed, unknown, cyclic or over the limits."""
     fields = _object(data, "a genome", {"format", "numerics", "nodes"})
     if fields["format"] != FORMAT:
-        raise GenomeError(f"a genome has format {FORMAT!r}, got {fields['format']!r}; convert it or use another version")
+        raise GenomeError(
+            f"a genome has format {FORMAT!r}, got {fields['format']!r}; convert it or use another version"
+        )
     numerics = _object(fields["numerics"], "numerics", {"eps", "div_eps", "log_eps", "groups"})
     entries = fields["nodes"]
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_NODES:
@@ -93,7 +95,13 @@ def graph_schema() -> dict[str, Any]:
                         "oneOf": [
                             node({"op": {"const": INPUT}}),
                             node({"op": {"const": CONST}, "value": number}),
-                            node({"op": {"const": PARAM}, "name": {"type": "string", "pattern": "^v[0-9]+$"}, "init": number}),
+                            node(
+                                {
+                                    "op": {"const": PARAM},
+                                    "name": {"type": "string", "pattern": "^v[0-9]+$"},
+                                    "init": number,
+                                }
+                            ),
                             *(node({"op": {"enum": names}, "args": args(n)}) for n, names in by_arity.items()),
                         ]
                     },
@@ -129,7 +137,9 @@ def _object(data: Any, what: str, keys: set[str]) -> dict[str, Any]:
         raise GenomeError(f"{what} must be an object with {', '.join(sorted(keys))}, got {type(data).__name__}")
     if set(data) != keys:
         wrong = sorted(set(data) ^ keys)
-        raise GenomeError(f"{what} has exactly the keys {', '.join(sorted(keys))}; missing or unknown: {', '.join(wrong)}")
+        raise GenomeError(
+            f"{what} has exactly the keys {', '.join(sorted(keys))}; missing or unknown: {', '.join(wrong)}"
+        )
     return data
 
 

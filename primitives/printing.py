@@ -80,7 +80,9 @@ class _Printer:
             return f"{self._bracketed(order[0], 1)} - {self._bracketed(inner, 2)}", op.level
         if op.level == _CALL or (self.style == "latex" and node.op == "div"):
             return template.format(*(self.show(j) for j in order)), op.level
-        return template.format(*(self._bracketed(j, op.level, place, node.op) for place, j in enumerate(order))), op.level
+        return template.format(
+            *(self._bracketed(j, op.level, place, node.op) for place, j in enumerate(order))
+        ), op.level
 
     def _bracketed(self, j: int, level: int, place: int = 0, op: str = "") -> str:
         """Argument ``j`` in brackets where it binds more weakly, or where a reader could group it differently."""

@@ -133,6 +133,8 @@ class Space(Protocol):
     """The trained stages of the search, in order. A candidate that passes the last one is *evaluated*."""
     rerank_stages: tuple[Stage, ...]
     """Stages run once, after the search, on the top candidates and on every baseline."""
+    test_stages: tuple[Stage, ...]
+    """Stages run once, after the re-rank, on the winner and every baseline: the only ones to read the test part."""
 
     def sample(self, rng: random.Random) -> Genome: ...
 

@@ -109,7 +109,11 @@ class _Forward:
                 self._plane(operand, plane, self._always, self.lines)
         name = self._merged(operand, moment, self._training, block)
         buffer = self.running[i].name
-        self.lines += ["if self.training:", *(f"    {line}" for line in block), f"    self._track(self.{buffer}, {name})"]
+        self.lines += [
+            "if self.training:",
+            *(f"    {line}" for line in block),
+            f"    self._track(self.{buffer}, {name})",
+        ]
         self.lines += ["else:", f"    {name} = self.{buffer}.view(1, -1, 1, 1)"]
         return name
 
@@ -165,7 +169,9 @@ class _Forward:
         return name
 
 
-def layer_source(graph: Graph, *, class_name: str = "Layer", doc: str = "", header: str = "", groups: int | None = None) -> str:
+def layer_source(
+    graph: Graph, *, class_name: str = "Layer", doc: str = "", header: str = "", groups: int | None = None
+) -> str:
     """A module of plain torch code with one class that is the layer ``graph(x)·γ + β``.
 
     Args:
@@ -188,7 +194,10 @@ def layer_source(graph: Graph, *, class_name: str = "Layer", doc: str = "", head
         init.append("self.groups = next(g for g in range(min(groups, num_features), 0, -1) if num_features % g == 0)")
     if running:
         init.append("self.momentum = momentum")
-    init += ["self.weight = nn.Parameter(torch.ones(num_features))", "self.bias = nn.Parameter(torch.zeros(num_features))"]
+    init += [
+        "self.weight = nn.Parameter(torch.ones(num_features))",
+        "self.bias = nn.Parameter(torch.zeros(num_features))",
+    ]
     for node in graph.params():
         init.append(f"self.{node.name} = nn.Parameter(torch.full((num_features,), {float(node.value or 0.0)!r}))")
     for moment in running:
@@ -214,7 +223,7 @@ def layer_source(graph: Graph, *, class_name: str = "Layer", doc: str = "", head
             '        """Moves a running moment towards the one of this batch; eval mode uses it."""\n'
             "        running.lerp_(moment.detach().flatten().to(running), self.momentum)\n"
         )
-    text += f"\n    def extra_repr(self) -> str:\n        return f\"{{self.num_features}}\"\n"
+    text += '\n    def extra_repr(self) -> str:\n        return f"{self.num_features}"\n'
     return text
 
 

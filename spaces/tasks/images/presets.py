@@ -37,7 +37,6 @@ def _smoke(known: ImageSet) -> dict[str, Any]:
         "fitness_steps": 150,
         "rerank_steps": 150,
         "rerank_width": 1.5,
-        "rerank_seeds": 1,
         "validation_cap": 1000,
         "groups": 8,
     }
@@ -53,7 +52,6 @@ def _small(known: ImageSet) -> dict[str, Any]:
         "fitness_steps": 200,
         "rerank_steps": 1000,
         "rerank_width": 2.0,
-        "rerank_seeds": 3,
         "validation_cap": 2000,
         "groups": 8,
     }
@@ -70,7 +68,6 @@ def _paper(known: ImageSet) -> dict[str, Any]:
         "fitness_steps": 2000,
         "rerank_steps": 5000,
         "rerank_width": 2.0,
-        "rerank_seeds": 3,
         "validation_cap": 5000,
         "groups": 32,
     }

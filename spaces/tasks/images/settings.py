@@ -19,7 +19,6 @@ _NOT_OF_TRAINING = {  # the horizon and the shapes of the network are compared b
     "eval_size",
     "fitness_steps",
     "quality_steps",
-    "rerank_seeds",
     "rerank_steps",
     "rerank_width",
     "validation_cap",
@@ -58,8 +57,7 @@ class ImageSettings(_Checked):
         schedule: of the learning rate, over the whole horizon of a training.
         weight_decay: of weights; vectors (biases and the parameters of the layer) are never decayed.
         quality_steps, fitness_steps, rerank_steps: horizon of each stage; quality is the beginning of fitness.
-        rerank_width, rerank_seeds: when the best candidates are ranked again, the widths of the anchors are multiplied
-            and each layer is trained so many times.
+        rerank_width: multiplies the widths of the anchors when the best candidates are ranked again.
         validation_fraction, holdout_fraction: of the published training set.
         validation_cap: at most so many images are evaluated in the validation part.
         split_seed: of the parts; equal for all candidates and runs to be compared.
@@ -85,7 +83,6 @@ class ImageSettings(_Checked):
     fitness_steps: int = Field(ge=1)
     rerank_steps: int = Field(ge=1)
     rerank_width: float = Field(ge=1, le=16)
-    rerank_seeds: int = Field(ge=1, le=100)
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     holdout_fraction: float = Field(default=0.1, gt=0, lt=1)
     validation_cap: int = Field(ge=10)

@@ -1,0 +1,218 @@
+"""Runs the stages of the evonorm funnel in a worker: network probe, stability, quality, fitness, re-rank, test."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import nn
+
+from layersearch.primitives.graph import Graph
+from layersearch.primitives.graph_json import graph_from_json
+from layersearch.primitives.lowering import build_layer
+from layersearch.spaces.contracts import Arrays, Job, Outcome
+from layersearch.spaces.evonorm.published import PUBLISHED
+from layersearch.spaces.evonorm.settings import EvonormSettings
+from layersearch.spaces.evonorm.stability import largest_gradient_norm
+from layersearch.spaces.tasks.images.training import ImageTask, Part, TrainResult
+
+__all__ = ["EvonormEvaluator"]
+
+_TIMED_STEPS = 3
+_LIMIT_FACTOR = 10
+_SMALLEST_LIMIT_S = 30.0
+
+
+class EvonormEvaluator:
+    """``layersearch.spaces.contracts.Evaluator`` of the evonorm space: holds the data of one worker.
+
+    Args:
+        settings: of the run.
+        data: arrays of the image set.
+        device: ``cpu`` or ``cuda[:i]``.
+        lowering: how layers are run.
+    """
+
+    def __init__(self, settings: EvonormSettings, data: Arrays, device: str, lowering: str = "torch") -> None:
+        self.settings = settings
+        self.task = ImageTask(data, settings.task, device)
+        self.lowering = lowering
+        self.chance = 1 / self.task.classes
+
+    def time_limits(self) -> Mapping[str, float]:
+        """Seconds per stage name and network, ``quality:resnet``: ten times what BN-ReLU would take, at least 30 s."""
+        task, funnel = self.settings.task, self.settings.funnel
+        limits = {}
+        for network in task.networks:
+            narrow, wide = self._seconds_per_step(network, 1.0), self._seconds_per_step(network, task.rerank_width)
+            evaluation = 2 * task.validation_cap / task.batch * narrow
+            needed = {
+                "probe": funnel.probe_steps * narrow,
+                "stability": 4 * funnel.stability_steps * narrow,
+                "quality": task.quality_steps * narrow + evaluation,
+                "fitness": (task.fitness_steps - task.quality_steps) * narrow + evaluation,
+                "rerank": task.rerank_steps * wide + 5 * evaluation,
+                "test": 10 * evaluation,
+            }
+            for stage, seconds in needed.items():
+                limits[f"{stage}:{network}"] = max(_SMALLEST_LIMIT_S, _LIMIT_FACTOR * seconds)
+        return limits
+
+    def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
+        """Runs ``job.stage``, ``name:network[:repeat]``. An exception of the candidate is a failed outcome."""
+        wall, cpu = time.monotonic(), time.process_time()
+        deadline = None if time_limit_s is None else wall + time_limit_s
+        try:
+            outcome = self._run(job, deadline)
+        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+            outcome = Outcome("failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        return replace(outcome, duration_s=time.monotonic() - wall, cpu_s=time.process_time() - cpu)
+
+    def _run(self, job: Job, deadline: float | None) -> Outcome:
+        graph = graph_from_json(job.genome)
+        stage, network, *_ = job.stage.split(":")
+        match stage:
+            case "probe":
+                return self._probe(graph, network, job, deadline)
+            case "stability":
+                return self._stability(graph, network, job, deadline)
+            case "quality":
+                return self._quality(graph, network, job, deadline)
+            case "fitness":
+                return self._fitness(graph, network, job, deadline)
+            case "rerank":
+                return self._rerank(graph, network, job, deadline)
+            case "test":
+                return self._test(graph, network, job)
+        raise ValueError(f"unknown stage '{job.stage}'; the evonorm space has no such stage")
+
+    def _probe(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
+        steps = self.settings.funnel.probe_steps
+        model = self._network(graph, network, job.seed)
+        result = self.task.train(model, until_step=steps, total_steps=steps, seed=job.seed, deadline=deadline)
+        broken = _unfinished(result)
+        if broken is None and not all(bool(p.isfinite().all()) for p in model.parameters()):
+            broken = Outcome("rejected", "weights are not finite", measured=float(result.steps))
+        return broken or Outcome("passed")
+
+    def _stability(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
+        funnel = self.settings.funnel
+        x, y = self.task.fixed_batch(funnel.stability_batch)
+        found = largest_gradient_norm(
+            self._network(graph, network, job.seed).train(),
+            x,
+            y,
+            steps=funnel.stability_steps,
+            rate=funnel.stability_rate,
+            limit=funnel.stability_limit,
+            deadline=deadline,
+        )
+        if found.timed_out:
+            return Outcome("failed", "the time limit was reached")
+        if not math.isfinite(found.norm):
+            return Outcome("rejected", "gradient norm is not finite", limit=funnel.stability_limit)
+        if found.norm > funnel.stability_limit:
+            return Outcome("rejected", "gradient norm", measured=found.norm, limit=funnel.stability_limit)
+        return Outcome("passed", metrics={f"gradient_norm.{network}": found.norm})
+
+    def _quality(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
+        """The first steps of the fitness training, which goes on from this checkpoint."""
+        task, funnel = self.settings.task, self.settings.funnel
+        early = funnel.early_chance * self.chance
+        model = self._network(graph, network, job.seed)
+        result = self.task.train(
+            model,
+            until_step=task.quality_steps,
+            total_steps=task.fitness_steps,
+            seed=job.seed,
+            deadline=deadline,
+            on_step=lambda step, _, accuracy: "slow" if step == funnel.early_step and accuracy < early else None,
+        )
+        if result.status == "stopped":
+            reason = f"training accuracy at step {funnel.early_step} on {network}"
+            return Outcome("rejected", reason, measured=result.accuracy, limit=early)
+        broken = _unfinished(result)
+        if broken is not None:
+            return broken
+        accuracy = self._accuracy(model, "validation")
+        if accuracy is None:
+            return Outcome("rejected", f"logits on {network} are not finite")
+        limit = funnel.quality_chance * self.chance
+        if accuracy < limit:
+            return Outcome("rejected", f"accuracy after {task.quality_steps} steps on {network}", accuracy, limit)
+        return Outcome("passed", metrics={f"quality.{network}": accuracy}, checkpoint=result.checkpoint())
+
+    def _fitness(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
+        steps = self.settings.task.fitness_steps
+        model = self._network(graph, network, job.seed)
+        result = self.task.train(
+            model, until_step=steps, total_steps=steps, seed=job.seed, checkpoint=job.checkpoint, deadline=deadline
+        )
+        broken = _unfinished(result)
+        if broken is not None:
+            return broken
+        accuracy = self._accuracy(model, "validation")
+        if accuracy is None:
+            return Outcome("rejected", f"logits on {network} are not finite")
+        return Outcome("passed", metrics={f"train.{network}": result.accuracy}, fitness={network: accuracy})
+
+    def _rerank(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
+        """A wider network from scratch, scored on images that the search did not see."""
+        task = self.settings.task
+        model = self._network(graph, network, job.seed, width=task.rerank_width)
+        result = self.task.train(
+            model, until_step=task.rerank_steps, total_steps=task.rerank_steps, seed=job.seed, deadline=deadline
+        )
+        broken = _unfinished(result)
+        if broken is not None:
+            return broken
+        accuracy = self._accuracy(model, "holdout")
+        if accuracy is None:
+            return Outcome("rejected", f"logits on {network} are not finite")
+        return Outcome("passed", metrics={f"holdout.{network}": accuracy}, checkpoint=result.checkpoint())
+
+    def _test(self, graph: Graph, network: str, job: Job) -> Outcome:
+        """The re-ranked network on the published test set, read here alone."""
+        task = self.settings.task
+        model = self._network(graph, network, job.seed, width=task.rerank_width)
+        self.task.train(
+            model,
+            until_step=task.rerank_steps,
+            total_steps=task.rerank_steps,
+            seed=job.seed,
+            checkpoint=job.checkpoint,
+        )
+        accuracy = self._accuracy(model, "test")
+        if accuracy is None:
+            return Outcome("rejected", f"logits on {network} are not finite")
+        return Outcome("passed", metrics={f"test.{network}": accuracy})
+
+    def _network(self, graph: Graph, network: str, seed: int, width: float = 1.0) -> nn.Module:
+        groups = self.settings.task.groups
+        return self.task.build(
+            network,
+            lambda channels: build_layer(graph, channels, lowering=self.lowering, groups=groups),
+            seed,
+            width=width,
+        )
+
+    def _accuracy(self, model: nn.Module, part: Part) -> float | None:
+        cap = self.settings.task.validation_cap if part == "validation" else None
+        return self.task.evaluate(model, part, cap).accuracy
+
+    def _seconds_per_step(self, network: str, width: float) -> float:
+        model = self._network(PUBLISHED["bn-relu"], network, seed=0, width=width)
+        steps = _TIMED_STEPS
+        self.task.train(model, until_step=1, total_steps=1, seed=0)
+        start = time.monotonic()
+        self.task.train(model, until_step=steps, total_steps=steps, seed=0)
+        return (time.monotonic() - start) / steps
+
+
+def _unfinished(result: TrainResult) -> Outcome | None:
+    """The outcome of a training that did not reach its goal."""
+    if result.status == "timeout":
+        return Outcome("failed", "the time limit was reached", measured=float(result.steps))
+    if result.status == "nonfinite":
+        return Outcome("rejected", "loss is not finite", measured=float(result.steps + 1))
+    return None

@@ -1,0 +1,145 @@
+"""Every knob of the evonorm space, with the effective values written into the recipe of a run."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from layersearch.errors import RecipeError
+from layersearch.primitives.numerics import Numerics
+from layersearch.primitives.registry import unknown_name
+from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.evonorm.published import PUBLISHED
+from layersearch.spaces.tasks.images.presets import preset as image_preset
+from layersearch.spaces.tasks.images.settings import ImageSettings
+
+__all__ = ["DEFAULT_SEEDS", "EvonormSettings", "FunnelSettings", "GraphSettings", "effective", "parse"]
+
+
+DEFAULT_SEEDS = ("bn-relu", "gn-relu", "bn-silu", "frn-tlu")
+"""Hand-designed layers from before the space's own discoveries; EvoNorms are seeds only where named."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GraphSettings(_Settings):
+    """How genomes are drawn and what guards they carry (``Generator``, ``Numerics``)."""
+
+    nodes: int = Field(10, ge=1, le=48)
+    p_aggregate: float = Field(0.35, ge=0, le=1)
+    p_connect: float = Field(0.5, ge=0, le=1)
+    eps: float = Field(1e-5, gt=0, le=1)
+    div_eps: float = Field(1e-5, ge=0, le=1)
+    log_eps: float = Field(1e-5, ge=0, le=1)
+
+
+class FunnelSettings(_Settings):
+    """Limits of the rejecting stages. Those of accuracy are multiples of chance (1 / classes).
+
+    Args:
+        probe_steps: training steps of the network probe.
+        stability_networks: anchor networks of the stability stage. Plain ReLU passes on the two others.
+        stability_steps, stability_rate, stability_batch: steps and step size of the gradient ascent on the gradient
+            norm, and images of its fixed batch. At a step size of 0.1 BN-ReLU and GN-ReLU are at the limit.
+        stability_limit: largest gradient norm allowed.
+        early_step, early_chance: after ``early_step`` training steps the accuracy of the last ten batches must reach
+            ``early_chance`` × chance.
+        quality_chance: validation accuracy after the quality steps must reach ``quality_chance`` × chance.
+        rerank_seeds: trainings per network when the best candidates and the baselines are ranked again.
+    """
+
+    probe_steps: int = Field(2, ge=1)
+    stability_networks: tuple[str, ...] = ("resnet",)
+    stability_steps: int = Field(100, ge=0)
+    stability_rate: float = Field(0.01, gt=0)
+    stability_batch: int = Field(8, ge=1)
+    stability_limit: float = Field(1e8, gt=0)
+    early_step: int = Field(60, ge=0)
+    early_chance: float = Field(1.2, ge=0)
+    quality_chance: float = Field(2.0, ge=0)
+    rerank_seeds: int = Field(1, ge=1, le=20)
+
+
+class EvonormSettings(_Settings):
+    """All of it.
+
+    ``seed_layers`` are the known layers a population may start from, in order of preference; ``task.groups`` is the
+    group limit of every genome: anchor networks are narrower than published ones.
+    """
+
+    series: Literal["b", "s"] = "b"
+    seed_layers: tuple[str, ...] = DEFAULT_SEEDS
+    data_dir: str | None = None
+    graph: GraphSettings = GraphSettings()
+    funnel: FunnelSettings = FunnelSettings()
+    task: ImageSettings
+
+    @field_validator("seed_layers")
+    @classmethod
+    def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in PUBLISHED:
+                raise ValueError(str(unknown_name("layer", name, list(PUBLISHED))))
+        return names
+
+    @property
+    def numerics(self) -> Numerics:
+        return Numerics(self.graph.eps, self.graph.div_eps, self.graph.log_eps, self.task.groups)
+
+    @property
+    def data_path(self) -> Path | None:
+        return None if self.data_dir is None else Path(self.data_dir)
+
+
+def effective(
+    series: str,
+    data: str,
+    data_dir: str | None,
+    preset: str,
+    overrides: Mapping[str, Any] | None = None,
+    seed_layers: Sequence[str] | None = None,
+) -> JsonObject:
+    """Settings of a run as plain data: the preset's, with ``--set`` overrides applied.
+
+    Args:
+        series: ``b`` (unrestricted) or ``s`` (no batch moments).
+        data: name of the image set.
+        data_dir: folder of the data sets, if the set needs one.
+        preset: ``smoke``, ``small`` or ``paper``.
+        overrides: values by dotted key, e.g. ``{"funnel.stability_rate": 0.02, "task.batch": 64}``.
+        seed_layers: known layers to start from, by name; by default those of ``DEFAULT_SEEDS`` that are legal.
+    Raises: RecipeError with one sentence for an unknown key or an illegal value.
+    """
+    base: JsonObject = {
+        "series": series,
+        "seed_layers": list(DEFAULT_SEEDS if seed_layers is None else seed_layers),
+        "data_dir": data_dir,
+        "graph": GraphSettings().model_dump(mode="json"),
+        "funnel": FunnelSettings().model_dump(mode="json"),
+        "task": image_preset(preset, data).model_dump(mode="json"),
+    }
+    known = [f"{part}.{key}" for part in ("graph", "funnel", "task") for key in base[part]]
+    for key, value in (overrides or {}).items():
+        if key not in known:
+            raise RecipeError(str(unknown_name("setting", key, known)))
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RecipeError(f"{key} must be finite, got {value}; give a number")
+        part, name = key.split(".", 1)
+        base[part][name] = value
+    return parse(base).model_dump(mode="json")
+
+
+def parse(settings: JsonObject) -> EvonormSettings:
+    """Checked settings from plain data. Raises: RecipeError with one sentence."""
+    try:
+        return EvonormSettings.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(
+            f"{where}: {first['msg']}, got {first['input']!r:.60}; change it with --set {where}=…"
+        ) from None

@@ -1,0 +1,165 @@
+"""Contract of every lowering: one graph, one result, one state dict."""
+
+import pytest
+import torch
+from graphs import random_graphs
+from torch import nn
+
+from layersearch.errors import UnknownNameError
+from layersearch.primitives.canonical import canonical
+from layersearch.primitives.graph import Graph, Node
+from layersearch.primitives.lowering import LOWERINGS, build_layer
+from layersearch.primitives.lowering.torch_source import layer_source
+from layersearch.primitives.running import running_moments
+from layersearch.spaces.evonorm.published import PUBLISHED
+
+KNOWN = {name: canonical(graph) for name, graph in PUBLISHED.items()}
+RANDOM = {f"random-{k}": canonical(graph) for k, graph in enumerate(random_graphs(60, seed=11))}
+GRAPHS = {**KNOWN, **RANDOM}
+LOWERED = sorted(set(LOWERINGS) - {"reference"})
+
+
+def pair(graph: Graph, lowering: str, channels: int, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
+    """The float64 oracle and the lowering, with the same random parameters and buffers."""
+    oracle = build_layer(graph, channels, lowering="reference", groups=4).double()
+    layer = build_layer(graph, channels, lowering=lowering, groups=4).to(dtype)
+    generator = torch.Generator().manual_seed(5)
+    for tensor in (*oracle.parameters(), *oracle.buffers()):
+        values = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.25
+        tensor.data.copy_(values.float().double())
+    layer.load_state_dict(oracle.state_dict())
+    return oracle, layer
+
+
+def results(layer: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Output, and the gradients of x and of every parameter under a random upstream gradient."""
+    x = x.detach().clone().requires_grad_(True)
+    y = layer(x)
+    upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    named = {"x": x, **dict(layer.named_parameters())}
+    grads = torch.autograd.grad(y, list(named.values()), upstream.to(y.dtype), allow_unused=True)
+    return {
+        "y": y.detach(),
+        **{n: torch.zeros_like(v) if g is None else g for (n, v), g in zip(named.items(), grads, strict=True)},
+    }
+
+
+def error(got: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((got.double() - expected).norm() / (expected.norm() + 1e-6))
+
+
+def batch(shape: tuple[int, ...] = (3, 8, 5, 3), seed: int = 7) -> torch.Tensor:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.5 + 0.3
+    return x.float().double()
+
+
+@pytest.mark.parametrize("lowering", LOWERED)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_values_and_gradients_in_training(lowering: str, name: str) -> None:
+    oracle, layer = pair(GRAPHS[name], lowering, 8, torch.float64)
+    expected, got = results(oracle, batch()), results(layer, batch())
+    if not all(bool(torch.isfinite(v).all()) and float(v.abs().max()) < 1e10 for v in expected.values()):
+        pytest.skip("the graph is not finite on this batch")
+    for key, value in expected.items():
+        assert error(got[key], value) < 1e-9, key
+
+
+@pytest.mark.parametrize("lowering", LOWERED)
+@pytest.mark.parametrize("name", KNOWN)
+def test_float32_is_as_good_as_eager_float32(lowering: str, name: str) -> None:
+    """At most 10 × the error of the node-by-node form in float32, or 2e-6."""
+    oracle, layer = pair(KNOWN[name], lowering, 8, torch.float32)
+    eager = build_layer(KNOWN[name], 8, lowering="reference", groups=4)
+    eager.load_state_dict({k: v.float() for k, v in oracle.state_dict().items()})
+    expected = results(oracle, batch())
+    got, naive = results(layer, batch().float()), results(eager, batch().float())
+    for key, value in expected.items():
+        assert error(got[key], value) <= max(10 * error(naive[key], value), 2e-6), key
+
+
+@pytest.mark.parametrize("lowering", LOWERED)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_eval_mode_uses_the_running_moments(lowering: str, name: str) -> None:
+    oracle, layer = pair(GRAPHS[name], lowering, 8, torch.float64)
+    for seed in range(3):
+        oracle(batch(seed=seed))
+        layer(batch(seed=seed))
+    for key, value in oracle.state_dict().items():
+        if bool(torch.isfinite(value).all()):
+            torch.testing.assert_close(layer.state_dict()[key], value, rtol=1e-9, atol=1e-12)
+    expected = oracle.eval()(batch(seed=9))
+    if bool(torch.isfinite(expected).all()):
+        assert error(layer.eval()(batch(seed=9)).detach(), expected.detach()) < 1e-9
+
+
+@pytest.mark.parametrize("lowering", LOWERED)
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("shape", [(1, 8, 1, 1), (1, 8, 4, 1), (2, 6, 3, 3), (2, 7, 2, 5)], ids=str)
+def test_ragged_and_degenerate_shapes(lowering: str, name: str, shape: tuple[int, ...]) -> None:
+    oracle, layer = pair(KNOWN[name], lowering, shape[1], torch.float64)
+    expected, got = results(oracle, batch(shape)), results(layer, batch(shape))
+    for key, value in expected.items():
+        assert error(got[key], value) < 1e-8, key
+
+
+@pytest.mark.parametrize("lowering", LOWERED)
+@pytest.mark.parametrize("name", KNOWN)
+def test_memory_format_and_strides_do_not_matter(lowering: str, name: str) -> None:
+    _, layer = pair(KNOWN[name], lowering, 8, torch.float64)
+    x = batch((4, 8, 6, 6))
+    expected = layer(x)
+    torch.testing.assert_close(layer(x.contiguous(memory_format=torch.channels_last)), expected)
+    torch.testing.assert_close(layer(x.repeat(1, 1, 1, 2)[..., ::1][..., :6]), expected)
+
+
+@pytest.mark.parametrize("lowering", LOWERED)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", KNOWN)
+def test_half_precision_input_is_reduced_in_float32(lowering: str, dtype: torch.dtype, name: str) -> None:
+    oracle, layer = pair(KNOWN[name], lowering, 8, torch.float32)
+    x = batch().to(dtype)
+    y = layer(x)
+    assert y.dtype == dtype
+    assert error(y.detach(), oracle(x.double()).detach()) < 2 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("lowering", LOWERED)
+def test_a_nan_in_the_input_reaches_the_output(lowering: str) -> None:
+    for name, graph in KNOWN.items():
+        x = batch()
+        x[0, 0, 0, 0] = torch.nan
+        assert bool(torch.isnan(pair(graph, lowering, 8, torch.float64)[1](x)).any()), name
+
+
+@pytest.mark.parametrize("lowering", LOWERED)
+def test_double_backward(lowering: str) -> None:
+    _, layer = pair(KNOWN["evonorm-b0"], lowering, 4, torch.float64)
+    x = batch((2, 4, 2, 2)).requires_grad_(True)
+    assert torch.autograd.gradgradcheck(layer, (x,), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_one_buffer_per_batch_moment(name: str) -> None:
+    graph = GRAPHS[name]
+    batch_ops = {i for i in graph.active if graph.nodes[i].op in ("mean_batch", "rms_batch", "std_batch")}
+    assert {m.node for m in running_moments(graph)} <= batch_ops
+    assert len({m.name for m in running_moments(graph)}) == len(running_moments(graph))
+
+
+def test_a_moment_of_parameters_alone_needs_no_buffer() -> None:
+    leaves = (Node("x"), Node("param", value=1.0, name="v1"))
+    graph = canonical(Graph((*leaves, Node("rms_batch", (1,)), Node("mul", (0, 2)))))
+    assert running_moments(graph) == ()
+    assert set(build_layer(graph, 4).state_dict()) == {"weight", "bias", "v1"}
+
+
+def test_the_source_is_plain_torch() -> None:
+    for graph in GRAPHS.values():
+        source = layer_source(graph)
+        assert "layersearch" not in source
+        assert source.splitlines()[0] == "import torch"
+
+
+def test_an_unknown_lowering_is_refused_by_name() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'torch'"):
+        build_layer(KNOWN["bn-relu"], 4, lowering="torhc")
