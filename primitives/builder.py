@@ -32,7 +32,7 @@ class GraphBuilder:
         return self.leaf(Node(CONST, value=value))
 
     def node(self, op: str, *args: int) -> int:
-        """The op applied to ``args``, simplified: folded if all arguments are constants, else by the row's identities."""
+        """The op applied to ``args``: folded if all of them are constants, else simplified by the row's identities."""
         row = OPS[op]
         if all(self._nodes[a].op == CONST for a in args):
             folded = self._fold(op, args)
@@ -96,7 +96,7 @@ class GraphBuilder:
         return len(self._nodes) - 1
 
     def _fold(self, op: str, args: tuple[int, ...]) -> float | None:
-        """The value of an op of constants in float64, or None where it is not finite (the node is kept, to be rejected)."""
+        """The value of an op of constants in float64; None where it is not finite: the node is kept, to be rejected."""
         row = OPS[op]
         values = [torch.tensor(self._nodes[a].value, dtype=torch.float64).reshape(1, 1, 1, 1) for a in args]
         result = float(row.apply(*values, numerics=self.numerics))

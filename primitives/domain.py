@@ -7,7 +7,7 @@ __all__ = ["CONSTANT", "FULL", "PER_CHANNEL", "Axes", "Domain", "join", "meet"]
 
 
 class Domain(NamedTuple):
-    """``n``: over the batch or not (1, 0); ``c``: over channels, groups or neither (2, 1, 0); ``s``: over space or not."""
+    """``n``: over the batch (1) or not; ``c``: over channels (2), groups (1), neither; ``s``: over space (1) or not."""
 
     n: int
     c: int
