@@ -14,6 +14,7 @@ from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.tasks.images.presets import preset as image_preset
 from layersearch.spaces.tasks.images.settings import ImageSettings
+from layersearch.spaces.validation import sentence
 
 __all__ = ["DEFAULT_SEEDS", "EvonormSettings", "FunnelSettings", "GraphSettings", "effective", "parse"]
 
@@ -138,8 +139,4 @@ def parse(settings: JsonObject) -> EvonormSettings:
     try:
         return EvonormSettings.model_validate(settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(
-            f"{where}: {first['msg']}, got {first['input']!r:.60}; change it with --set {where}=…"
-        ) from None
+        raise RecipeError(sentence(error, list(EvonormSettings.model_fields))) from None

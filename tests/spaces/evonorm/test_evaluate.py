@@ -1,0 +1,124 @@
+"""The trained stages of the funnel on the bundled digits."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from layersearch.spaces.contracts import Job, Outcome
+from layersearch.spaces.evonorm.calibration import MUST_FAIL, CalibrationRow, recorded, verdict
+from layersearch.spaces.evonorm.evaluate import EvonormEvaluator
+from layersearch.spaces.evonorm.published import PUBLISHED, graph_of
+from layersearch.spaces.evonorm.settings import effective, parse
+from layersearch.spaces.evonorm.space import EvonormSpace, from_settings
+
+TINY = {"task.fitness_steps": 12, "task.quality_steps": 8, "task.rerank_steps": 6, "funnel.stability_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def space() -> EvonormSpace:
+    loose = {"funnel.quality_chance": 0.0, "funnel.early_step": 0, "task.batch": 8, "task.validation_cap": 50}
+    return from_settings(effective("b", "digits", None, "smoke", {**TINY, **loose}))
+
+
+@pytest.fixture(scope="module")
+def evaluator(space: EvonormSpace) -> EvonormEvaluator:
+    return EvonormEvaluator(space.settings, space.load_data(), "cpu")
+
+
+def run(evaluator: EvonormEvaluator, space: EvonormSpace, layer: str, stage: str, **job: object) -> Outcome:
+    graph = {**PUBLISHED, **MUST_FAIL}[layer]
+    return evaluator.run(Job(0, stage, space.to_json(graph), seed=3, **job))  # type: ignore[arg-type]
+
+
+def test_every_stage_runs_for_a_good_layer(evaluator: EvonormEvaluator, space: EvonormSpace) -> None:
+    checkpoints: dict[str | None, bytes | None] = {}
+    fitness: dict[str, float] = {}
+    for stage in (*space.stages, *space.rerank_stages, *space.test_stages):
+        outcome = run(evaluator, space, "bn-relu", stage.id, checkpoint=checkpoints.get(stage.resumes))
+        assert outcome.state == "passed", (stage.id, outcome)
+        checkpoints[stage.id] = outcome.checkpoint
+        fitness.update(outcome.fitness)
+    assert set(fitness) == {o.name for o in space.objectives}
+
+
+def test_the_same_job_gives_the_same_outcome(evaluator: EvonormEvaluator, space: EvonormSpace) -> None:
+    first = run(evaluator, space, "evonorm-b0", "quality:resnet")
+    assert run(evaluator, space, "evonorm-b0", "quality:resnet") == first
+    assert run(evaluator, space, "evonorm-s0", "quality:resnet") != first
+
+
+def test_fitness_is_the_continued_quality_training(evaluator: EvonormEvaluator, space: EvonormSpace) -> None:
+    quality = run(evaluator, space, "bn-relu", "quality:resnet")
+    continued = run(evaluator, space, "bn-relu", "fitness:resnet", checkpoint=quality.checkpoint)
+    assert continued == run(evaluator, space, "bn-relu", "fitness:resnet")
+
+
+def test_stability_rejects_with_its_numbers(evaluator: EvonormEvaluator, space: EvonormSpace) -> None:
+    settings = parse(effective("b", "digits", None, "smoke", {**TINY, "funnel.stability_limit": 1e-6}))
+    strict = EvonormEvaluator(settings, space.load_data(), "cpu")
+    outcome = run(strict, space, "bn-relu", "stability:resnet")
+    assert outcome.state == "rejected"
+    assert outcome.measured is not None
+    assert outcome.measured > outcome.limit == 1e-6
+
+
+def test_accuracy_below_the_limit_is_rejected(space: EvonormSpace) -> None:
+    settings = parse(
+        effective("b", "digits", None, "smoke", {**TINY, "funnel.quality_chance": 9.9, "funnel.early_step": 0})
+    )
+    outcome = run(EvonormEvaluator(settings, space.load_data(), "cpu"), space, "bn-relu", "quality:resnet")
+    assert outcome.state == "rejected"
+    assert "accuracy after 8 steps on resnet" in outcome.reason
+    assert outcome.limit == pytest.approx(0.99)
+
+
+def test_slow_learners_are_stopped_early(space: EvonormSpace) -> None:
+    settings = parse(
+        effective("b", "digits", None, "smoke", {**TINY, "funnel.early_chance": 9.9, "funnel.early_step": 4})
+    )
+    outcome = run(EvonormEvaluator(settings, space.load_data(), "cpu"), space, "bn-relu", "quality:resnet")
+    assert outcome.state == "rejected"
+    assert "at step 4" in outcome.reason
+
+
+def test_a_loss_that_is_not_finite_is_rejected(evaluator: EvonormEvaluator, space: EvonormSpace) -> None:
+    explosive = graph_of(("square", 0), ("square", 4), ("exp", 5))
+    outcome = evaluator.run(Job(0, "quality:resnet", space.to_json(explosive), seed=3))
+    assert outcome.state == "rejected"
+    assert "not finite" in outcome.reason
+
+
+def test_a_time_limit_is_a_failure_not_a_rejection(evaluator: EvonormEvaluator, space: EvonormSpace) -> None:
+    outcome = evaluator.run(Job(0, "quality:resnet", space.to_json(PUBLISHED["bn-relu"]), seed=3), time_limit_s=-1.0)
+    assert outcome.state == "failed"
+    assert "time limit" in outcome.reason
+
+
+def test_an_unknown_stage_is_a_failure(evaluator: EvonormEvaluator, space: EvonormSpace) -> None:
+    assert run(evaluator, space, "bn-relu", "quailty:resnet").state == "failed"
+
+
+def test_time_limits_cover_every_stage(evaluator: EvonormEvaluator, space: EvonormSpace) -> None:
+    limits: Mapping[str, float] = evaluator.time_limits()
+    for stage in (*space.stages, *space.rerank_stages, *space.test_stages):
+        assert limits[":".join(stage.id.split(":")[:2])] >= 30
+
+
+def table(**changes: int) -> list[dict[str, object]]:
+    rows = [
+        CalibrationRow("bn-relu", "quality:resnet", 5, 5, 0.5, 0.2),
+        CalibrationRow("relu", "stability:resnet", 0, 5, 1e9, 1e8),
+    ]
+    rows.append(CalibrationRow("identity", "stability:resnet", 0, 5, 1e9, 1e8))
+    return [{**vars(row), "passed": changes.get(row.layer.replace("-", "_"), row.passed)} for row in rows]
+
+
+def test_a_verdict_names_what_is_wrong() -> None:
+    assert verdict(table()) == []
+    assert verdict(table(bn_relu=4)) == ["bn-relu must pass quality:resnet, failed 1 of 5"]
+    assert "relu must fail" in verdict(table(relu=1))[0]
+
+
+def test_committed_calibrations_hold() -> None:
+    for record in recorded():
+        assert verdict(record["rows"]) == [], (record["preset"], record["data"])
