@@ -1,0 +1,126 @@
+"""What an executor is: it runs jobs somewhere and answers each exactly once."""
+
+import importlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias, cast
+
+from layersearch.errors import RecipeError
+from layersearch.primitives.registry import Registry
+from layersearch.spaces.contracts import Evaluator, Job, JsonObject, Outcome, Space
+
+__all__ = [
+    "EXECUTORS",
+    "Executor",
+    "ExecutorFactory",
+    "SpaceSpec",
+    "allowed_seconds",
+    "one_thread",
+    "run_timed",
+    "trust",
+]
+
+_trusted = ["layersearch."]
+
+
+def trust(prefix: str) -> None:
+    """Lets ``SpaceSpec`` import spaces from modules whose name starts with ``prefix``, in this process.
+
+    A run folder names its space; without this list, resuming a folder from elsewhere could import anything.
+    """
+    _trusted.append(prefix)
+
+
+@dataclass(frozen=True)
+class SpaceSpec:
+    """How any process builds the space of a run.
+
+    Args:
+        entry: ``module:function``; the function makes the space from ``settings``.
+        settings: plain data.
+        preload: modules that worker processes share by being forked after their import.
+    Raises: RecipeError if ``entry`` is malformed or its module not trusted.
+
+    >>> SpaceSpec("os:system", {})
+    Traceback (most recent call last):
+    layersearch.errors.RecipeError: a space comes from a module of layersearch or one that was trusted, got 'os:system'; \
+call trust() for your own
+    """
+
+    entry: str
+    settings: JsonObject = field(default_factory=dict)
+    preload: tuple[str, ...] = ("torch",)
+
+    def __post_init__(self) -> None:
+        module, _, function = self.entry.partition(":")
+        if not module or not function.isidentifier():
+            raise RecipeError(f"a space is named as module:function, got '{self.entry}'; see search spaces")
+        if not any(module.startswith(prefix) for prefix in _trusted):
+            raise RecipeError(
+                f"a space comes from a module of layersearch or one that was trusted, got '{self.entry}'; "
+                "call trust() for your own"
+            )
+
+    def build(self) -> Space:
+        module, _, function = self.entry.partition(":")
+        return cast(Space, getattr(importlib.import_module(module), function)(self.settings))
+
+
+class Executor(Protocol):
+    """Runs jobs. An error, a lost worker or an exceeded time limit gets one more try; then the outcome is *failed*."""
+
+    capacity: int
+    """How many jobs it runs at once; more wait their turn."""
+
+    def submit(self, job: Job) -> None: ...
+
+    def results(self, timeout_s: float | None = None) -> list[tuple[Job, Outcome]]:
+        """Waits for at least one result, at most ``timeout_s``; every submitted job comes back once.
+
+        ``job.attempt`` says how many tries were lost before. Empty after the time, or when there is nothing to wait for.
+        Raises: RunError when no worker can be started.
+        """
+        ...
+
+    def close(self, now: bool = False) -> None:
+        """Ends the workers; with ``now``, without waiting for what they run. May be called twice."""
+        ...
+
+
+ExecutorFactory: TypeAlias = Callable[[SpaceSpec, Space, int, str], Executor]
+"""From spec, the space already built from it, number of workers and device."""
+
+EXECUTORS: Registry[ExecutorFactory] = Registry("backend", package="layersearch.search.executors")
+"""By the name used in recipes. A new executor is a new file in this folder that adds its row."""
+
+
+def allowed_seconds(limits: Mapping[str, float], job: Job) -> float | None:
+    """Time limit of a job, if its stage has one."""
+    return limits.get(job.stage)
+
+
+def run_timed(evaluator: Evaluator, job: Job, time_limit_s: float | None) -> tuple[Outcome, bool]:
+    """Runs a job here. Returns its outcome, with the time it took, and whether it is worth another try.
+
+    Another try is worth it after an exception, and when the evaluator gave up at the time limit.
+    """
+    wall, cpu = time.perf_counter(), time.process_time()
+    again = False
+    try:
+        outcome = evaluator.run(job, time_limit_s)
+    except Exception as error:
+        first_line = next(iter(str(error).splitlines()), "")
+        outcome, again = Outcome("failed", f"{type(error).__name__}: {first_line}"), True
+    duration_s = time.perf_counter() - wall
+    if outcome.state == "failed" and time_limit_s is not None and duration_s >= time_limit_s:
+        again = True
+    return replace(outcome, duration_s=duration_s, cpu_s=time.process_time() - cpu), again
+
+
+def one_thread() -> None:
+    """One thread for torch in this process, if torch is loaded: the engine's parallelism is in its workers."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)

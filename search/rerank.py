@@ -1,0 +1,78 @@
+"""Which candidates are best: the order after the search, and the winner after the re-rank."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from layersearch.search.candidate import StageResult
+from layersearch.spaces.contracts import Objective
+
+__all__ = ["mean_value", "pareto_front", "ranked", "rerank_value", "spread", "winner"]
+
+
+def mean_value(fitness: Mapping[str, float], objectives: Sequence[Objective]) -> float:
+    """Mean over the objectives of ``sign * value``: larger is better."""
+    return math.fsum(o.sign * fitness[o.name] for o in objectives) / len(objectives)
+
+
+def _by_mean(fitness: Mapping[int, Mapping[str, float]], objectives: Sequence[Objective]) -> list[int]:
+    """Numbers, best first; of equal means the lexicographically larger goes first, so a dominated one never does."""
+
+    def order(number: int) -> tuple[float, tuple[float, ...], int]:
+        values = fitness[number]
+        return -mean_value(values, objectives), tuple(-o.sign * values[o.name] for o in objectives), number
+
+    return sorted(fitness, key=order)
+
+
+def pareto_front(fitness: Mapping[int, Mapping[str, float]], objectives: Sequence[Objective]) -> list[int]:
+    """Numbers of the candidates that no other dominates, best mean first; of equal ones all are in it."""
+    front: list[int] = []
+    values: list[tuple[float, ...]] = []
+    for number in _by_mean(fitness, objectives):
+        mine = tuple(o.sign * fitness[number][o.name] for o in objectives)
+        if not any(all(a >= b for a, b in zip(other, mine, strict=True)) and other != mine for other in values):
+            front.append(number)
+            values.append(mine)
+    return front
+
+
+def ranked(fitness: Mapping[int, Mapping[str, float]], objectives: Sequence[Objective]) -> list[int]:
+    """All numbers in the order of the search: the Pareto front first, each part by its mean."""
+    front = pareto_front(fitness, objectives)
+    inside = set(front)
+    return front + [number for number in _by_mean(fitness, objectives) if number not in inside]
+
+
+def rerank_value(
+    results: Iterable[StageResult], stages: Sequence[str], objectives: Sequence[Objective]
+) -> float | None:
+    """Mean of ``sign * value`` over all numbers measured in ``stages``; ``None`` unless every stage was passed."""
+    signs = {o.name: o.sign for o in objectives}
+    passed = {r.stage: r.outcome.fitness for r in results if r.stage in stages and r.outcome.state == "passed"}
+    values = [signs[name] * value for stage in stages if stage in passed for name, value in passed[stage].items()]
+    if not values or len(passed) < len(stages):
+        return None
+    return math.fsum(values) / len(values)
+
+
+def winner(order: Sequence[int], values: Mapping[int, float | None]) -> int | None:
+    """The best of the re-rank; without one (no stages, or none passed), the best of the search."""
+    measured = [(value, -i, number) for i, number in enumerate(order) if (value := values.get(number)) is not None]
+    if measured:
+        return max(measured)[2]
+    return order[0] if order else None
+
+
+def spread(results: Iterable[StageResult], stages: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Per objective ``{"mean", "std", "n"}`` over the passed ``stages`` (std with n - 1; 0 for one value)."""
+    values: dict[str, list[float]] = {}
+    for result in results:
+        if result.stage in stages and result.outcome.state == "passed":
+            for name, value in result.outcome.fitness.items():
+                values.setdefault(name, []).append(value)
+    table = {}
+    for name, numbers in values.items():
+        mean = math.fsum(numbers) / len(numbers)
+        variance = math.fsum((x - mean) ** 2 for x in numbers) / max(1, len(numbers) - 1)
+        table[name] = {"mean": mean, "std": math.sqrt(variance), "n": len(numbers)}
+    return table

@@ -1,0 +1,81 @@
+"""What a runner has to be told, checked."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from layersearch.errors import RecipeError, StoreError
+from layersearch.spaces.contracts import JsonObject
+
+__all__ = ["RunSettings"]
+
+_IDENTITY = ("driver", "driver_settings", "population", "seed", "deterministic", "lookahead")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings of a run.
+
+    Args:
+        evaluations: the search ends when this many candidates passed the last stage.
+        minutes: the search ends after this long, summed over resumes. One of the two at least must be given.
+        population: candidates the driver keeps.
+        driver, driver_settings: name in ``DRIVERS`` and its own knobs.
+        backend, workers, device: name in ``EXECUTORS``, number of processes, ``cpu`` or ``cuda[:i]``.
+        seed: of everything random.
+        deterministic: results do not depend on the number of workers; by default for the inline backend.
+        lookahead: deterministic only: slot k is asked when slots up to k - lookahead are told.
+        rerank_top: how many of the best are measured again after the search.
+    Raises: RecipeError with one sentence.
+    """
+
+    evaluations: int | None = None
+    minutes: float | None = None
+    population: int = 16
+    driver: str = "evolution"
+    driver_settings: Mapping[str, float] = field(default_factory=dict)
+    backend: str = "inline"
+    workers: int = 1
+    seed: int = 0
+    deterministic: bool | None = None
+    lookahead: int | None = None
+    rerank_top: int = 5
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.evaluations is None and self.minutes is None:
+            raise RecipeError("a run must have an end, got neither evaluations nor minutes; give one of them")
+        for name in ("evaluations", "population", "workers", "lookahead"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise RecipeError(f"{name} must be a whole number ≥ 1, got {value!r}; change it")
+        if self.minutes is not None and not (math.isfinite(self.minutes) and self.minutes > 0):
+            raise RecipeError(f"minutes must be finite and > 0, got {self.minutes!r}; change it")
+        if self.rerank_top < 0:
+            raise RecipeError(f"rerank_top must be ≥ 0, got {self.rerank_top!r}; change it")
+
+    def resolved(self) -> "RunSettings":
+        """With the defaults that depend on other settings filled in."""
+        deterministic = self.backend == "inline" if self.deterministic is None else self.deterministic
+        lookahead = max(2, min(32, self.population // 4)) if self.lookahead is None else self.lookahead
+        return replace(self, deterministic=deterministic, lookahead=lookahead)
+
+    def to_json(self) -> JsonObject:
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"driver_settings": dict(self.driver_settings)}
+
+    def resuming(self, recorded: Mapping[str, Any]) -> "RunSettings":
+        """These settings for going on with a run that was begun with ``recorded``; what is left open is taken from it.
+
+        Raises: StoreError if one that must not change has changed.
+        """
+        opened = {name: recorded[name] for name in ("deterministic", "lookahead") if getattr(self, name) is None}
+        settings = replace(self, **opened)
+        mine = settings.to_json()
+        for name in _IDENTITY:
+            if mine[name] != recorded[name]:
+                raise StoreError(
+                    f"{name} of a run must not change, got {mine[name]!r} where {recorded[name]!r} is recorded; "
+                    "resume with the recorded value or start another run"
+                )
+        return settings

@@ -1,0 +1,139 @@
+"""Writing a run's store: one writer, one transaction per event, so that a kill loses nothing that was told."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from layersearch.errors import RunError
+from layersearch.search.candidate import REMOVED, Candidate, Finish, StageResult
+from layersearch.search.store_reader import StoreReader
+from layersearch.search.store_schema import connect_writing
+
+__all__ = ["Store"]
+
+
+class Store(StoreReader):
+    """The store of a run, for its runner.
+
+    *Asked* is committed before a job is dispatched, *told* before the driver hears of it. Cost per event does not grow
+    with the run.
+
+    Raises: StoreError if the file is not a store, of a newer schema, or cannot be written; RunError when a commit fails
+        (disk full): everything committed before is kept and the run can be resumed.
+    """
+
+    def _connect(self) -> sqlite3.Connection:
+        return connect_writing(self.path)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is written inside is written as one, or not at all."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise RunError(
+                f"every event must be written to {self.path}, but that failed ({error}); "
+                "make room or repair the disk, then resume the run"
+            ) from error
+
+    def set_meta(self, **values: object) -> None:
+        """Facts of the run by key; must be plain data. Inside or outside of ``transaction``."""
+        if self._db.in_transaction:
+            self._set_meta(values)
+        else:
+            with self.transaction():
+                self._set_meta(values)
+
+    def _set_meta(self, values: dict[str, object]) -> None:
+        self._db.executemany(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            [(key, json.dumps(value)) for key, value in values.items()],
+        )
+
+    def asked(self, candidates: Sequence[Candidate]) -> None:
+        """All candidates proposed for one slot (or the baselines), in one commit."""
+        rows = [
+            (
+                c.number, c.slot, c.origin, _text(c.genome), c.key, c.function_key, c.novelty, _text(c.parents),
+                c.state, c.stage, c.reason, c.duplicate_of, c.known_as, c.name, _text(c.fitness), c.seen, c.told,
+            )
+            for c in candidates
+        ]  # fmt: skip
+        with self.transaction():
+            self._db.executemany(f"INSERT INTO candidates VALUES ({', '.join('?' * 17)})", rows)
+
+    def told(self, result: StageResult, finish: Finish | None = None, elapsed_s: float | None = None) -> list[str]:
+        """One stage result and, with the last one, what became of its candidate.
+
+        Returns: hashes of checkpoints that nothing refers to any more; their files may be deleted.
+        """
+        o = result.outcome
+        row = (
+            result.candidate, result.stage, o.state, o.reason, o.measured, o.limit, _text(dict(o.metrics)),
+            _text(dict(o.fitness)), result.checkpoint, result.attempts, o.duration_s, o.cpu_s,
+        )  # fmt: skip
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO results (candidate, stage, state, reason, measured, lim, metrics, fitness, "
+                f"checkpoint, attempts, duration_s, cpu_s) VALUES ({', '.join('?' * 12)})",
+                row,
+            )
+            if elapsed_s is not None:
+                self._set_meta({"elapsed_s": elapsed_s})
+            if finish is None:
+                return []
+            self._db.execute(
+                "UPDATE candidates SET state = ?, stage = ?, reason = ?, fitness = ?, told = ? WHERE number = ?",
+                (finish.state, finish.stage, finish.reason, _text(dict(finish.fitness)), finish.told, result.candidate),
+            )
+            return self._release([result.candidate])
+
+    def release(self, numbers: Iterable[int]) -> list[str]:
+        """Marks the checkpoints of candidates as removed. Returns the hashes that nothing else refers to."""
+        with self.transaction():
+            return self._release(numbers)
+
+    def _release(self, numbers: Iterable[int]) -> list[str]:
+        freed: list[str] = []
+        for number in numbers:
+            query = "SELECT checkpoint FROM results WHERE candidate = ? AND checkpoint > ''"
+            hashes = {row[0] for row in self._db.execute(query, (number,))}
+            if not hashes:
+                continue
+            self._db.execute(
+                "UPDATE results SET checkpoint = ? WHERE candidate = ? AND checkpoint > ''", (REMOVED, number)
+            )
+            for name in sorted(hashes):
+                if self._db.execute("SELECT 1 FROM results WHERE checkpoint = ? LIMIT 1", (name,)).fetchone() is None:
+                    freed.append(name)
+        return freed
+
+    def checkpoints(self) -> set[str]:
+        """Hashes that results refer to; files of any other name are left over from a crash."""
+        query = "SELECT DISTINCT checkpoint FROM results WHERE checkpoint > ''"
+        return {row[0] for row in self._db.execute(query)}
+
+    def stop_open(self) -> None:
+        """Candidates in flight become stopped: the run has ended without them."""
+        with self.transaction():
+            self._db.execute("UPDATE candidates SET state = 'stopped' WHERE state = 'in_flight' AND number >= 0")
+
+    def reopen_stopped(self) -> None:
+        """The run goes on: stopped candidates are in flight again, and no slot is the last one."""
+        with self.transaction():
+            self._db.execute("UPDATE candidates SET state = 'in_flight' WHERE state = 'stopped'")
+            self._set_meta({"end_slot": None})
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,185 @@
+"""Reading a run's store: counts, candidates, results, the best ones. Works while the run goes on."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from layersearch.errors import StoreError
+from layersearch.search.candidate import FINISHED, Candidate, StageResult
+from layersearch.search.counts import Counts
+from layersearch.search.rerank import pareto_front, ranked, rerank_value
+from layersearch.search.store_schema import STORE_FILE, connect_reading
+from layersearch.spaces.contracts import JsonObject, Objective, Outcome, Stage
+
+__all__ = ["StoreReader"]
+
+_CANDIDATE = (
+    "number, slot, origin, genome, key, function_key, novelty, parents, state, stage, reason, duplicate_of, known_as, "
+    "name, fitness, seen, told"
+)
+_RESULT = (
+    "candidate, stage, state, reason, measured, lim, metrics, fitness, checkpoint, attempts, duration_s, cpu_s, seq"
+)
+
+
+class StoreReader:
+    """A read-only view of ``<run_dir>/run.sqlite``; a context manager.
+
+    Candidates of a deterministic run that lie after its last counted slot are in the file and in ``candidate()``, but
+    not in ``counts()``, ``best()`` and ``evaluated()``.
+
+    Raises: StoreError if there is no store, or it is of another schema.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = Path(run_dir)
+        self.path = self.run_dir / STORE_FILE
+        self._db = self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        return connect_reading(self.path)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads inside see the store at one moment."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("COMMIT")
+
+    def meta(self, key: str, default: Any = None) -> Any:
+        """A fact of the run, plain data: ``run`` (settings), ``space`` {name, entry, settings}, ``state`` (running,
+        interrupted, finished), ``phase`` (search, baselines, rerank, test, done), ``elapsed_s`` (of the search),
+        ``end_slot``, ``rerank`` (numbers), ``winner`` (number), ``objectives``, ``stages``, ``rerank_stages``,
+        ``test_stages``, ``version``."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return default if row is None else json.loads(row[0])
+
+    @property
+    def state(self) -> str:
+        """``running``, ``interrupted`` or ``finished`` as last written; a killed run still says running
+        (``layersearch.search.lock.run_state`` asks the lock, too)."""
+        return str(self.meta("state", "interrupted"))
+
+    def objectives(self) -> tuple[Objective, ...]:
+        return tuple(Objective(**row) for row in self.meta("objectives", ()))
+
+    def stages(self, kind: str = "stages") -> tuple[Stage, ...]:
+        """``kind`` is ``stages``, ``rerank_stages`` or ``test_stages``."""
+        return tuple(Stage(**row) for row in self.meta(kind, ()))
+
+    def counts(self) -> Counts:
+        """``counts().to_json()`` is the counts object of ``search show``."""
+        where, values = self._counted()
+        counts = Counts()
+        query = f"SELECT state, stage, count(*) FROM candidates WHERE {where} GROUP BY state, stage"
+        for state, stage, n in self._db.execute(query, values):
+            counts.add(state, stage, n)
+        return counts
+
+    def _counted(self) -> tuple[str, tuple[int, ...]]:
+        """SQL condition on the candidates that the run counts."""
+        end_slot = self.meta("end_slot")
+        return ("number >= 0", ()) if end_slot is None else ("number >= 0 AND slot <= ?", (end_slot,))
+
+    def candidate(self, number: int) -> Candidate:
+        """Raises: StoreError if there is none of that number."""
+        for candidate in self._candidates("number = ?", (number,)):
+            return candidate
+        last = self._db.execute("SELECT max(number) FROM candidates").fetchone()[0]
+        raise StoreError(f"candidate must be one of 0 to {-1 if last is None else last}, got {number}; see search show")
+
+    def candidates(self) -> Iterator[Candidate]:
+        """All of the search, in order of proposal."""
+        return self._candidates("number >= 0")
+
+    def baselines(self) -> list[Candidate]:
+        """In the order of ``space.baselines()``."""
+        return list(self._candidates("number < 0"))[::-1]
+
+    def results(self, number: int) -> list[StageResult]:
+        """Results of one candidate in the order they came in."""
+        query = f"SELECT {_RESULT} FROM results WHERE candidate = ? ORDER BY seq"
+        return [_result(row) for row in self._db.execute(query, (number,))]
+
+    def evaluated(self) -> dict[int, dict[str, float]]:
+        """Fitness of every evaluated candidate, by number."""
+        where, values = self._counted()
+        query = f"SELECT number, fitness FROM candidates WHERE state = 'evaluated' AND {where} ORDER BY number"
+        return {number: json.loads(fitness) for number, fitness in self._db.execute(query, values)}
+
+    def front(self) -> list[int]:
+        """Numbers of the Pareto front over the objectives of the search, best mean first."""
+        return pareto_front(self.evaluated(), self.objectives())
+
+    def order(self) -> list[int]:
+        """Evaluated candidates, best first: those re-ranked by that value, then the others in the search's order."""
+        order = ranked(self.evaluated(), self.objectives())
+        again = {number: self.rerank_value(number) for number in self.meta("rerank", ()) if number in set(order)}
+        measured = [n for n in order if again.get(n) is not None]
+        measured.sort(key=lambda n: -(again[n] or 0.0))
+        done = set(measured)
+        return measured + [n for n in order if n not in done]
+
+    def rerank_value(self, number: int) -> float | None:
+        """Mean over everything measured in the re-rank (larger is better); ``None`` if it was not passed to the end."""
+        stages = [stage.id for stage in self.stages("rerank_stages")]
+        return rerank_value(self.results(number), stages, self.objectives()) if stages else None
+
+    def best(self, k: int | None = None) -> list[Candidate]:
+        """The first ``k`` of ``order()`` (all by default)."""
+        return [self.candidate(number) for number in self.order()[:k]]
+
+    def genome(self, number: int) -> JsonObject:
+        row = self._db.execute("SELECT genome FROM candidates WHERE number = ?", (number,)).fetchone()
+        genome: JsonObject = json.loads(row[0])
+        return genome
+
+    def slots(self) -> Iterator[Candidate]:
+        """The candidate of each slot that passed screen and dedup, in slot order."""
+        states = ", ".join(f"'{state}'" for state in (*FINISHED, "in_flight", "stopped"))
+        return self._candidates(f"slot IS NOT NULL AND state IN ({states})", order="slot")
+
+    def rejections(self) -> list[tuple[str, str, int]]:
+        """Stage name (``screen`` for the screen), reason and number of candidates, most frequent first."""
+        where, values = self._counted()
+        query = (
+            "SELECT coalesce(stage, 'screen'), reason, count(*) AS n FROM candidates "
+            f"WHERE state IN ('screened_out', 'rejected', 'failed') AND {where} GROUP BY 1, 2 ORDER BY n DESC, 1, 2"
+        )
+        return list(self._db.execute(query, values))
+
+    def _candidates(self, where: str, values: Sequence[object] = (), order: str = "number") -> Iterator[Candidate]:
+        for row in self._db.execute(f"SELECT {_CANDIDATE} FROM candidates WHERE {where} ORDER BY {order}", values):
+            yield _candidate(row)
+
+
+def _candidate(row: tuple[Any, ...]) -> Candidate:
+    number, slot, origin, genome, key, function_key, novelty, parents, *rest = row
+    state, stage, reason, duplicate_of, known_as, name, fitness, seen, told = rest
+    return Candidate(
+        number, slot, origin, json.loads(genome), key, function_key, novelty, tuple(json.loads(parents)),
+        state, stage, reason, duplicate_of, known_as, name, json.loads(fitness), seen, told,
+    )  # fmt: skip
+
+
+def _result(row: tuple[Any, ...]) -> StageResult:
+    candidate, stage, state, reason, measured, limit, metrics, fitness, checkpoint, attempts, duration, cpu, seq = row
+    outcome = Outcome(
+        state, reason, measured, limit, json.loads(metrics), json.loads(fitness), duration_s=duration, cpu_s=cpu
+    )
+    return StageResult(candidate, stage, outcome, checkpoint, attempts, seq)

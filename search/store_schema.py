@@ -1,0 +1,161 @@
+"""The tables of a run's store, how a file is recognised as one, and how older files are brought forward."""
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from layersearch.errors import StoreError
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "SCHEMA_VERSION", "STORE_FILE", "connect_reading", "connect_writing"]
+
+STORE_FILE = "run.sqlite"
+APPLICATION_ID = 0x6C617965  # "laye": tells a store from any other SQLite file
+SCHEMA_VERSION = 1
+
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
+"""From schema version to the function that brings a file to the next one; runs inside the opening transaction."""
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE candidates (
+    number INTEGER PRIMARY KEY,
+    slot INTEGER,
+    origin TEXT NOT NULL,
+    genome TEXT NOT NULL,
+    key TEXT,
+    function_key TEXT,
+    novelty TEXT,
+    parents TEXT NOT NULL,
+    state TEXT NOT NULL,
+    stage TEXT,
+    reason TEXT NOT NULL,
+    duplicate_of INTEGER,
+    known_as TEXT,
+    name TEXT,
+    fitness TEXT NOT NULL,
+    seen INTEGER NOT NULL,
+    told INTEGER
+);
+CREATE INDEX candidates_by_state ON candidates (state, stage, slot);
+CREATE TABLE results (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    candidate INTEGER NOT NULL REFERENCES candidates (number),
+    stage TEXT NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    measured REAL,
+    lim REAL,
+    metrics TEXT NOT NULL,
+    fitness TEXT NOT NULL,
+    checkpoint TEXT,
+    attempts INTEGER NOT NULL,
+    duration_s REAL NOT NULL,
+    cpu_s REAL NOT NULL,
+    UNIQUE (candidate, stage)
+);
+CREATE INDEX results_by_checkpoint ON results (checkpoint) WHERE checkpoint > '';
+"""
+
+
+def connect_writing(path: Path) -> sqlite3.Connection:
+    """A connection for the one writer; makes the file if there is none.
+
+    A kill while the file is made leaves one without tables, which is taken for new.
+
+    Raises: StoreError if the file is something else, of a newer schema, or cannot be written. Nothing is overwritten.
+    """
+    _refuse_other_files(path)
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+    try:
+        version = _version(connection, path, new_is_fine=True)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("BEGIN IMMEDIATE")
+        if version == 0:
+            for statement in _TABLES.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        for older in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
+            MIGRATIONS[older](connection)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        connection.close()
+        raise _unusable(path, error) from error
+    except StoreError:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_reading(path: Path) -> sqlite3.Connection:
+    """A read-only connection; works while the run goes on.
+
+    Raises: StoreError if there is no store, or the file is something else or of another schema.
+    """
+    if not path.is_file():
+        raise StoreError(f"a run has a store, but there is none at {path}; check the name of the run and --runs-dir")
+    _refuse_other_files(path)
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+    try:
+        if _version(connection, path, new_is_fine=False) < SCHEMA_VERSION:
+            raise StoreError(f"{path} is of an older schema; resume the run once to bring it forward")
+    except sqlite3.Error as error:
+        connection.close()
+        raise _unusable(path, error) from error
+    except StoreError:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_other_files(path: Path) -> None:
+    """SQLite itself notices a foreign file only at the first statement, and takes a short one for an empty store."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from error
+    if head and head != b"SQLite format 3\x00":
+        raise _foreign(path)
+
+
+def _version(connection: sqlite3.Connection, path: Path, new_is_fine: bool) -> int:
+    """Schema version of a store; 0 for a file without tables."""
+    try:
+        n_tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise _foreign(path) from error
+    if n_tables == 0 and application == 0 and version == 0:
+        if new_is_fine:
+            return 0
+        raise StoreError(f"the store at {path} is empty; start the run again")
+    if application != APPLICATION_ID:
+        raise _foreign(path)
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has schema version {version}, but this version of layersearch knows up to {SCHEMA_VERSION}; "
+            "upgrade layersearch"
+        )
+    return version
+
+
+def _foreign(path: Path) -> StoreError:
+    return StoreError(f"{path} is not a store of layersearch; move it away or choose another run name")
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> StoreError:
+    return StoreError(f"the store {path} cannot be opened ({error}); check the path, its permissions and the disk")
