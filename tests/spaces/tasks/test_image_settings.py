@@ -90,4 +90,4 @@ def test_the_learning_rate_depends_on_step_and_horizon_alone() -> None:
 )
 def test_what_changes_a_training_changes_the_fingerprint(change: dict[str, Any]) -> None:
     assert BASE.replace(**change).fingerprint() != BASE.fingerprint()
-    assert BASE.replace(validation_cap=77, rerank_seeds=9).fingerprint() == BASE.fingerprint()
+    assert BASE.replace(validation_cap=77, rerank_width=9.0).fingerprint() == BASE.fingerprint()
