@@ -44,7 +44,8 @@ class EvonormEvaluator:
         task, funnel = self.settings.task, self.settings.funnel
         limits = {}
         for network in task.networks:
-            narrow, wide = self._seconds_per_step(network, 1.0), self._seconds_per_step(network, task.rerank_width)
+            narrow = self._seconds_per_step(network)
+            wide = narrow * task.rerank_width**2
             evaluation = 2 * task.validation_cap / task.batch * narrow
             needed = {
                 "probe": funnel.probe_steps * narrow,
@@ -200,13 +201,17 @@ class EvonormEvaluator:
         cap = self.settings.task.validation_cap if part == "validation" else None
         return self.task.evaluate(model, part, cap).accuracy
 
-    def _seconds_per_step(self, network: str, width: float) -> float:
-        model = self._network(PUBLISHED["bn-relu"], network, seed=0, width=width)
-        steps = _TIMED_STEPS
-        self.task.train(model, until_step=1, total_steps=1, seed=0)
-        start = time.monotonic()
-        self.task.train(model, until_step=steps, total_steps=steps, seed=0)
-        return (time.monotonic() - start) / steps
+    def _seconds_per_step(self, network: str) -> float:
+        model = self._network(PUBLISHED["bn-relu"], network, seed=0)
+        ends: list[float] = []
+        self.task.train(
+            model,
+            until_step=_TIMED_STEPS + 1,
+            total_steps=_TIMED_STEPS + 1,
+            seed=0,
+            on_step=lambda *_: ends.append(time.monotonic()),
+        )
+        return (ends[-1] - ends[0]) / _TIMED_STEPS  # the first step pays for warming up
 
 
 def _unfinished(result: TrainResult) -> Outcome | None:

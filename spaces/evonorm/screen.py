@@ -142,7 +142,7 @@ def _standardized(y: Tensor) -> Tensor:
 
 def _rounded(y: Tensor) -> str:
     """Digest of ``y`` in units of its scale (a power of two), so that rounding noise does not change it."""
-    scale = 2.0 ** math.frexp(float(y.abs().mean()) + 1e-300)[1]
-    whole = (y / scale * 10**_KEY_DIGITS).round().nan_to_num(nan=2**60, posinf=2**61, neginf=-(2**61))
+    exponent = math.frexp(float(y.abs().mean()) + 1e-300)[1]
+    whole = (y / 2.0**exponent * 10**_KEY_DIGITS).round().nan_to_num(nan=2**60, posinf=2**61, neginf=-(2**61))
     whole = whole.clamp(-(2.0**62), 2.0**62).to(torch.int64).contiguous()
-    return hashlib.blake2b(whole.numpy().tobytes(), digest_size=16).hexdigest()
+    return hashlib.blake2b(str(exponent).encode() + whole.numpy().tobytes(), digest_size=16).hexdigest()
