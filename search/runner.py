@@ -45,7 +45,7 @@ class Runner:
     Args:
         run_dir: folder of the run; must exist.
         space_spec: how the space is built, here and in workers.
-        settings: of the run; must agree with what the store has recorded. ``evaluations`` and ``minutes`` may be raised.
+        settings: of the run; must agree with what is recorded, but ``evaluations`` and ``minutes`` may be raised.
         on_event: called in this thread for everything worth showing.
     Raises: StoreError, RecipeError, DataError (nothing was run); from ``run`` also RunError (resumable).
     """
@@ -63,5 +63,5 @@ class Runner:
         self.on_event = on_event
 
     def run(self) -> Literal["finished", "interrupted"]:
-        """Runs until the end or Ctrl-C (once: running stages are finished; twice: now). A finished run returns at once."""
+        """Runs until the end, or until Ctrl-C (once: running stages are finished; twice: at once)."""
         raise NotImplementedError

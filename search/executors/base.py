@@ -43,10 +43,9 @@ class SpaceSpec:
         preload: modules that worker processes share by being forked after their import.
     Raises: RecipeError if ``entry`` is malformed or its module not trusted.
 
-    >>> SpaceSpec("os:system", {})
+    >>> SpaceSpec("os:system", {})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    layersearch.errors.RecipeError: a space comes from a module of layersearch or one that was trusted, got 'os:system'; \
-call trust() for your own
+    layersearch.errors.RecipeError: a space comes from a module of layersearch or one that was trusted, got...
     """
 
     entry: str
@@ -79,7 +78,7 @@ class Executor(Protocol):
     def results(self, timeout_s: float | None = None) -> list[tuple[Job, Outcome]]:
         """Waits for at least one result, at most ``timeout_s``; every submitted job comes back once.
 
-        ``job.attempt`` says how many tries were lost before. Empty after the time, or when there is nothing to wait for.
+        ``job.attempt`` says how many tries were lost before. Empty after the time, or with nothing to wait for.
         Raises: RunError when no worker can be started.
         """
         ...

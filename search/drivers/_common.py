@@ -1,0 +1,31 @@
+"""What drivers share: the start from known layers, and the check of a driver's own knobs."""
+
+from collections.abc import Mapping
+
+from layersearch.errors import RecipeError
+from layersearch.primitives.registry import unknown_name
+from layersearch.search.drivers.base import Proposal
+from layersearch.spaces.contracts import Space
+
+__all__ = ["knobs", "seed_proposals"]
+
+
+def seed_proposals(space: Space, population: int) -> list[Proposal]:
+    """Known layers for the first slots: at most a quarter of the population, in the space's order of preference.
+
+    The same for every driver, so that the control starts from what evolution starts from.
+    """
+    seeds = list(space.seeds().items())[: population // 4]
+    return [Proposal(genome, "seed", name=name) for name, genome in seeds]
+
+
+def knobs(driver: str, given: Mapping[str, float], defaults: Mapping[str, float]) -> dict[str, float]:
+    """``defaults`` with what is ``given``. Raises: RecipeError for an unknown knob or one outside [0, 1]."""
+    for name, value in given.items():
+        if name not in defaults:
+            if not defaults:
+                raise RecipeError(f"driver '{driver}' has no knobs, got '{name}'; leave it out")
+            raise RecipeError(str(unknown_name(f"knob of driver '{driver}'", name, sorted(defaults))))
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise RecipeError(f"{name} must be between 0 and 1, got {value!r}; change it")
+    return {**defaults, **given}

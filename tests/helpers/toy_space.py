@@ -1,0 +1,181 @@
+"""A search space of plain whole numbers, to test the engine without torch: what a stage does is read off the number."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layersearch.errors import DataError, GenomeError
+from layersearch.search.executors.base import SpaceSpec, trust
+from layersearch.spaces.contracts import (
+    Arrays,
+    Evaluator,
+    Job,
+    JsonObject,
+    Objective,
+    Outcome,
+    Outline,
+    Probe,
+    Stage,
+)
+
+trust("toy_space")
+
+SEEDS = {"ten": 10, "eleven": 11, "twelve": 12}
+
+
+def toy_spec(**settings: Any) -> SpaceSpec:
+    return SpaceSpec("toy_space:from_settings", settings, preload=())
+
+
+def from_settings(settings: JsonObject) -> "ToySpace":
+    return ToySpace(**settings)
+
+
+class ToySpace:
+    """Genomes 0 … size - 1. A number and its alias (+ ``size``) are one function; every seventh is screened out.
+
+    Args:
+        log: file that the evaluator appends ``candidate stage`` to, whenever it runs a job.
+        tricks: what happens to a genome at the first trained stage: ``reject``, ``fail``, ``nan``, ``raise``, ``hang``,
+            ``die``, or with ``-once`` only at the first attempt.
+        sleep_s: time each stage takes.
+    """
+
+    name = "toy"
+
+    def __init__(
+        self,
+        size: int = 1000,
+        log: str | None = None,
+        tricks: Mapping[str, str] | None = None,
+        sleep_s: float = 0.0,
+        limit_s: float = 30.0,
+        objectives: int = 2,
+        reject_every: int = 5,
+        broken: str | None = None,
+    ) -> None:
+        self.size = size
+        self.log = log
+        self.tricks = {int(genome): trick for genome, trick in (tricks or {}).items()}
+        self.sleep_s = sleep_s
+        self.limit_s = limit_s
+        self.reject_every = reject_every
+        self.broken = broken
+        self.objectives = tuple(Objective(f"o{i}", maximize=i != 1) for i in range(objectives))
+        self.stages = (
+            Stage("quality", "quality"),
+            *(Stage(f"fitness:{o.name}", "fitness", resumes="quality") for o in self.objectives),
+        )
+        self.rerank_stages = tuple(Stage(f"rerank:{k}", "rerank") for k in range(2))
+        self.test_stages = tuple(Stage(f"test:{k}", "test", resumes=f"rerank:{k}") for k in range(2))
+
+    def sample(self, rng: random.Random) -> int:
+        return rng.randrange(2 * self.size)
+
+    def mutate(self, genome: int, rng: random.Random) -> int:
+        return (genome + rng.randint(-5, 5)) % (2 * self.size)
+
+    def seeds(self) -> Mapping[str, int]:
+        return SEEDS
+
+    def baselines(self) -> Mapping[str, int]:
+        return {"eight": 8, "nine": 9}
+
+    def outline(self, genome: int) -> Outline:
+        return Outline(str(genome), "a multiple of seven" if genome % 7 == 0 else None)
+
+    def probe(self, genome: int) -> Probe:
+        return Probe(str(genome % self.size), str(genome % 10), "a multiple of eleven" if genome % 11 == 5 else None)
+
+    def same(self, a: int, b: int) -> bool:
+        return a % self.size == b % self.size
+
+    def known_as(self, genome: int) -> str | None:
+        return {number: name for name, number in SEEDS.items()}.get(genome % self.size)
+
+    def to_json(self, genome: int) -> JsonObject:
+        return {"n": genome}
+
+    def from_json(self, data: JsonObject) -> int:
+        n = data.get("n")
+        if not isinstance(n, int):
+            raise GenomeError(f"n must be a whole number, got {n!r}; change it")
+        return n
+
+    def formula(self, genome: int) -> str:
+        return f"y = {genome}"
+
+    def load_data(self) -> Arrays:
+        if self.broken == "data":
+            raise DataError("the toy data must be there, but it is not; make it")
+        return {"x": np.arange(12, dtype=np.int64).reshape(3, 4), "empty": np.zeros((0, 2), np.uint8)}
+
+    def evaluator(self, data: Arrays, device: str) -> Evaluator:
+        if self.broken == "evaluator":
+            raise ValueError("no such device")
+        if self.broken == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert int(data["x"].sum()) == 66
+        return ToyEvaluator(self)
+
+    def describe(self) -> Sequence[tuple[str, str]]:
+        return (("size", str(self.size)),)
+
+
+class ToyEvaluator:
+    def __init__(self, space: ToySpace) -> None:
+        self.space = space
+
+    def time_limits(self) -> Mapping[str, float]:
+        space = self.space
+        return {s.id: space.limit_s for s in (*space.stages, *space.rerank_stages, *space.test_stages)}
+
+    def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
+        space, genome = self.space, space_genome(job)
+        if space.log is not None:
+            with Path(space.log).open("a") as file:
+                file.write(f"{job.candidate} {job.stage}\n")
+        if space.sleep_s:
+            time.sleep(space.sleep_s)
+        if job.stage == "quality":
+            return self._quality(job, genome)
+        noise = (job.seed % 1000) / 1e5
+        if job.stage.startswith("fitness"):
+            assert job.checkpoint == f"{genome} {job.candidate}".encode(), "the checkpoint is that of the quality stage"
+            name = job.stage.partition(":")[2]
+            value = -abs(genome % space.size - 300) / 300 if name == "o0" else (genome % 13) / 13
+            return Outcome("passed", metrics={f"loss.{name}": 1 - value}, fitness={name: value + noise})
+        value = -abs(genome % space.size - 300) / 300 + noise
+        if job.stage.startswith("rerank"):
+            return Outcome("passed", fitness={"o0": value}, checkpoint=f"{job.stage} {genome}".encode())
+        assert job.checkpoint == f"rerank:{job.stage[-1]} {genome}".encode()
+        return Outcome("passed", fitness={"o0": value - 0.01})
+
+    def _quality(self, job: Job, genome: int) -> Outcome:
+        space = self.space
+        trick, _, once = space.tricks.get(genome, "").partition("-")
+        if once and job.attempt > 0:
+            trick = ""
+        if trick == "raise":
+            raise ValueError(f"cannot do {genome}\nand a second line")
+        if trick == "hang":
+            time.sleep(3600)
+        if trick == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if trick == "fail":
+            return Outcome("failed", "nothing can be said")
+        if trick == "nan":
+            return Outcome("passed", fitness={"o0": float("nan")})
+        if trick == "reject" or (space.reject_every and genome % space.reject_every == 1):
+            return Outcome("rejected", "too small", measured=float(genome % 5), limit=2.0)
+        return Outcome("passed", metrics={"accuracy": 0.5}, checkpoint=f"{genome} {job.candidate}".encode())
+
+
+def space_genome(job: Job) -> int:
+    return int(job.genome["n"])
