@@ -40,9 +40,9 @@ class EvonormEvaluator:
         self.chance = 1 / self.task.classes
 
     def time_limits(self) -> Mapping[str, float]:
-        """Seconds per stage name and network, ``quality:resnet``: ten times what BN-ReLU would take, at least 30 s."""
+        """Seconds per stage id: ten times what BN-ReLU would take, at least 30 s."""
         task, funnel = self.settings.task, self.settings.funnel
-        limits = {}
+        limits: dict[str, float] = {}
         for network in task.networks:
             narrow = self._seconds_per_step(network)
             wide = narrow * task.rerank_width**2
@@ -56,7 +56,9 @@ class EvonormEvaluator:
                 "test": 10 * evaluation,
             }
             for stage, seconds in needed.items():
-                limits[f"{stage}:{network}"] = max(_SMALLEST_LIMIT_S, _LIMIT_FACTOR * seconds)
+                allowed = max(_SMALLEST_LIMIT_S, _LIMIT_FACTOR * seconds)
+                repeats = range(funnel.rerank_seeds) if stage in ("rerank", "test") else ()
+                limits |= {f"{stage}:{network}": allowed, **{f"{stage}:{network}:{k}": allowed for k in repeats}}
         return limits
 
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
@@ -170,7 +172,7 @@ class EvonormEvaluator:
         accuracy = self._accuracy(model, "holdout")
         if accuracy is None:
             return Outcome("rejected", f"logits on {network} are not finite")
-        return Outcome("passed", metrics={f"holdout.{network}": accuracy}, checkpoint=result.checkpoint())
+        return Outcome("passed", fitness={network: accuracy}, checkpoint=result.checkpoint())
 
     def _test(self, graph: Graph, network: str, job: Job) -> Outcome:
         """The re-ranked network on the published test set, read here alone."""
@@ -186,7 +188,7 @@ class EvonormEvaluator:
         accuracy = self._accuracy(model, "test")
         if accuracy is None:
             return Outcome("rejected", f"logits on {network} are not finite")
-        return Outcome("passed", metrics={f"test.{network}": accuracy})
+        return Outcome("passed", fitness={network: accuracy})
 
     def _network(self, graph: Graph, network: str, seed: int, width: float = 1.0) -> nn.Module:
         groups = self.settings.task.groups
