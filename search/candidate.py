@@ -6,14 +6,11 @@ from typing import Literal, TypeAlias
 
 from layersearch.spaces.contracts import JsonObject, Outcome
 
-__all__ = ["FINISHED", "REMOVED", "Candidate", "Finish", "Origin", "StageResult", "State"]
+__all__ = ["REMOVED", "Candidate", "Finish", "Origin", "StageResult", "State"]
 
 State: TypeAlias = Literal["screened_out", "duplicate", "in_flight", "evaluated", "rejected", "failed", "stopped"]
 """``in_flight``: passed screen and dedup, its stages are not all run. ``stopped``: was in flight when the run ended."""
 Origin: TypeAlias = Literal["seed", "random", "evolved", "baseline"]
-
-FINISHED: tuple[State, ...] = ("evaluated", "rejected", "failed")
-"""States in which a candidate of a slot has gone as far as it will, and the driver is told of it."""
 
 REMOVED = ""
 """Stands for the hash of a checkpoint that was there and is no longer needed."""

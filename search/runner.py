@@ -1,17 +1,32 @@
 """Runs a search from its first proposal to its winner, and goes on with one that was interrupted."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Literal, TypeAlias
 
+import layersearch
+from layersearch.errors import StoreError
 from layersearch.search.counts import Counts
-from layersearch.search.executors.base import SpaceSpec
+from layersearch.search.drivers.base import DRIVERS, Driver
+from layersearch.search.executors.base import EXECUTORS, Executor, SpaceSpec
+from layersearch.search.finishing import Finishing
+from layersearch.search.lock import RunLock
 from layersearch.search.run_settings import RunSettings
+from layersearch.search.scheduling import Dispatcher, Report
+from layersearch.search.searching import Clock, Search
+from layersearch.search.store import Store
+from layersearch.search.store_checkpoints import Checkpoints
+from layersearch.spaces.contracts import JsonObject, Space
 
-__all__ = ["Phase", "RunEvent", "RunSettings", "Runner"]
+__all__ = ["RunEvent", "RunSettings", "Runner"]
 
-Phase: TypeAlias = Literal["search", "baselines", "rerank", "test", "done"]
+End: TypeAlias = Literal["finished", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -19,22 +34,19 @@ class RunEvent:
     """Something to show. ``counts`` is the runner's own object: read it, do not keep it.
 
     Args:
-        kind: ``start`` (or resume), ``phase`` begins, ``asked`` a slot, ``result`` of one stage, ``interrupt`` asked
-            for (running stages are being finished).
+        kind: ``start`` (or resume), ``phase`` begins, ``asked`` a slot, ``result`` of one stage, ``interrupt`` was
+            asked for and running stages are being finished (sent from the signal handler).
+        phase: ``search``, ``baselines``, ``rerank`` or ``test``.
         elapsed_s: of the search, over all resumes.
-        candidate, stage, state, fitness: of a result: number, stage id, state of its outcome, and what it measured.
-        finished: state of the candidate if that was its last stage in this phase.
-        done, total: candidates of a phase after the search that are through it, and all of them.
+        report: of a result: its track, outcome, and what became of the candidate.
+        done, total: of a phase after the search: candidates that are through it, and all of them.
     """
 
     kind: Literal["start", "phase", "asked", "result", "interrupt"]
-    phase: Phase
+    phase: str
     counts: Counts
     elapsed_s: float
-    candidate: int | None = None
-    stage: str | None = None
-    state: str | None = None
-    finished: str | None = None
+    report: Report | None = None
     done: int = 0
     total: int = 0
 
@@ -47,7 +59,6 @@ class Runner:
         space_spec: how the space is built, here and in workers.
         settings: of the run; must agree with what is recorded, but ``evaluations`` and ``minutes`` may be raised.
         on_event: called in this thread for everything worth showing.
-    Raises: StoreError, RecipeError, DataError (nothing was run); from ``run`` also RunError (resumable).
     """
 
     def __init__(
@@ -58,10 +69,151 @@ class Runner:
         on_event: Callable[[RunEvent], None] | None = None,
     ) -> None:
         self.run_dir = Path(run_dir)
-        self.space_spec = space_spec
-        self.settings = settings
-        self.on_event = on_event
+        self._spec = space_spec
+        self._settings = settings
+        self._on_event = on_event
+        self._phase = "search"
+        self._counts = Counts()
+        self._clock = Clock(0.0)
 
-    def run(self) -> Literal["finished", "interrupted"]:
-        """Runs until the end, or until Ctrl-C (once: running stages are finished; twice: at once)."""
-        raise NotImplementedError
+    def run(self) -> End:
+        """Runs until the end, or until Ctrl-C (once: running stages are finished; twice: at once).
+
+        A finished run that is not asked for more returns at once.
+
+        Raises: StoreError, RecipeError, DataError, UnknownNameError (bad input, nothing was run); RunError (the run had
+            to stop and can be resumed).
+        """
+        space = self._spec.build()
+        with RunLock(self.run_dir), Store(self.run_dir) as store, self._interruptible() as interrupted:
+            recorded = store.meta("run")
+            settings = self._settings.resolved() if recorded is None else self._settings.resuming(recorded)
+            self._check_space(store, space)
+            if store.meta("phase") == "done" and not _wants_more(store, settings):
+                return "finished"
+            driver = DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
+            executor = EXECUTORS[settings.backend](self._spec, space, settings.workers, settings.device)
+            end: End = "interrupted"
+            try:
+                self._record(store, space, settings)
+                end = self._work(store, space, settings, driver, executor, interrupted)
+            except KeyboardInterrupt:
+                end = "interrupted"
+            finally:
+                executor.close(now=True)
+                store.set_meta(state=end, elapsed_s=self._clock.elapsed_s())
+            return end
+
+    def _work(
+        self,
+        store: Store,
+        space: Space,
+        settings: RunSettings,
+        driver: Driver,
+        executor: Executor,
+        interrupted: Callable[[], bool],
+    ) -> End:
+        checkpoints = Checkpoints(self.run_dir)
+        checkpoints.sweep(store.checkpoints())
+        self._clock = Clock(store.meta("elapsed_s", 0.0))
+        stages = (*space.stages, *space.rerank_stages, *space.test_stages)
+        dispatcher = Dispatcher(executor, store, checkpoints, stages, self._clock.elapsed_s)
+        searched = store.meta("phase", "search") != "search"
+        if searched and _wants_more(store, settings):
+            store.reopen_search()
+            searched = False
+        if searched:
+            self._counts = store.counts()
+            self._show("start")
+        else:
+            search = Search(space, driver, store, dispatcher, settings, self._clock, self._show_search)
+            search.restore()
+            self._counts = search.counts
+            self._show("start")
+            if not search.run(interrupted):
+                return "interrupted"
+            self._counts = search.counts
+        finishing = Finishing(space, store, dispatcher, checkpoints, settings, self._show_phase, self._show_report)
+        return "finished" if finishing.run(interrupted) else "interrupted"
+
+    def _check_space(self, store: Store, space: Space) -> None:
+        """A run has one space; only where its data lies may change."""
+        recorded = store.meta("space")
+        mine = _space_facts(self._spec, space)
+        if recorded is not None and _but_data_dir(recorded) != _but_data_dir(mine):
+            changed = [k for k, v in mine["settings"].items() if recorded["settings"].get(k) != v] or ["entry"]
+            raise StoreError(
+                f"the space of a run must not change, got another value of {', '.join(changed)} than is recorded; "
+                "resume with the recorded recipe or start another run"
+            )
+
+    def _record(self, store: Store, space: Space, settings: RunSettings) -> None:
+        store.set_meta(
+            run=settings.to_json(),
+            space=_space_facts(self._spec, space),
+            state="running",
+            phase=store.meta("phase", "search"),
+            version=layersearch.__version__,
+            objectives=[asdict(objective) for objective in space.objectives],
+            stages=[asdict(stage) for stage in space.stages],
+            rerank_stages=[asdict(stage) for stage in space.rerank_stages],
+            test_stages=[asdict(stage) for stage in space.test_stages],
+        )
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[Callable[[], bool]]:
+        """Counts Ctrl-C and SIGTERM: the first is noted, the second raises KeyboardInterrupt. Main thread only."""
+        n_signals = 0
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            nonlocal n_signals
+            n_signals += 1
+            if n_signals > 1:
+                raise KeyboardInterrupt
+            self._show("interrupt")
+
+        if threading.current_thread() is not threading.main_thread():
+            yield lambda: False
+            return
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield lambda: n_signals > 0
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _show(
+        self,
+        kind: Literal["start", "phase", "asked", "result", "interrupt"],
+        report: Report | None = None,
+        done: int = 0,
+        total: int = 0,
+    ) -> None:
+        if self._on_event is not None:
+            event = RunEvent(kind, self._phase, self._counts, self._clock.elapsed_s(), report, done, total)
+            self._on_event(event)
+
+    def _show_search(self, report: Report | None) -> None:
+        self._show("asked" if report is None else "result", report)
+
+    def _show_phase(self, phase: str) -> None:
+        self._phase = phase
+        self._show("phase")
+
+    def _show_report(self, report: Report, done: int, total: int) -> None:
+        self._show("result", report, done, total)
+
+
+def _wants_more(store: Store, settings: RunSettings) -> bool:
+    """Whether a search that has ended would go on under these settings."""
+    enough = settings.evaluations is not None and store.counts()["evaluated"] >= settings.evaluations
+    late = settings.minutes is not None and store.meta("elapsed_s", 0.0) >= 60 * settings.minutes
+    return not (enough or late)
+
+
+def _space_facts(spec: SpaceSpec, space: Space) -> JsonObject:
+    return {"name": space.name, "entry": spec.entry, "settings": json.loads(json.dumps(spec.settings))}
+
+
+def _but_data_dir(facts: JsonObject) -> JsonObject:
+    return facts | {"settings": {k: v for k, v in facts["settings"].items() if k != "data_dir"}}

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from layersearch.search.candidate import Candidate
 from layersearch.spaces.contracts import Genome, Space
 
 __all__ = ["Screener", "Verdict"]
@@ -38,22 +37,18 @@ class Screener:
         self._by_key: dict[str, int] = {}
         self._by_function: dict[str, list[int]] = {}
 
-    def add(self, candidate: Candidate) -> None:
-        """Remembers a recorded candidate; the genome in it is not looked at."""
-        self._remember(
-            candidate.number,
-            Verdict(
-                "duplicate" if candidate.state == "duplicate" else "in_flight",
-                candidate.key,
-                candidate.function_key,
-                duplicate_of=candidate.duplicate_of,
-            ),
-        )
+    def add(self, number: int, key: str | None, function_key: str | None, duplicate_of: int | None) -> None:
+        """Remembers a recorded candidate by its keys."""
+        first = number if duplicate_of is None else duplicate_of
+        if key is not None:
+            self._by_key.setdefault(key, first)
+        if function_key is not None and duplicate_of is None:
+            self._by_function.setdefault(function_key, []).append(number)
 
     def check(self, genome: Genome, number: int) -> Verdict:
         """What is to become of ``genome``, which from now on is known as candidate ``number``."""
         verdict = self._judge(genome)
-        self._remember(number, verdict)
+        self.add(number, verdict.key, verdict.function_key, verdict.duplicate_of)
         return verdict
 
     def _judge(self, genome: Genome) -> Verdict:
@@ -70,10 +65,3 @@ class Screener:
             if self._space.same(genome, self._load(other)):
                 return Verdict("duplicate", outline.key, probe.key, probe.novelty, duplicate_of=other)
         return Verdict("in_flight", outline.key, probe.key, probe.novelty)
-
-    def _remember(self, number: int, verdict: Verdict) -> None:
-        first = number if verdict.duplicate_of is None else verdict.duplicate_of
-        if verdict.key is not None:
-            self._by_key.setdefault(verdict.key, first)
-        if verdict.function_key is not None and verdict.duplicate_of is None:
-            self._by_function.setdefault(verdict.function_key, []).append(number)

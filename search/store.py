@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from layersearch.errors import RunError
-from layersearch.search.candidate import REMOVED, Candidate, Finish, StageResult
+from layersearch.search.candidate import REMOVED, Candidate, Finish, StageResult, State
 from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import connect_writing
 
@@ -90,13 +90,19 @@ class Store(StoreReader):
             )
             if elapsed_s is not None:
                 self._set_meta({"elapsed_s": elapsed_s})
-            if finish is None:
-                return []
-            self._db.execute(
-                "UPDATE candidates SET state = ?, stage = ?, reason = ?, fitness = ?, told = ? WHERE number = ?",
-                (finish.state, finish.stage, finish.reason, _text(dict(finish.fitness)), finish.told, result.candidate),
-            )
-            return self._release([result.candidate])
+            return [] if finish is None else self._finish(result.candidate, finish)
+
+    def finished(self, number: int, finish: Finish) -> list[str]:
+        """What became of a candidate whose last result is already there. Returns as ``told``."""
+        with self.transaction():
+            return self._finish(number, finish)
+
+    def _finish(self, number: int, finish: Finish) -> list[str]:
+        self._db.execute(
+            "UPDATE candidates SET state = ?, stage = ?, reason = ?, fitness = ?, told = ? WHERE number = ?",
+            (finish.state, finish.stage, finish.reason, _text(dict(finish.fitness)), finish.told, number),
+        )
+        return self._release([number])
 
     def release(self, numbers: Iterable[int]) -> list[str]:
         """Marks the checkpoints of candidates as removed. Returns the hashes that nothing else refers to."""
@@ -123,16 +129,31 @@ class Store(StoreReader):
         query = "SELECT DISTINCT checkpoint FROM results WHERE checkpoint > ''"
         return {row[0] for row in self._db.execute(query)}
 
-    def stop_open(self) -> None:
-        """Candidates in flight become stopped: the run has ended without them."""
+    def known_keys(self) -> Iterator[tuple[int, str | None, str | None, int | None]]:
+        """Number, structural key, functional key and ``duplicate_of`` of every candidate of the search."""
+        query = "SELECT number, key, function_key, duplicate_of FROM candidates WHERE number >= 0 ORDER BY number"
+        yield from self._db.execute(query)
+
+    def slots(self) -> Iterator[tuple[int, int, State, dict[str, float], int | None]]:
+        """Slot, number, state, fitness and ``told`` of the candidate of each slot that passed, in slot order."""
+        query = (
+            "SELECT slot, number, state, fitness, told FROM candidates "
+            "WHERE number >= 0 AND state NOT IN ('screened_out', 'duplicate') ORDER BY slot"
+        )
+        for slot, number, state, fitness, told in self._db.execute(query):
+            yield slot, number, state, json.loads(fitness), told
+
+    def end_search(self, end_slot: int | None, elapsed_s: float) -> None:
+        """Candidates in flight become stopped. Those after ``end_slot`` (deterministic runs) no longer count."""
         with self.transaction():
             self._db.execute("UPDATE candidates SET state = 'stopped' WHERE state = 'in_flight' AND number >= 0")
+            self._set_meta({"end_slot": end_slot, "elapsed_s": elapsed_s, "phase": "baselines"})
 
-    def reopen_stopped(self) -> None:
+    def reopen_search(self) -> None:
         """The run goes on: stopped candidates are in flight again, and no slot is the last one."""
         with self.transaction():
             self._db.execute("UPDATE candidates SET state = 'in_flight' WHERE state = 'stopped'")
-            self._set_meta({"end_slot": None})
+            self._set_meta({"end_slot": None, "phase": "search", "rerank": [], "winner": None})
 
 
 def _text(value: object) -> str:

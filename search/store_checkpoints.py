@@ -23,7 +23,7 @@ class Checkpoints:
         """
         name = hashlib.sha256(data).hexdigest()
         path, partial = self.folder / name, self.folder / f"{name}.partial"
-        if path.is_file():
+        if self.get(name) is not None:
             return name
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

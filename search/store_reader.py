@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from layersearch.errors import StoreError
-from layersearch.search.candidate import FINISHED, Candidate, StageResult
+from layersearch.search.candidate import Candidate, StageResult
 from layersearch.search.counts import Counts
 from layersearch.search.rerank import pareto_front, ranked, rerank_value
 from layersearch.search.store_schema import STORE_FILE, connect_reading
@@ -149,11 +149,6 @@ class StoreReader:
         genome: JsonObject = json.loads(row[0])
         return genome
 
-    def slots(self) -> Iterator[Candidate]:
-        """The candidate of each slot that passed screen and dedup, in slot order."""
-        states = ", ".join(f"'{state}'" for state in (*FINISHED, "in_flight", "stopped"))
-        return self._candidates(f"slot IS NOT NULL AND state IN ({states})", order="slot")
-
     def rejections(self) -> list[tuple[str, str, int]]:
         """Stage name (``screen`` for the screen), reason and number of candidates, most frequent first."""
         where, values = self._counted()
@@ -163,8 +158,8 @@ class StoreReader:
         )
         return list(self._db.execute(query, values))
 
-    def _candidates(self, where: str, values: Sequence[object] = (), order: str = "number") -> Iterator[Candidate]:
-        for row in self._db.execute(f"SELECT {_CANDIDATE} FROM candidates WHERE {where} ORDER BY {order}", values):
+    def _candidates(self, where: str, values: Sequence[object] = ()) -> Iterator[Candidate]:
+        for row in self._db.execute(f"SELECT {_CANDIDATE} FROM candidates WHERE {where} ORDER BY number", values):
             yield _candidate(row)
 
 

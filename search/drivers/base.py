@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Literal, Protocol, TypeAlias
 
 from layersearch.primitives.registry import Registry
+from layersearch.search.candidate import State
 from layersearch.spaces.contracts import Genome, Space
 
 __all__ = ["DRIVERS", "Driver", "DriverFactory", "Proposal", "Told"]
@@ -28,7 +29,7 @@ class Told:
 
     slot: int
     candidate: int
-    state: Literal["evaluated", "rejected", "failed"]
+    state: State
     fitness: Mapping[str, float]
     load: Callable[[], Genome] = field(repr=False, compare=False)
 

@@ -1,0 +1,229 @@
+"""The search itself: asks the driver, sends what passes the screen through the stages, and tells the driver."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from layersearch.errors import RunError
+from layersearch.primitives.seeds import Seeds
+from layersearch.search.candidate import Candidate, Finish, State
+from layersearch.search.drivers.base import Driver, Told
+from layersearch.search.run_settings import RunSettings
+from layersearch.search.scheduling import Dispatcher, Report, Track, finish_of
+from layersearch.search.screening import Screener
+from layersearch.search.store import Store
+from layersearch.spaces.contracts import Genome, Space
+
+__all__ = ["MOST_PROPOSALS", "Clock", "Search"]
+
+MOST_PROPOSALS = 10_000
+"""Proposals for one slot, none of which is legal and new, before the run gives up."""
+
+
+class Clock:
+    """Seconds of the search, summed over resumes; stands still until ``start``."""
+
+    def __init__(self, before_s: float) -> None:
+        self._before_s = before_s
+        self._since: float | None = None
+
+    def start(self) -> None:
+        self._since = time.monotonic()
+
+    def stop(self) -> None:
+        self._before_s, self._since = self.elapsed_s(), None
+
+    def elapsed_s(self) -> float:
+        return self._before_s + (0.0 if self._since is None else time.monotonic() - self._since)
+
+
+class Search:
+    """A slot is one candidate that goes to the workers, with all those proposed for it in vain before.
+
+    Deterministic: slot k is asked when slots up to k - lookahead are finished, and the driver has been told exactly
+    these, in slot order; evaluated candidates are counted in slot order, too. So what is proposed, and where the run
+    ends, does not depend on which worker was faster. Otherwise the driver is told in order of arrival.
+
+    Args:
+        settings: resolved.
+        on_event: called after a result was recorded, and (with ``None``) after a slot was.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        driver: Driver,
+        store: Store,
+        dispatcher: Dispatcher,
+        settings: RunSettings,
+        clock: Clock,
+        on_event: Callable[[Report | None], None],
+    ) -> None:
+        self._space = space
+        self._driver = driver
+        self._store = store
+        self._dispatcher = dispatcher
+        self._settings = settings
+        self._clock = clock
+        self._on_event = on_event
+        self._seeds = Seeds(settings.seed)
+        self._screener = Screener(space, self._load)
+        self._lookahead = settings.lookahead or 1
+        self.counts = store.counts()
+        self._number = 0  # of the next candidate
+        self._slot = 0  # next to be asked
+        self._frontier = 0  # first slot that is not finished, or not counted
+        self._finished: dict[int, Told] = {}  # by slot: not yet told to the driver
+        self._n_heard = 0  # tells that the driver has heard
+        self._n_told = 0  # finished candidates
+        self._n_evaluated = 0  # those that count towards the end
+
+    def _load(self, number: int) -> Genome:
+        return self._space.from_json(self._store.genome(number))
+
+    def restore(self) -> None:
+        """Brings everything to where the store says it was."""
+        for number, key, function_key, duplicate_of in self._store.known_keys():
+            self._screener.add(number, key, function_key, duplicate_of)
+            self._number = number + 1
+        arrived: list[tuple[int, Told]] = []
+        for slot, number, state, fitness, order in self._store.slots():
+            self._slot = slot + 1
+            if state in ("evaluated", "rejected", "failed"):
+                arrived.append((-1 if order is None else order, self._told(slot, number, state, fitness)))
+        self._n_told = 1 + max((order for order, _ in arrived), default=-1)
+        for _, told in sorted(arrived, key=lambda pair: pair[0]):
+            self._hear(told)
+        open_slots = [(slot, number) for slot, number, state, *_ in self._store.slots() if state == "in_flight"]
+        for slot, number in open_slots:
+            track = self._track(slot, self._store.candidate(number))
+            track.done = {result.stage: result for result in self._store.results(number)}
+            finish = self._settle(track)
+            if finish is None:
+                self._dispatcher.add(track)
+            else:  # its last result came in after an earlier end of the run
+                self._store.finished(number, finish)
+                self._finish(track, finish)
+
+    def run(self, interrupted: Callable[[], bool]) -> bool:
+        """Until the end (then true) or until ``interrupted``; either way, what was running is recorded."""
+        self._clock.start()
+        while not self.over() and not interrupted():
+            while self._dispatcher.free > 0 and self._may_ask() and not interrupted():
+                self._ask()
+            self._dispatcher.dispatch()
+            self._collect(self._remaining_s())
+        over = self.over()
+        if over:
+            self._end()
+        while not over and self._dispatcher.running:
+            self._collect(None)
+        self._clock.stop()
+        return over
+
+    def over(self) -> bool:
+        remaining_s = self._remaining_s()
+        return self._enough() or (remaining_s is not None and remaining_s <= 0)
+
+    def _enough(self) -> bool:
+        return self._settings.evaluations is not None and self._n_evaluated >= self._settings.evaluations
+
+    def _remaining_s(self) -> float | None:
+        minutes = self._settings.minutes
+        return None if minutes is None else 60 * minutes - self._clock.elapsed_s()
+
+    def _end(self) -> None:
+        """Slots after the last counted one are as if they had never been asked (deterministic), the others stopped."""
+        self._dispatcher.forget()
+        end_slot = self._frontier - 1 if self._settings.deterministic else None
+        self._store.end_search(end_slot, self._clock.elapsed_s())
+        self.counts = self._store.counts()
+
+    def _may_ask(self) -> bool:
+        return not self._settings.deterministic or self._slot - self._lookahead < self._frontier
+
+    def _ask(self) -> None:
+        """Proposals for the next slot until one is legal and new; all are committed before it is dispatched."""
+        slot = self._slot
+        if self._settings.deterministic:
+            while self._n_heard <= slot - self._lookahead:
+                self._tell(self._finished.pop(self._n_heard))
+        asked: list[Candidate] = []
+        for proposal in self._driver.ask(slot, self._seeds.stream("driver", slot)):
+            number = self._number + len(asked)
+            verdict = self._screener.check(proposal.genome, number)
+            passed = verdict.state == "in_flight"
+            asked.append(
+                Candidate(
+                    number,
+                    slot,
+                    proposal.origin,
+                    self._space.to_json(proposal.genome),
+                    verdict.key,
+                    verdict.function_key,
+                    verdict.novelty,
+                    proposal.parents,
+                    verdict.state,
+                    reason=verdict.reason,
+                    duplicate_of=verdict.duplicate_of,
+                    known_as=self._space.known_as(proposal.genome) if passed else None,
+                    name=proposal.name,
+                    seen=self._n_heard,
+                )
+            )
+            if passed:
+                break
+            if len(asked) >= MOST_PROPOSALS:
+                raise RunError(
+                    f"a proposal must be legal and new, but {MOST_PROPOSALS} in a row for slot {slot} were not: the "
+                    "space seems exhausted; ask for fewer evaluations or widen the space"
+                )
+        self._store.asked(asked)
+        for candidate in asked:
+            self.counts.add(candidate.state)
+        self._number += len(asked)
+        self._slot += 1
+        self._dispatcher.add(self._track(slot, asked[-1]))
+        self._on_event(None)
+
+    def _track(self, slot: int, candidate: Candidate) -> Track:
+        return Track(
+            candidate.number,
+            slot,
+            candidate.genome,
+            self._space.stages,
+            seed=lambda stage: self._seeds.derive("stage", slot, stage),
+            settle=self._settle,
+        )
+
+    def _settle(self, track: Track) -> Finish | None:
+        """After the end of the search, tracks have no stages: results that come in late finish nobody."""
+        return finish_of(track, self._space.objectives, self._n_told) if track.stages else None
+
+    def _collect(self, timeout_s: float | None) -> None:
+        for report in self._dispatcher.collect(timeout_s):
+            if report.finish is not None:
+                self._finish(report.track, report.finish)
+            self._on_event(report)
+
+    def _finish(self, track: Track, finish: Finish) -> None:
+        self._n_told += 1
+        self.counts.move("in_flight", finish.state, finish.stage)
+        self._hear(self._told(track.order, track.candidate, finish.state, finish.fitness))
+
+    def _told(self, slot: int, number: int, state: State, fitness: Mapping[str, float]) -> Told:
+        return Told(slot, number, state, fitness, lambda: self._load(number))
+
+    def _hear(self, told: Told) -> None:
+        """A finished candidate: the driver hears of it now, or (deterministic) when its slot is due."""
+        if not self._settings.deterministic:
+            self._n_evaluated += told.state == "evaluated"
+            self._tell(told)
+            return
+        self._finished[told.slot] = told
+        while not self._enough() and self._frontier in self._finished:
+            self._n_evaluated += self._finished[self._frontier].state == "evaluated"
+            self._frontier += 1
+
+    def _tell(self, told: Told) -> None:
+        self._driver.tell(told)
+        self._n_heard += 1
