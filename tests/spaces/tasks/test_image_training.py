@@ -237,3 +237,28 @@ def test_read_only_arrays_are_used_without_a_copy_or_a_warning(
     task = ImageTask(frozen, _settings())
     assert task._published_train.pixels.data_ptr() == arrays["train_x"].ctypes.data
     assert not recwarn.list
+
+
+def test_each_epoch_has_its_own_order_and_each_step_its_own_crops(arrays: Arrays) -> None:
+    task = ImageTask(arrays, _settings(padding=0))
+    first, second = (torch.cat([task.batch(0, 8 * epoch + i)[0] for i in range(8)]) for epoch in (0, 1))
+    assert not torch.equal(first, second)
+    black = _settings(padding=3)
+    white = {**arrays, "train_x": np.full_like(arrays["train_x"], 255)}
+    shifts = [ImageTask(white, black).batch(0, step)[0] for step in (0, 1)]  # only the black frame tells them apart
+    assert not torch.equal(*shifts)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_runs_the_same_training(arrays: Arrays) -> None:
+    def run(device: str) -> tuple[tuple[float, ...], int]:
+        task = ImageTask(arrays, _settings(), device)
+        model = task.build("resnet", bn_relu, seed=0)
+        result = task.train(model, until_step=3, total_steps=9, seed=0)
+        resumed = task.train(model, until_step=5, total_steps=9, seed=0, checkpoint=result.checkpoint())
+        return result.losses + resumed.losses, task.evaluate(model, "test").n_images
+
+    (on_gpu, n_gpu), (on_cpu, n_cpu) = run("cuda"), run("cpu")
+    assert on_gpu == pytest.approx(on_cpu, rel=1e-2)
+    assert n_gpu == n_cpu == 40
