@@ -1,0 +1,63 @@
+"""The content of a store in a form that can be compared: two runs are equal when it is."""
+
+from dataclasses import asdict
+from typing import Any
+
+from layersearch.search.candidate import Candidate, StageResult
+from layersearch.search.store_reader import StoreReader
+from layersearch.spaces.contracts import JsonObject
+
+__all__ = ["content"]
+
+_IDENTITY = ("driver", "driver_settings", "population", "seed", "deterministic", "lookahead", "evaluations")
+_OF_ARRIVAL = ("seen", "told")
+_OF_OUTCOMES = ("state", "reason", "measured", "limit", "metrics", "fitness")
+
+
+def content(reader: StoreReader) -> JsonObject:
+    """Events, genomes, outcomes and counts as plain data, in which equal numbers (NaN, too) compare equal.
+
+    Left out is what may differ between equal runs: durations, attempts, checkpoints and, in a deterministic run, the
+    order of arrival and whatever lies after the last counted slot. A re-rank or test belongs to it only if it is one of
+    the present selection: an extended run may have measured others earlier.
+    """
+    settings = reader.meta("run", {})
+    left_out = _OF_ARRIVAL if settings.get("deterministic") else ()
+    end_slot = reader.meta("end_slot")
+    again, chosen = reader.meta("rerank", []), reader.meta("winner")
+    rerank = {stage.id for stage in reader.stages("rerank_stages")}
+    test = {stage.id for stage in reader.stages("test_stages")}
+
+    def belongs(candidate: Candidate, result: StageResult) -> bool:
+        if candidate.origin == "baseline":
+            return True
+        if result.stage in test:
+            return candidate.number == chosen
+        return result.stage not in rerank or candidate.number in again
+
+    rows: list[JsonObject] = []
+    for candidate in (*reader.baselines(), *reader.candidates()):
+        if end_slot is not None and candidate.slot is not None and candidate.slot > end_slot:
+            continue
+        row = {name: value for name, value in asdict(candidate).items() if name not in left_out}
+        results = sorted(reader.results(candidate.number), key=lambda result: result.stage)
+        row["outcomes"] = {
+            result.stage: {name: _comparable(getattr(result.outcome, name)) for name in _OF_OUTCOMES}
+            for result in results
+            if belongs(candidate, result)
+        }
+        rows.append(row)
+    return {
+        "run": {name: settings.get(name) for name in _IDENTITY},
+        "space": reader.meta("space"),
+        "candidates": rows,
+        "counts": reader.counts().to_json(),
+        "rerank": again,
+        "winner": chosen,
+    }
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _comparable(part) for name, part in value.items()}
+    return "nan" if isinstance(value, float) and value != value else value
