@@ -197,7 +197,9 @@ class Search:
 
     def _settle(self, track: Track) -> Finish | None:
         """After the end of the search, tracks have no stages: results that come in late finish nobody."""
-        return finish_of(track, self._space.objectives, self._n_told) if track.stages else None
+        finish = finish_of(track, self._space.objectives, self._n_told) if track.stages else None
+        self._n_told += finish is not None
+        return finish
 
     def _collect(self, timeout_s: float | None) -> None:
         for report in self._dispatcher.collect(timeout_s):
@@ -206,7 +208,6 @@ class Search:
             self._on_event(report)
 
     def _finish(self, track: Track, finish: Finish) -> None:
-        self._n_told += 1
         self.counts.move("in_flight", finish.state, finish.stage)
         self._hear(self._told(track.order, track.candidate, finish.state, finish.fitness))
 

@@ -1,0 +1,58 @@
+"""Short runs on the toy space, in this process or in one that can be killed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from toy_space import toy_spec
+
+from layersearch.search.runner import Runner, RunSettings
+from layersearch.search.store_content import content
+from layersearch.search.store_reader import StoreReader
+from layersearch.spaces.contracts import JsonObject
+
+HELPERS = Path(__file__).parent
+
+
+def run_toy(run_dir: Path, space: dict[str, Any] | None = None, on_event: Any = None, **settings: Any) -> str:
+    """A run (or resume) in ``run_dir``, which is made."""
+    run_dir.mkdir(exist_ok=True)
+    given = {"evaluations": 25, "population": 8, "seed": 3, "deterministic": True} | settings
+    return Runner(run_dir, toy_spec(**(space or {})), RunSettings(**given), on_event).run()
+
+
+def content_of(run_dir: Path) -> JsonObject:
+    with StoreReader(run_dir) as reader:
+        return content(reader)
+
+
+def start_toy(run_dir: Path, space: dict[str, Any] | None = None, **settings: Any) -> "subprocess.Popen[str]":
+    """The same in a process group of its own; ``processes_of`` finds it and its children by their environment."""
+    code = (
+        f"import pathlib, toy_runs; print(toy_runs.run_toy(pathlib.Path({str(run_dir)!r}), {space!r}, **{settings!r}))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(HELPERS), "TOY_RUN": str(run_dir)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def processes_of(run_dir: Path) -> list[int]:
+    """Processes that belong to a run: those with its mark in their environment (Linux)."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and int(folder.name) != os.getpid():
+            try:
+                environment = (folder / "environ").read_bytes()
+                state = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
+            except OSError:
+                continue
+            if f"TOY_RUN={run_dir}\0".encode() in environment + b"\0" and state != "Z":
+                found.append(int(folder.name))
+    return found
