@@ -1,1 +1,5 @@
-__all__: list[str] = []
+"""Hands a layer over as a file that runs without layersearch: one row of ``FORMATS`` per format, one file each."""
+
+from layersearch.search.export.base import FORMATS, ExportError, Format, Subject
+
+__all__ = ["FORMATS", "ExportError", "Format", "Subject"]

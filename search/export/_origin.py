@@ -1,0 +1,181 @@
+"""What is to be exported, and where it comes from: a candidate of a run, a known layer, or a genome file."""
+
+import datetime
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import layersearch
+from layersearch.errors import BadInputError, StoreError
+from layersearch.primitives.graph import Graph
+from layersearch.primitives.graph_json import MAX_BYTES, graph_from_json, graph_from_text
+from layersearch.primitives.numerics import EXACT
+from layersearch.primitives.registry import unknown_name
+from layersearch.search.candidate import Candidate
+from layersearch.search.rerank import spread
+from layersearch.search.store_reader import StoreReader
+from layersearch.spaces.evonorm.published import PUBLISHED
+
+__all__ = ["Source", "class_name_of", "from_genome", "from_run", "unguarded"]
+
+_KNOWN_CLASSES = {
+    "bn-relu": "BNReLU",
+    "gn-relu": "GNReLU",
+    "bn-silu": "BNSiLU",
+    "frn-tlu": "FRNTLU",
+    **{name: f"EvoNorm{name[-2:].upper()}" for name in PUBLISHED if name.startswith("evonorm-")},
+}
+_KINDS = (("search", "stages"), ("re-rank", "rerank_stages"), ("test", "test_stages"))
+_PLACES = ("data_dir", "runs_dir", "recipe", "json")  # say nothing of what was searched, and differ between machines
+
+
+@dataclass(frozen=True)
+class Source:
+    """A graph as it was found, a speaking class name, and the facts for the docstring."""
+
+    graph: Graph
+    class_name: str
+    facts: tuple[tuple[str, str], ...]
+
+
+def unguarded(graph: Graph) -> Graph:
+    """The same nodes without guards on divisions and logarithms; eps and groups stay."""
+    return Graph(graph.nodes, replace(graph.numerics, div_eps=EXACT.div_eps, log_eps=EXACT.log_eps))
+
+
+def class_name_of(name: str) -> str:
+    """Class name for a known layer or a file name: ``EvoNormB0`` for evonorm-b0, ``MyNorm`` for my_norm."""
+    if name in _KNOWN_CLASSES:
+        return _KNOWN_CLASSES[name]
+    words = re.findall(r"[A-Za-z0-9]+", name)
+    camel = "".join(word[0].upper() + word[1:] for word in words)[:60]
+    # Layer is the alias, Tensor and nn are imported by the file.
+    return camel if camel[:1].isalpha() and camel not in ("Layer", "Tensor", "None", "True", "False") else "NormAct"
+
+
+def from_genome(genome: str) -> Source:
+    """``known:NAME`` (exact numerics), or the path of a genome file (its own numerics).
+
+    Raises: UnknownNameError, GenomeError, or BadInputError for a file that cannot be read; one sentence each.
+    """
+    version = f"exported on {_today()} by layersearch {layersearch.__version__}"
+    if genome.startswith("known:"):
+        name = genome.removeprefix("known:")
+        if name not in PUBLISHED:
+            raise unknown_name("layer", name, list(PUBLISHED))
+        return Source(PUBLISHED[name], class_name_of(name), (("Origin", f"published layer {name}, {version}"),))
+    path = Path(genome)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise BadInputError(f"a genome file has at most {MAX_BYTES} bytes, got {path.stat().st_size} in {path}")
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise BadInputError(f"a genome file is JSON in UTF-8, and {path} is not; write one with search show") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadInputError(f"the genome must be known:NAME or a readable file, got {genome} ({reason})") from None
+    graph = graph_from_text(text, source=path.name)
+    return Source(graph, class_name_of(path.stem), (("Origin", f"genome file {path.name}, {version}"),))
+
+
+def from_run(run: str, candidate: str, runs_dir: Path) -> Source:
+    """A candidate of a run, by number or ``best`` (the winner of the re-rank, else the best of the search).
+
+    Raises: StoreError if there is no such run or candidate, or nothing was evaluated yet.
+    """
+    if not run or Path(run).name != run:
+        raise BadInputError(f"a run is named by its folder inside --runs-dir, got '{run}'; see search list")
+    with StoreReader(Path(runs_dir) / run) as reader, reader.snapshot():
+        chosen = reader.candidate(_number(reader, candidate))
+        graph = graph_from_json(chosen.genome)
+        name = class_name_of(chosen.known_as) if chosen.known_as else _searched_name(chosen)
+        settings: Mapping[str, Any] = reader.meta("run", {})
+        parents = f", parents {', '.join(map(str, chosen.parents))}" if chosen.parents else ""
+        origin = (
+            f"run {run}, candidate {chosen.number} ({chosen.origin}{parents}), search seed {settings.get('seed')}, "
+            f"searched with layersearch {reader.meta('version', 'unknown')}, exported on {_today()}"
+        )
+        facts = [("Origin", origin)]
+        if chosen.known_as:
+            facts.append(("Known as", chosen.known_as))
+        facts += [("Numbers", _numbers(reader, chosen)), ("Searched by", _search_command(reader, settings))]
+    return Source(graph, name, tuple(facts))
+
+
+def _number(reader: StoreReader, candidate: str) -> int:
+    if candidate != "best":
+        if not re.fullmatch(r"[0-9]{1,12}", candidate):
+            raise BadInputError(f"--candidate must be 'best' or a number, got '{candidate}'; see search show")
+        return int(candidate)
+    winner = reader.meta("winner")
+    if winner is not None:
+        return int(winner)
+    order = reader.order()
+    if not order:
+        raise StoreError("the run must have an evaluated candidate, and has none; let it run on or name one")
+    return order[0]
+
+
+def _searched_name(candidate: Candidate) -> str:
+    return {"evolved": "EvolvedNormAct", "random": "RandomNormAct"}.get(candidate.origin, "NormAct")
+
+
+def _numbers(reader: StoreReader, chosen: Candidate) -> str:
+    """Fitness per objective of the layer and of the baselines, wherever it was measured."""
+    rows = [("this layer", chosen), *((c.name or "baseline", c) for c in reader.baselines())]
+    width = max(len(name) for name, _ in rows) + 2
+    lines = []
+    for kind, stages in _KINDS:
+        ids = [stage.id for stage in reader.stages(stages)]
+        measured = [(name, spread(reader.results(c.number), ids)) for name, c in rows]
+        columns = sorted({column for _, values in measured for column in values})
+        if not columns:
+            continue
+        lines.append(kind.ljust(width) + "  ".join(columns))
+        for name, values in measured:
+            cells = [_cell(values.get(column)).rjust(len(column)) for column in columns]
+            lines.append(name.ljust(width) + "  ".join(cells))
+    return "\n".join(lines) if lines else "none measured"
+
+
+def _cell(value: Mapping[str, float] | None) -> str:
+    if value is None:
+        return "-"
+    several = f"±{value['std']:.4f}" if value["n"] > 1 else ""
+    return f"{value['mean']:.4f}{several}"
+
+
+def _search_command(reader: StoreReader, settings: Mapping[str, Any]) -> str:
+    """The command of the run's recipe; without one, what the store knows of it."""
+    import yaml
+
+    space = reader.meta("space", {}).get("name", "unknown")
+    recipe: Any = None
+    path = reader.run_dir / "recipe.yaml"
+    if path.is_file():
+        try:
+            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return f"search evolve --space {space} (the recipe of the run cannot be read)"
+    given = recipe if isinstance(recipe, dict) else {k: settings[k] for k in ("driver", "seed") if k in settings}
+    words = ["search", "evolve", "--space", str(space)]
+    for key, value in given.items():
+        if key in ("space", *_PLACES) or value in (None, False, [], {}):
+            continue
+        option = f"--{str(key).replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif isinstance(value, dict):
+            words += [word for k, v in value.items() for word in (option, f"{k}={v}")]
+        elif isinstance(value, list):
+            words += [word for item in value for word in (option, str(item))]
+        else:
+            words += [option, str(value)]
+    return shlex.join(words)
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -1,0 +1,84 @@
+"""The command ``search export``: finds the layer, writes the file, checks it, and says what it did."""
+
+import hashlib
+import shlex
+from pathlib import Path
+
+from layersearch.errors import BadInputError
+from layersearch.primitives.canonical import canonical
+from layersearch.primitives.graph_json import graph_to_json
+from layersearch.primitives.printing import formula
+from layersearch.primitives.registry import unknown_name
+from layersearch.search.export._files import check_target, new_file
+from layersearch.search.export._origin import from_genome, from_run, unguarded
+from layersearch.search.export.base import FORMATS, Subject
+from layersearch.spaces.contracts import JsonObject
+
+__all__ = ["SPACES_OF_LAYERS", "run"]
+
+SPACES_OF_LAYERS = ("evonorm",)
+"""Spaces whose genomes are graphs of ops, so that a genome alone says what to write."""
+_MOST_CHANNELS = 65536
+
+
+def run(
+    *,
+    out: Path,
+    format: str = "python",
+    run: str | None = None,
+    candidate: str = "best",
+    runs_dir: Path = Path("runs"),
+    space: str | None = None,
+    genome: str | None = None,
+    exact: bool = False,
+    num_features: int = 64,
+    force: bool = False,
+) -> JsonObject:
+    """Exports a candidate of a run, or the layer of a genome.
+
+    Args:
+        out: file to write; its folder must exist.
+        format: a name of ``FORMATS``.
+        run: name of the run, or ``None`` where ``space`` and ``genome`` are given.
+        candidate: ``best`` or a number.
+        runs_dir: folder of the runs.
+        space: e.g. ``evonorm``.
+        genome: ``known:NAME`` or the path of a genome file.
+        exact: drops the guards on divisions and logarithms.
+        num_features: channels of the formats that fix them (pt2, onnx).
+        force: replaces an existing file.
+    Returns: ``path, format, formula, class, genome, max_error`` (absolute, of the check after writing), ``sha256``.
+    Raises: BadInputError and its kin for bad input, ExportError if the written file is wrong; no file is left.
+    """
+    row = FORMATS[format]
+    if not 1 <= num_features <= _MOST_CHANNELS:
+        raise BadInputError(f"num_features must be in [1, {_MOST_CHANNELS}], got {num_features}; use for example 64")
+    out = Path(out)
+    check_target(out, force)
+    words = ["search", "export"]
+    if run is not None and space is None and genome is None:
+        source = from_run(run, candidate, runs_dir)
+        words += [run, "--candidate", candidate]
+    elif run is None and space is not None and genome is not None:
+        if space not in SPACES_OF_LAYERS:
+            raise unknown_name("space", space, list(SPACES_OF_LAYERS))
+        source = from_genome(genome)
+        words += ["--space", space, "--genome", genome if genome.startswith("known:") else Path(genome).name]
+    else:
+        raise BadInputError("an export needs either the name of a run, or --space and --genome; give one of the two")
+    words += ["--format", format, *(["--exact"] if exact else []), "-o", out.name]
+    graph = canonical(unguarded(source.graph) if exact else source.graph)
+    facts = (*source.facts, ("Exported by", shlex.join(words)))
+    subject = Subject(graph, source.class_name, facts, num_features)
+    with new_file(out, force) as draft:
+        max_error = row.write(subject, draft)
+        sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
+    return {
+        "path": str(out),
+        "format": format,
+        "formula": formula(graph),
+        "class": subject.class_name,
+        "genome": graph_to_json(graph),
+        "max_error": max_error,
+        "sha256": sha256,
+    }
