@@ -100,19 +100,34 @@ def connect_reading(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise StoreError(f"a run has a store, but there is none at {path}; check the name of the run and --runs-dir")
     _refuse_other_files(path)
+    connection = None
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    except sqlite3.Error as error:
-        raise _unusable(path, error) from error
-    try:
+        connection = _open_reading(path)
         if _version(connection, path, new_is_fine=False) < SCHEMA_VERSION:
             raise StoreError(f"{path} is of an older schema; resume the run once to bring it forward")
     except sqlite3.Error as error:
-        connection.close()
         raise _unusable(path, error) from error
     except StoreError:
-        connection.close()
+        if connection is not None:
+            connection.close()
         raise
+    return connection
+
+
+def _open_reading(path: Path) -> sqlite3.Connection:
+    """Reading in WAL mode needs files beside the store; where none can be made and no log is open, goes without."""
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        if path.with_name(f"{path.name}-wal").exists():
+            raise
+        return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise _foreign(path) from None
     return connection
 
 

@@ -25,6 +25,8 @@ __all__ = ["PoolExecutor"]
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _MOST_DEATHS_AT_START = 3
 _END_S = 10.0
+_HARD_FACTOR = 1.5
+_GRACE_S = 10.0
 
 
 class _Worker:
@@ -43,7 +45,7 @@ class _Worker:
         self.job = job
         self.limit_s = allowed_seconds(self.limits, job)
         # The evaluator keeps the limit itself where it can; this is for one that is stuck.
-        self.kill_at = None if self.limit_s is None else time.monotonic() + 1.5 * self.limit_s + 10
+        self.kill_at = None if self.limit_s is None else time.monotonic() + _HARD_FACTOR * self.limit_s + _GRACE_S
         try:
             self.connection.send(job)
         except ConnectionError:

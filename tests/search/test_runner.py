@@ -292,7 +292,7 @@ def test_ctrl_c_once_finishes_what_runs(tmp_path: Path) -> None:
 
 def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
     def interrupt(event: RunEvent) -> None:
-        if event.kind == "asked" and event.counts.asked > 20:
+        if event.kind == "asked" and event.counts.asked > 5:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
