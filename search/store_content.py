@@ -32,7 +32,7 @@ def content(reader: StoreReader) -> JsonObject:
         if candidate.origin == "baseline":
             return True
         if result.stage in test:
-            return candidate.number == chosen
+            return bool(candidate.number == chosen)
         return result.stage not in rerank or candidate.number in again
 
     rows: list[JsonObject] = []
