@@ -12,6 +12,7 @@ __all__ = ["Evolution", "tournament_size"]
 
 _TRIES_PER_STEP = 20
 _MOST_STEPS = 3
+_MOST_MUTANTS = 200
 
 Select = Callable[[Sequence[Told], int, tuple[Objective, ...], random.Random], Told]
 
@@ -26,8 +27,8 @@ class Evolution:
 
     The population is the ``population`` most recently evaluated candidates, however good. Known layers and random
     genomes come first, until that many were evaluated; then each slot gets mutants of one parent. A mutant that is
-    illegal or known costs a try: after 20 tries mutants are two steps away, after 40 three (unlike the sources, which
-    evaluate silent mutants again).
+    illegal or known costs a try: after 20 tries mutants are two steps away, after 40 three, and after 200 tries random
+    genomes take their place (unlike the sources, which evaluate silent mutants again).
 
     Args:
         select: draws the parent from population, tournament size, objectives and the slot's generator.
@@ -46,15 +47,13 @@ class Evolution:
         if slot < len(self._seeds):
             yield self._seeds[slot]
         filling = slot < len(self._seeds) or len(self._population) < self._size
-        if filling or rng.random() < self._p_random:
-            while True:
-                yield Proposal(self._space.sample(rng), "random")
-        parent = self._select(self._population, tournament_size(self._size), self._space.objectives, rng)
-        tries = 0
+        if not filling and rng.random() >= self._p_random:
+            parent = self._select(self._population, tournament_size(self._size), self._space.objectives, rng)
+            for tries in range(_MOST_MUTANTS):
+                steps = min(_MOST_STEPS, 1 + tries // _TRIES_PER_STEP)
+                yield Proposal(self._mutant(parent.genome, steps, rng), "evolved", (parent.candidate,))
         while True:
-            steps = min(_MOST_STEPS, 1 + tries // _TRIES_PER_STEP)
-            yield Proposal(self._mutant(parent.genome, steps, rng), "evolved", (parent.candidate,))
-            tries += 1
+            yield Proposal(self._space.sample(rng), "random")
 
     def _mutant(self, genome: Genome, steps: int, rng: random.Random) -> Genome:
         for _ in range(steps):

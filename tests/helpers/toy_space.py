@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ class ToySpace:
     Args:
         log: file that the evaluator appends ``candidate stage`` to, whenever it runs a job.
         tricks: what happens to a genome at the first trained stage: ``reject``, ``fail``, ``nan``, ``raise``, ``hang``,
-            ``die``, or with ``-once`` only at the first attempt.
+            ``stuck``, ``die``, or with ``-once`` only at the first attempt.
         sleep_s: time each stage takes.
     """
 
@@ -166,6 +167,8 @@ class ToyEvaluator:
             raise ValueError(f"cannot do {genome}\nand a second line")
         if trick == "hang":
             time.sleep(3600)
+        if trick == "stuck":  # never lets another thread run
+            re.match("(a+)+$", 64 * "a" + "b")
         if trick == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if trick == "fail":
