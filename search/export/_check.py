@@ -33,7 +33,7 @@ def batch(shape: Sequence[int], seed: int) -> Tensor:
 
 
 def compare(got: Callable[[Tensor], Tensor], expected: Callable[[Tensor], Tensor], x: Tensor, what: str) -> float:
-    """Largest absolute difference of two functions at ``x`` where the second is finite.
+    """Largest difference of two functions at ``x``, relative to 1 + size of the value, where the second is finite.
 
     A value may differ by 30 ``eps`` of the dtype of ``got`` times (1 + its size), and beyond that by as much as it
     moves when the input moves by 100 ``eps``: near a pole no arithmetic does better.
@@ -54,9 +54,10 @@ def compare(got: Callable[[Tensor], Tensor], expected: Callable[[Tensor], Tensor
     if not bool(finite.any()):
         raise ExportError(f"{what} cannot be checked: the layer gives no finite value on a standard batch; add guards")
     difference = (y.double() - reference).abs()
-    allowed = 30 * eps * (1 + reference.abs()) + _AMPLIFICATION * moved
+    scale = 1 + reference.abs()
+    allowed = 30 * eps * scale + _AMPLIFICATION * moved
     wrong = finite & ~(difference <= allowed)
-    worst = float(difference[finite].max())
+    worst = float((difference / scale)[finite].max())
     if bool(wrong.any()):
         raise ExportError(
             f"{what} must equal the reference, but {int(wrong.sum())} of {wrong.numel()} values differ, "

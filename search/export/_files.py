@@ -14,6 +14,12 @@ __all__ = ["check_target", "new_file"]
 
 def check_target(path: Path, force: bool) -> None:
     """Raises: BadInputError if ``path`` is a folder or exists (without ``force``), or its folder cannot be used."""
+    try:
+        os.stat(path.with_name(f".{path.name}"))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # a name that is too long, a null byte, a folder that cannot be entered
+        raise _unwritable(path, error) from None
     if path.is_dir():
         raise BadInputError(f"an export goes to a file, but {path} is a folder; give a file name with -o")
     if not path.parent.is_dir():
@@ -31,7 +37,7 @@ def new_file(path: Path, force: bool = False) -> Iterator[Path]:
     Raises: as ``check_target``, also when the file turns up meanwhile; ExportError when the disk is full.
     """
     check_target(path, force)
-    draft = path.with_name(f".{path.stem[:64]}-{os.getpid()}{path.suffix}")
+    draft = path.with_name(f".{path.stem[:64]}-{os.getpid()}{path.suffix[:16]}")
     try:
         yield draft
         if force:
@@ -43,8 +49,7 @@ def new_file(path: Path, force: bool = False) -> Iterator[Path]:
             raise ExportError(
                 f"{path} could not be written: the disk is full; free some space and try again"
             ) from error
-        reason = error.strerror or str(error)
-        raise BadInputError(f"an export must be writable, but {path} is not ({reason}); choose another -o") from error
+        raise _unwritable(path, error) from error
     finally:
         draft.unlink(missing_ok=True)
 
@@ -62,3 +67,8 @@ def _publish(draft: Path, path: Path) -> None:
 
 def _taken(path: Path) -> BadInputError:
     return BadInputError(f"an export never overwrites a file, and {path} exists; choose another -o or add --force")
+
+
+def _unwritable(path: Path, error: OSError | ValueError) -> BadInputError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return BadInputError(f"an export must be writable, but {str(path)!r:.200} is not ({reason}); choose another -o")

@@ -1,6 +1,7 @@
 """What is to be exported, and where it comes from: a candidate of a run, a known layer, or a genome file."""
 
 import datetime
+import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from layersearch.primitives.numerics import EXACT
 from layersearch.primitives.registry import unknown_name
 from layersearch.search.candidate import Candidate
 from layersearch.search.rerank import spread
+from layersearch.search.runs import RECIPE_FILE, find_run
 from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.evonorm.published import PUBLISHED
 
@@ -84,11 +86,9 @@ def from_genome(genome: str) -> Source:
 def from_run(run: str, candidate: str, runs_dir: Path) -> Source:
     """A candidate of a run, by number or ``best`` (the winner of the re-rank, else the best of the search).
 
-    Raises: StoreError if there is no such run or candidate, or nothing was evaluated yet.
+    Raises: BadInputError or StoreError if there is no such run or candidate, or nothing was evaluated yet.
     """
-    if not run or Path(run).name != run:
-        raise BadInputError(f"a run is named by its folder inside --runs-dir, got '{run}'; see search list")
-    with StoreReader(Path(runs_dir) / run) as reader, reader.snapshot():
+    with StoreReader(find_run(Path(runs_dir), run)) as reader, reader.snapshot():
         chosen = reader.candidate(_number(reader, candidate))
         graph = graph_from_json(chosen.genome)
         name = class_name_of(chosen.known_as) if chosen.known_as else _searched_name(chosen)
@@ -154,7 +154,7 @@ def _search_command(reader: StoreReader, settings: Mapping[str, Any]) -> str:
 
     space = reader.meta("space", {}).get("name", "unknown")
     recipe: Any = None
-    path = reader.run_dir / "recipe.yaml"
+    path = reader.run_dir / RECIPE_FILE
     if path.is_file():
         try:
             recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -169,7 +169,9 @@ def _search_command(reader: StoreReader, settings: Mapping[str, Any]) -> str:
         if value is True:
             words.append(option)
         elif isinstance(value, dict):
-            words += [word for k, v in value.items() for word in (option, f"{k}={v}")]
+            words += [
+                word for k, v in value.items() for word in (option, f"{k}={v if isinstance(v, str) else json.dumps(v)}")
+            ]
         elif isinstance(value, list):
             words += [word for item in value for word in (option, str(item))]
         else:

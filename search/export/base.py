@@ -39,7 +39,7 @@ class Subject:
 class Format:
     """``write(subject, path)`` writes the new file ``path``, reads it back and compares it with the genome.
 
-    It returns the largest absolute difference that it saw. ``suffix`` is the usual ending of such files.
+    It returns the largest difference that it saw, relative to 1 + size of the value. ``suffix`` is the usual ending.
     Raises: ExportError when the file is wrong, BadInputError when something needed is not installed.
     """
 

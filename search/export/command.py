@@ -8,16 +8,14 @@ from layersearch.errors import BadInputError
 from layersearch.primitives.canonical import canonical
 from layersearch.primitives.graph_json import graph_to_json
 from layersearch.primitives.printing import formula
-from layersearch.primitives.registry import unknown_name
 from layersearch.search.export._files import check_target, new_file
 from layersearch.search.export._origin import from_genome, from_run, unguarded
 from layersearch.search.export.base import FORMATS, Subject
+from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import JsonObject
 
-__all__ = ["SPACES_OF_LAYERS", "run"]
+__all__ = ["run"]
 
-SPACES_OF_LAYERS = ("evonorm",)
-"""Spaces whose genomes are graphs of ops, so that a genome alone says what to write."""
 _MOST_CHANNELS = 65536
 
 
@@ -47,7 +45,7 @@ def run(
         exact: drops the guards on divisions and logarithms.
         num_features: channels of the formats that fix them (pt2, onnx).
         force: replaces an existing file.
-    Returns: ``path, format, formula, class, genome, max_error`` (absolute, of the check after writing), ``sha256``.
+    Returns: ``path, format, formula, class, genome, sha256, max_error`` (of the check after writing, see ``Format``).
     Raises: BadInputError and its kin for bad input, ExportError if the written file is wrong; no file is left.
     """
     row = FORMATS[format]
@@ -60,8 +58,7 @@ def run(
         source = from_run(run, candidate, runs_dir)
         words += [run, "--candidate", candidate]
     elif run is None and space is not None and genome is not None:
-        if space not in SPACES_OF_LAYERS:
-            raise unknown_name("space", space, list(SPACES_OF_LAYERS))
+        SPACES[space]  # an unknown name is an error
         source = from_genome(genome)
         words += ["--space", space, "--genome", genome if genome.startswith("known:") else Path(genome).name]
     else:

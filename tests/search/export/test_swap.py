@@ -301,6 +301,11 @@ class MakesTensors(Awkward):
         return F.relu(self.bn(x)) + torch.tensor([1.0])
 
 
+class OtherArgument(Awkward):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.elu(x, self.bn(x))
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
@@ -311,6 +316,7 @@ class MakesTensors(Awkward):
         (AsksForType(), "uses isinstance"),
         (DropsOut(), "differs between training and eval"),
         (MakesTensors(), "makes tensors"),
+        (OtherArgument(), "reads more than its output"),
         (nn.BatchNorm2d(3), "no owner"),
         (nn.ModuleList([nn.BatchNorm2d(3), nn.ReLU()]), "no forward applies it"),
     ],
