@@ -23,13 +23,6 @@ DEFAULT_SEEDS = ("bn-relu", "gn-relu", "bn-silu", "frn-tlu")
 """Hand-designed layers from before the space's own discoveries; EvoNorms are seeds only where named."""
 
 
-_CALIBRATED: dict[tuple[str, str], dict[str, dict[str, float]]] = {
-    # GN-ReLU reaches .15-.22 on MobileNetV2 after 100 steps at any rate from .03 to .2 (2026-11-25, 2 seeds each).
-    ("small", "cifar10"): {"funnel": {"quality_chance": 1.3}},
-}
-"""Where a known layer failed a default limit: what was changed for a preset and data set, and why."""
-
-
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -104,7 +97,7 @@ class EvonormSettings(_Settings):
 
 
 def effective(
-    series: str,
+    series: Literal["b", "s"],
     data: str,
     data_dir: str | None,
     preset: str,
@@ -128,10 +121,8 @@ def effective(
         "data_dir": data_dir,
         "graph": GraphSettings().model_dump(mode="json"),
         "funnel": FunnelSettings().model_dump(mode="json"),
-        "task": image_preset(preset, data).model_dump(mode="json"),
+        "task": image_preset(preset, data, series).model_dump(mode="json"),
     }
-    for part, changes in _CALIBRATED.get((preset, data), {}).items():
-        base[part] |= changes
     known = [f"{part}.{key}" for part in ("graph", "funnel", "task") for key in base[part]]
     for key, value in (overrides or {}).items():
         if key not in known:

@@ -40,12 +40,7 @@ class EvonormSpace:
             numerics=settings.numerics,
         )
         self.objectives = tuple(Objective(network) for network in task.networks)
-        self.stages = (
-            Stage(f"probe:{task.networks[0]}", "probe"),
-            *(Stage(f"stability:{n}", "stability") for n in settings.funnel.stability_networks),
-            *(Stage(f"quality:{n}", "quality") for n in task.networks),
-            *(Stage(f"fitness:{n}", "fitness", resumes=f"quality:{n}") for n in task.networks),
-        )
+        self.stages = _search_stages(task.networks, settings.funnel.stability_networks)
         repeats = [f"{n}:{k}" for k in range(settings.funnel.rerank_seeds) for n in task.networks]
         self.rerank_stages = tuple(Stage(f"rerank:{r}", "rerank") for r in repeats)
         self.test_stages = tuple(Stage(f"test:{r}", "test", resumes=f"rerank:{r}") for r in repeats)
@@ -127,6 +122,22 @@ class EvonormSpace:
     @functools.cached_property
     def _published_keys(self) -> dict[str, str]:
         return {name: screen.probe(self._known(name)).key for name in PUBLISHED}
+
+
+def _search_stages(networks: tuple[str, ...], stability_networks: tuple[str, ...]) -> tuple[Stage, ...]:
+    """Cheapest first. Quality on the first network comes before stability, which costs more and turns away less.
+
+    Of 650 random new layers on digits, quality on the ResNet stopped four in five for .55 core-seconds each; the 100
+    double-backward steps of stability cost 1.35 for each layer that passes them (2026-11-25).
+    """
+    first, *others = networks
+    return (
+        Stage(f"probe:{first}", "probe"),
+        Stage(f"quality:{first}", "quality"),
+        *(Stage(f"stability:{n}", "stability") for n in stability_networks),
+        *(Stage(f"quality:{n}", "quality") for n in others),
+        *(Stage(f"fitness:{n}", "fitness", resumes=f"quality:{n}") for n in networks),
+    )
 
 
 def from_settings(settings: JsonObject) -> EvonormSpace:

@@ -16,7 +16,8 @@ __all__ = ["core_seconds", "environment", "interleaved", "show"]
 def environment(*packages: str) -> str:
     """Date, machine and versions, for the row that a number goes into."""
     versions = " ".join(f"{p} {version(p)}" for p in ("torch", *packages))
-    return f"{date.today()} · {platform.machine()} {os.cpu_count()} cores · Python {platform.python_version()} · {versions}"
+    machine = f"{platform.machine()} {os.cpu_count()} cores"
+    return f"{date.today()} · {machine} · Python {platform.python_version()} · {versions}"
 
 
 def core_seconds(run: Callable[[], object]) -> float:

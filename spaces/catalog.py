@@ -1,0 +1,86 @@
+"""Which search spaces there are: what the command line must know of each before anything heavy is imported."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from layersearch.primitives.registry import Registry
+
+__all__ = ["SPACES", "Budget", "SpaceEntry"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far a run goes by default.
+
+    Args:
+        evaluations: candidates that pass the last stage.
+        population: candidates that the driver keeps.
+        rerank_top: how many of the best are measured again.
+    """
+
+    evaluations: int
+    population: int
+    rerank_top: int
+
+
+@dataclass(frozen=True)
+class SpaceEntry:
+    """One space. Code is named as ``module:function`` and imported on first use.
+
+    Args:
+        entry: makes the space from its settings (plain data).
+        settings: ``(series, data, data_dir, preset, overrides, seed_layers)`` -> checked settings as plain data;
+            raises RecipeError or UnknownNameError with one sentence.
+        presets: default budget by name of preset.
+        series: variants of the space, the default one first; empty if it has none.
+        data: name of the default data set.
+        data_sets: registry of the data sets, by name.
+        load: ``(name, data_dir)`` -> data; reads a data set, or raises DataError with one sentence.
+        calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
+        preload: modules that worker processes share by being forked after their import.
+    """
+
+    name: str
+    summary: str
+    entry: str
+    settings: str
+    presets: Mapping[str, Budget]
+    series: tuple[str, ...] = ()
+    data: str = "digits"
+    data_sets: str | None = None
+    load: str | None = None
+    calibration: str | None = None
+    preload: tuple[str, ...] = ("torch",)
+
+    def resolve(self, path: str) -> Any:
+        """The object that ``module:name`` is."""
+        module, _, name = path.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def settings_of(self, *args: Any) -> dict[str, Any]:
+        """Calls ``settings``."""
+        make: Callable[..., dict[str, Any]] = self.resolve(self.settings)
+        return make(*args)
+
+
+SPACES: Registry[SpaceEntry] = Registry("space")
+SPACES.add(
+    "evonorm",
+    SpaceEntry(
+        name="evonorm",
+        summary="normalization-activation layers as graphs of low-level ops, judged in three image networks",
+        entry="layersearch.spaces.evonorm.space:from_settings",
+        settings="layersearch.spaces.evonorm.settings:effective",
+        presets={
+            "paper": Budget(evaluations=2500, population=256, rerank_top=10),
+            "small": Budget(evaluations=60, population=16, rerank_top=5),
+            "smoke": Budget(evaluations=12, population=8, rerank_top=2),
+        },
+        series=("b", "s"),
+        data_sets="layersearch.spaces.tasks.images.data:IMAGE_SETS",
+        load="layersearch.spaces.tasks.images.data:load_images",
+        calibration="layersearch.spaces.evonorm.calibration",
+    ),
+)
