@@ -1,0 +1,325 @@
+"""The command ``search``: reads options, and turns every bad input into one sentence. Nothing heavy is imported here.
+
+Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted (resumable).
+"""
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+import layersearch
+from layersearch.errors import BadInputError, LayerSearchError, RecipeError
+from layersearch.primitives.registry import unknown_name
+from layersearch.search import options as o
+
+__all__ = ["app", "main"]
+
+Work: TypeAlias = Callable[[], int]
+"""What a command has to do. It is done after parsing, so that the parser never sees its errors."""
+
+app = typer.Typer(
+    name="search",
+    help="Searches for better neural-network layers and writes the winner as one plain PyTorch file.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"layersearch {layersearch.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def evolve(
+    space: o.Space = None,
+    series: o.Series = None,
+    data: o.Data = None,
+    data_dir: o.DataDir = None,
+    preset: o.Preset = None,
+    evaluations: o.Evaluations = None,
+    minutes: o.Minutes = None,
+    population: o.Population = None,
+    driver: o.Driver = None,
+    backend: o.Backend = None,
+    workers: o.Workers = None,
+    seed: o.Seed = None,
+    run: o.Run = None,
+    runs_dir: Annotated[
+        str | None, typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs (default: runs).")
+    ] = None,
+    device: o.Device = None,
+    deterministic: o.Deterministic = None,
+    lookahead: o.Lookahead = None,
+    seed_layers: o.SeedLayers = None,
+    rerank_top: o.RerankTop = None,
+    recipe: o.RecipeFile = None,
+    set_: o.Set = None,
+    as_json: o.AsJson = False,
+) -> Work:
+    """Begin a run.
+
+    Searches for layers, trains the baselines, and measures the best again on data that the search did not see. Without
+    further options: about two minutes on 2 cores, on bundled data. Ctrl-C ends a run so that it can be resumed.
+    """
+    given = {
+        name: value
+        for name, value in locals().items()
+        if name not in ("recipe", "set_", "seed_layers", "as_json")
+    }  # fmt: skip
+
+    def work() -> int:
+        from layersearch.search import session
+
+        return session.evolve(session.recipe_of(given, recipe, set_ or (), seed_layers or ()), as_json)
+
+    return work
+
+
+@app.command()
+def resume(
+    name: o.RunName,
+    evaluations: o.Evaluations = None,
+    minutes: o.Minutes = None,
+    workers: o.Workers = None,
+    backend: o.Backend = None,
+    device: o.Device = None,
+    data_dir: o.DataDir = None,
+    runs_dir: o.RunsDir = "runs",
+    as_json: o.AsJson = False,
+) -> Work:
+    """Go on with a run, or extend it.
+
+    --evaluations and --minutes are the new end, in total; the other options may differ from the run's, too.
+    """
+    given = {
+        "evaluations": evaluations, "minutes": minutes, "workers": workers, "backend": backend, "device": device,
+        "data_dir": data_dir,
+    }  # fmt: skip
+
+    def work() -> int:
+        from layersearch.search import session
+
+        return session.resume(name, Path(runs_dir), given, as_json)
+
+    return work
+
+
+@app.command("list")
+def list_(runs_dir: o.RunsDir = "runs", as_json: o.AsJson = False) -> Work:
+    """Show all runs."""
+
+    def work() -> int:
+        from layersearch.search.listing import list_runs
+
+        return list_runs(Path(runs_dir), as_json)
+
+    return work
+
+
+@app.command()
+def show(
+    name: o.RunName,
+    top: Annotated[str, typer.Option("--top", metavar="K", help="How many of the best.")] = "10",
+    runs_dir: o.RunsDir = "runs",
+    as_json: o.AsJson = False,
+) -> Work:
+    """Show what came of a run.
+
+    Funnel, best layers with formula, baselines, re-rank and test; also while the run goes on.
+    """
+
+    def work() -> int:
+        from layersearch.search.runs import find_run
+        from layersearch.search.show import print_show
+
+        print_show(find_run(Path(runs_dir), name), _whole("--top", top, 10_000), as_json)
+        return 0
+
+    return work
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")],
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a run, as in search list.")] = None,
+    candidate: o.Candidate = "best",
+    format_: Annotated[str, typer.Option("--format", metavar="python|pt2|onnx", help="What to write.")] = "python",
+    space: o.Space = None,
+    genome: Annotated[
+        str | None, typer.Option("--genome", metavar="FILE|known:NAME", help="A genome in place of a run.")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Drop the guards on divisions and logarithms.")] = False,
+    num_features: Annotated[
+        str, typer.Option("--num-features", metavar="C", help="Channels of the formats that fix them (pt2, onnx).")
+    ] = "64",
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    runs_dir: o.RunsDir = "runs",
+    as_json: o.AsJson = False,
+) -> Work:
+    """Write a layer as one plain file.
+
+    The layer is a candidate of a run, or that of --space and --genome. The file runs without layersearch.
+    """
+
+    def work() -> int:
+        from layersearch.search.export.command import run
+        from layersearch.search.runs import find_run
+        from layersearch.search.show import json_text, show_object
+
+        run_dir = None if name is None else find_run(Path(runs_dir), name)
+        written = run(
+            out=out,
+            format=format_,
+            run=name,
+            candidate=candidate,
+            runs_dir=Path(runs_dir),
+            space=space,
+            genome=genome,
+            exact=exact,
+            num_features=_whole("--num-features", num_features, 65_536),
+            force=force,
+        )
+        if as_json:
+            about = {} if run_dir is None else show_object(run_dir, 10)
+            print(json_text({**about, "export": written}))
+        else:
+            print(f"wrote {written['path']} ({written['format']}): {written['class']}, {written['formula']}")
+            print(f"checked against its genome after writing: largest difference {written['max_error']:.1e}")
+        return 0
+
+    return work
+
+
+@app.command()
+def spaces(as_json: o.AsJson = False) -> Work:
+    """Show what can be searched."""
+
+    def work() -> int:
+        from layersearch.search.listing import list_spaces
+
+        return list_spaces(as_json)
+
+    return work
+
+
+@app.command()
+def doctor(
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Run the self-test of a preset's limits.")] = False,
+    space: Annotated[str, typer.Option("--space", metavar="NAME", help="Whose data and limits.")] = "evonorm",
+    series: o.Series = None,
+    data: o.Data = None,
+    data_dir: o.DataDir = None,
+    preset: o.Preset = None,
+    seeds: Annotated[str, typer.Option("--seeds", metavar="K", help="Trainings per layer and stage.")] = "5",
+    set_: o.Set = None,
+    as_json: o.AsJson = False,
+) -> Work:
+    """Say what this machine can do.
+
+    And why not, which data sets are there, and whether the limits of the funnel can be trusted on them.
+    """
+    given: dict[str, Any] = {
+        "space": space, "series": series, "data": data, "data_dir": data_dir, "preset": preset,
+    }  # fmt: skip
+
+    def work() -> int:
+        from layersearch.search import doctor as it
+
+        if not calibrate:
+            return it.doctor(space, data_dir, as_json)
+        return it.calibrate(given, set_ or [], _whole("--seeds", seeds, 1000), as_json)
+
+    return work
+
+
+def _whole(option: str, text: str, most: int) -> int:
+    """The number in ``text``, in [1, most]."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
+        raise RecipeError(f"{option} must be a whole number in [1, {most}], got {text!r:.40}; change it")
+    return int(text)
+
+
+_PARSER_ERROR: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)  # typer carries click inside, or not, depending on its version
+
+
+def _sentence(error: Any) -> str:
+    """What the option parser complains about, as rule, value and remedy."""
+    message = " ".join(str(error.format_message()).rstrip(".").split())
+    context = getattr(error, "ctx", None)
+    command: Any = getattr(context, "command", None)
+    help_of = f"see {getattr(context, 'command_path', 'search')} --help"
+    match type(error).__name__:
+        case "NoSuchOption":
+            names = sorted(name for parameter in command.params for name in parameter.opts if name.startswith("--"))
+            return str(unknown_name("option", error.option_name, names))
+        case "MissingParameter":
+            parameter = error.param
+            option = next((name for name in parameter.opts if name.startswith("-")), None)
+            return f"{option or parameter.metavar} must be given, got nothing; {help_of}"
+    names = list(getattr(command, "commands", ()))
+    if message.startswith("Missing command"):
+        return f"a command must be given ({', '.join(names)}), got none; {help_of}"
+    unknown = re.match(r"No such command '(.*?)'", message)
+    if unknown:
+        return str(unknown_name("command", unknown[1], sorted(names)))
+    return f"the command line must be as documented, but: {message[:1].lower()}{message[1:]}; {help_of}"
+
+
+def _call(arguments: Sequence[str]) -> int:
+    """Parses and works. Raises: LayerSearchError, KeyboardInterrupt, OSError."""
+    command = typer.main.get_command(app)
+    try:
+        work = command.main(args=list(arguments), prog_name="search", standalone_mode=False)
+    except _PARSER_ERROR as error:
+        raise BadInputError(_sentence(error)) from None
+    code = work() if callable(work) else int(work or 0)
+    sys.stdout.flush()
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point. Returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that knows no ± must not end a run
+            stream.reconfigure(errors="replace")
+    try:
+        return _call(sys.argv[1:] if arguments is None else arguments)
+    except LayerSearchError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _complain(
+            f"the disk must have room, but it is full ({error.filename}); make room, then search resume", 1
+        )
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"search: {' '.join(sentence.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,281 @@
+"""What a user sees while a run goes on: a live view in a terminal, a line now and then elsewhere."""
+
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from layersearch.errors import LayerSearchError
+from layersearch.search.candidate import Candidate
+from layersearch.search.executors.base import SpaceSpec
+from layersearch.search.rerank import mean_value
+from layersearch.search.run_settings import RunSettings
+from layersearch.search.runner import RunEvent
+from layersearch.search.store_reader import StoreReader
+from layersearch.spaces.contracts import Objective, Space
+
+__all__ = ["Found", "Moment", "Progress", "clock", "funnel_rows", "line", "watching"]
+
+PERIOD_S = 0.5  # of the live view; drawing costs some milliseconds of a training that runs in this process
+LINE_S = 10.0
+_FRONT = 6
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best candidates so far, as the store has them."""
+
+    objectives: tuple[Objective, ...] = ()
+    best: Candidate | None = None
+    formula: str = ""
+    front: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The run as it is now. ``eta_s`` is ``None`` while nothing can be said."""
+
+    run: str
+    phase: str
+    counts: Mapping[str, Any]
+    elapsed_s: float
+    asked_per_s: float
+    evaluations: int | None
+    done: int
+    total: int
+    eta_s: float | None
+    last: str
+    stopping: bool
+    found: Found
+
+
+class Progress:
+    """Keeps what the events say; another thread asks for the ``moment``.
+
+    Events only replace attributes (also from the signal handler: no locks), so they cost microseconds. The store is
+    read by the thread that draws, and only when another candidate was evaluated.
+    """
+
+    def __init__(self, run_dir: Path, spec: SpaceSpec, settings: RunSettings) -> None:
+        self.run_dir = run_dir
+        self._spec = spec
+        self._settings = settings
+        self._phase = "start"
+        self._counts: Mapping[str, Any] = {}
+        self._first: tuple[float, int, int] | None = None  # time, asked and evaluated when this session began
+        self._elapsed = (0.0, time.monotonic())
+        self._phase_began = time.monotonic()
+        self._done = (0, 0)
+        self._last = ""
+        self.stopping = False
+        self._found = Found()
+        self._found_at = -1
+        self._reader: StoreReader | None = None
+        self._space: Space | None = None
+
+    def on_event(self, event: RunEvent) -> None:
+        """For ``Runner``."""
+        if event.kind == "interrupt":
+            self.stopping = True
+            return
+        now = time.monotonic()
+        if event.phase != self._phase:
+            self._phase, self._phase_began = event.phase, now
+        counts = event.counts.to_json()
+        if self._first is None:
+            self._first = (now, counts["asked"], counts["evaluated"])
+        self._counts, self._elapsed, self._done = counts, (event.elapsed_s, now), (event.done, event.total)
+        if event.report is not None:
+            result = event.report.result
+            took = f"{result.outcome.duration_s:.1f} s"
+            reason = f": {result.outcome.reason}" if result.outcome.reason else ""
+            self._last = f"#{result.candidate} {result.stage} {result.outcome.state} in {took}{reason}"
+
+    def moment(self) -> Moment:
+        """For the thread that draws."""
+        counts, (elapsed_s, at), (done, total) = self._counts, self._elapsed, self._done
+        now = time.monotonic()
+        searching = self._phase == "search"
+        began, asked, evaluated = self._first or (now, 0, 0)
+        session_s = max(1e-9, now - began)
+        n_evaluated = counts.get("evaluated", 0)
+        if n_evaluated != self._found_at:
+            self._look(n_evaluated)
+        if searching:
+            elapsed_s += now - at
+        return Moment(
+            run=self.run_dir.name,
+            phase=self._phase,
+            counts=counts,
+            elapsed_s=elapsed_s,
+            asked_per_s=(counts.get("asked", 0) - asked) / session_s,
+            evaluations=self._settings.evaluations,
+            done=done,
+            total=total,
+            eta_s=self._eta_s(searching, elapsed_s, session_s, n_evaluated, evaluated, done, total, now),
+            last=self._last,
+            stopping=self.stopping,
+            found=self._found,
+        )
+
+    def _eta_s(
+        self,
+        searching: bool,
+        elapsed_s: float,
+        session_s: float,
+        n_evaluated: int,
+        evaluated: int,
+        done: int,
+        total: int,
+        now: float,
+    ) -> float | None:
+        """Time left of this phase at its speed so far."""
+        if not searching:
+            return (now - self._phase_began) / done * (total - done) if done else None
+        if self._settings.minutes is not None:
+            return max(0.0, 60 * self._settings.minutes - elapsed_s)
+        if self._settings.evaluations is None or n_evaluated <= evaluated:
+            return None
+        return session_s / (n_evaluated - evaluated) * max(0, self._settings.evaluations - n_evaluated)
+
+    def _look(self, n_evaluated: int) -> None:
+        """Reads the best candidates. What cannot be read now (the store is being made) is read at the next drawing."""
+        try:
+            if self._reader is None:
+                self._reader, self._space = StoreReader(self.run_dir), self._spec.build()
+            assert self._space is not None, "made with the reader"
+            reader = self._reader
+            front = [reader.candidate(number) for number in reader.front()[:_FRONT]]
+            best = front[0] if front else None
+            formula = self._space.formula(self._space.from_json(best.genome)) if best else ""
+            self._found = Found(reader.objectives(), best, formula, tuple(front))
+            self._found_at = n_evaluated
+        except (LayerSearchError, sqlite3.Error):
+            self._found_at = -1
+
+    def close(self) -> None:
+        """Called by the thread that drew."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+class _View(Protocol):
+    def draw(self, moment: Moment) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Lines:
+    """One line when a phase begins, when the run is being stopped, and every ``period_s``."""
+
+    def __init__(self, period_s: float = LINE_S) -> None:
+        self._period_s = period_s
+        self._last: tuple[str, bool] = ("start", False)
+        self._at = time.monotonic()
+
+    def draw(self, moment: Moment) -> None:
+        now = time.monotonic()
+        state = (moment.phase, moment.stopping)
+        if state != self._last or (now - self._at >= self._period_s and moment.phase != "start"):
+            print(line(moment), file=sys.stderr, flush=True)
+            self._last, self._at = state, now
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@contextmanager
+def watching(progress: Progress, quiet: bool) -> Iterator[None]:
+    """Shows ``progress`` on stderr, from a thread of its own, until the block ends.
+
+    Args:
+        quiet: lines also in a terminal.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        view = _view(quiet)
+        try:
+            while not ended.wait(PERIOD_S):
+                view.draw(progress.moment())
+        except OSError:  # nobody reads stderr any more; the run goes on
+            return
+        finally:
+            view.close()
+            progress.close()
+
+    thread = threading.Thread(target=watch, name="watch-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _view(quiet: bool) -> _View:
+    if quiet or not sys.stderr.isatty():
+        return _Lines()
+    from layersearch.search.live_view import LiveView
+
+    return LiveView()
+
+
+def clock(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``.
+
+    >>> clock(3723), clock(123.9)
+    ('1:02:03', '2:03')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def funnel_rows(counts: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    """Name of each step of the funnel, how many it removed, and how many were left after it.
+
+    >>> funnel_rows({"asked": 9, "screened_out": 4, "duplicates": 2, "rejected": {"quality": 1}, "evaluated": 2})
+    [('screen', 4, 5), ('dedup', 2, 3), ('quality', 1, 2)]
+    """
+    left = counts.get("asked", 0)
+    rows = []
+    removed = {
+        "screen": counts.get("screened_out", 0),
+        "dedup": counts.get("duplicates", 0),
+        **counts.get("rejected", {}),
+        "failed": counts.get("failed", 0),
+        "stopped": counts.get("stopped", 0),
+    }
+    for name, n in removed.items():
+        left -= n
+        if n or name in ("screen", "dedup"):
+            rows.append((name, n, left))
+    return rows
+
+
+def line(moment: Moment) -> str:
+    """One line that says how the run is going."""
+    counts, found = moment.counts, moment.found
+    if moment.stopping:
+        return f"{moment.run}: finishing what is running; Ctrl-C again stops at once"
+    left = f", {clock(moment.eta_s)} left" if moment.eta_s is not None else ""
+    if moment.phase != "search":
+        through = f"{moment.done} of {moment.total} candidates" if moment.total else "begins"
+        return f"{moment.run}: {moment.phase}, {through}{left}"
+    goal = f" of {moment.evaluations}" if moment.evaluations is not None else ""
+    rejected = sum(counts["rejected"].values())
+    best = ""
+    if found.best is not None:
+        best = f"; best {mean_value(found.best.fitness, found.objectives):.4f} (#{found.best.number})"
+    return (
+        f"{moment.run}: search {clock(moment.elapsed_s)}, {counts['evaluated']}{goal} evaluated, "
+        f"{counts['asked']} asked ({moment.asked_per_s:.1f}/s), {counts['screened_out']} screened out, "
+        f"{counts['duplicates']} duplicates, {rejected} rejected, {counts['failed']} failed{left}{best}"
+    )

@@ -1,0 +1,102 @@
+"""The options of the command line, declared once; those of ``search evolve`` are the keys of a recipe.
+
+Numbers are taken as text: they are checked where those of a recipe are, so that both get the same sentence.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "AsJson",
+    "Backend",
+    "Candidate",
+    "Data",
+    "DataDir",
+    "Deterministic",
+    "Device",
+    "Driver",
+    "Evaluations",
+    "Lookahead",
+    "Minutes",
+    "Population",
+    "Preset",
+    "RecipeFile",
+    "RerankTop",
+    "Run",
+    "RunName",
+    "RunsDir",
+    "Seed",
+    "SeedLayers",
+    "Series",
+    "Set",
+    "Space",
+    "Workers",
+]
+
+RunName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a run, as in search list.")]
+RunsDir = Annotated[str, typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, progress on stderr.")]
+
+Space = Annotated[str | None, typer.Option("--space", metavar="NAME", help="What to search; see search spaces.")]
+Series = Annotated[str | None, typer.Option("--series", metavar="b|s", help="evonorm: with or without batch moments.")]
+Data = Annotated[str | None, typer.Option("--data", metavar="NAME", help="Data set (default: digits, bundled).")]
+DataDir = Annotated[
+    str | None,
+    typer.Option("--data-dir", metavar="DIR", help="Folder of the data sets (default: LAYERSEARCH_DATA)."),
+]
+Preset = Annotated[
+    str | None, typer.Option("--preset", metavar="smoke|small|paper", help="Size of the task (default: smoke).")
+]
+Evaluations = Annotated[
+    str | None, typer.Option("--evaluations", metavar="N", help="End after N fully evaluated candidates, in total.")
+]
+Minutes = Annotated[
+    str | None, typer.Option("--minutes", metavar="M", help="Or end the search after M minutes, in total.")
+]
+Population = Annotated[str | None, typer.Option("--population", metavar="P", help="Candidates the driver keeps.")]
+Driver = Annotated[
+    str | None,
+    typer.Option("--driver", metavar="evolution|random", help="What proposes candidates (default: evolution)."),
+]
+Backend = Annotated[
+    str | None,
+    typer.Option("--backend", metavar="inline|pool", help="This process, or several (default: by --workers)."),
+]
+Workers = Annotated[
+    str | None, typer.Option("--workers", metavar="W", help="Processes that train (default: cores, at most 8).")
+]
+Seed = Annotated[str | None, typer.Option("--seed", metavar="S", help="Of everything random (default: 0).")]
+Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: <space>-NNNN).")]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="auto|cpu|cuda[:i]", help="Where layers are trained (default: auto).")
+]
+Deterministic = Annotated[
+    bool | None,
+    typer.Option(
+        "--deterministic/--no-deterministic",
+        help="Same outcome for any number of workers (default: for inline only).",
+    ),
+]
+Lookahead = Annotated[
+    str | None,
+    typer.Option("--lookahead", metavar="L", help="Deterministic runs: candidates proposed ahead of results."),
+]
+SeedLayers = Annotated[
+    list[str] | None,
+    typer.Option("--seed-layers", metavar="NAMES", help="Known layers to start from, by comma, or none."),
+]
+RerankTop = Annotated[
+    str | None, typer.Option("--rerank-top", metavar="K", help="How many of the best are measured again.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="key=value", help="A setting of the space, or of the driver (driver.KEY); repeatable."
+    ),
+]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", metavar="FILE", help="YAML file of options; flags override it.")
+]
+Candidate = Annotated[str, typer.Option("--candidate", metavar="best|ID", help="Which candidate of the run.")]

@@ -1,0 +1,187 @@
+"""The recipe of a run: every option by its long name, checked as a whole, with the defaults that depend on others."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+
+import layersearch
+from layersearch.errors import RecipeError
+from layersearch.primitives.registry import unknown_name
+from layersearch.search.recipe_yaml import load_text
+from layersearch.search.run_settings import RunSettings
+from layersearch.spaces.catalog import SPACES, SpaceEntry
+from layersearch.spaces.validation import sentence
+
+__all__ = ["MOST_DEFAULT_WORKERS", "Recipe", "parse_set"]
+
+MOST_DEFAULT_WORKERS = 8
+_DRIVER = "driver."  # settings under --set that are knobs of the driver
+_PLACES = {"run", "runs_dir"}  # where the recipe lies says it
+
+_Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class Recipe(BaseModel):
+    """What ``search evolve`` was asked for. ``None`` stands for a default that depends on other options.
+
+    Raises: RecipeError (by ``parse``) with one sentence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    space: str
+    series: str | None = None
+    data: str | None = None
+    data_dir: str | None = None
+    preset: str = "smoke"
+    evaluations: _Count | None = None
+    minutes: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
+    population: _Count | None = None
+    driver: str = "evolution"
+    backend: Literal["inline", "pool"] | None = None
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    run: str | None = None
+    runs_dir: str = "runs"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")] = "auto"
+    deterministic: bool | None = None
+    lookahead: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    seed_layers: list[str] | None = None
+    rerank_top: Annotated[int, Field(ge=0, le=1000)] | None = None
+    set: dict[str, JsonValue] = {}
+
+    @field_validator("set")
+    @classmethod
+    def _finite(cls, values: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for key, value in values.items():
+            if not _is_finite(value):
+                raise ValueError(f"{key} must be finite, got {value}")
+        return values
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.evaluations is not None and self.minutes is not None:
+            raise ValueError(
+                f"a run must have one end, got both evaluations {self.evaluations} and minutes {self.minutes:g}"
+            )
+        if self.backend == "inline" and (self.workers or 1) > 1:
+            raise ValueError(f"the inline backend must have one worker, got {self.workers}")
+        return self
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> "Recipe":
+        """From plain values, as of YAML."""
+        if values.get("space") is None:
+            raise RecipeError(f"a space must be given, got none; add --space, one of {', '.join(SPACES)}")
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise RecipeError(_sentence(error)) from None
+
+    def entry(self) -> SpaceEntry:
+        """The row of the space. Raises: UnknownNameError."""
+        return SPACES[self.space]
+
+    def completed(self, cores: int) -> "Recipe":
+        """With every default filled in, but ``device`` and the space's own.
+
+        Args:
+            cores: that this process may use.
+        Raises: RecipeError or UnknownNameError with one sentence.
+        """
+        entry = self.entry()
+        if self.preset not in entry.presets:
+            raise unknown_name("preset", self.preset, sorted(entry.presets))
+        if self.series is not None and self.series not in entry.series:
+            raise unknown_name("series", self.series, list(entry.series))
+        budget = entry.presets[self.preset]
+        workers = self.workers
+        if workers is None:
+            workers = 1 if self.backend == "inline" else min(cores, MOST_DEFAULT_WORKERS)
+        backend = self.backend or ("inline" if workers == 1 else "pool")
+        population = self.population or budget.population
+        values = {
+            "series": self.series or next(iter(entry.series), None),
+            "data": self.data or entry.data,
+            "evaluations": self.evaluations or (budget.evaluations if self.minutes is None else None),
+            "population": population,
+            "backend": backend,
+            "workers": workers,
+            "rerank_top": budget.rerank_top if self.rerank_top is None else self.rerank_top,
+        }
+        complete = self.model_copy(update=values)
+        settings = complete.run_settings().resolved()
+        update = {"deterministic": settings.deterministic, "lookahead": settings.lookahead}
+        return complete.model_copy(update=update)
+
+    def space_settings(self) -> dict[str, Any]:
+        """Checked settings of the space, of a completed recipe. Raises: RecipeError or UnknownNameError."""
+        overrides = {key: value for key, value in self.set.items() if not key.startswith(_DRIVER)}
+        return self.entry().settings_of(self.series, self.data, self.data_dir, self.preset, overrides, self.seed_layers)
+
+    def run_settings(self) -> RunSettings:
+        """Settings of the runner, of a completed recipe. Raises: RecipeError."""
+        knobs: dict[str, float] = {}
+        for key, value in self.set.items():
+            if key.startswith(_DRIVER):
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise RecipeError(f"{key} must be a number, got {value!r:.60}; change it")
+                knobs[key.removeprefix(_DRIVER)] = value
+        return RunSettings(
+            evaluations=self.evaluations,
+            minutes=self.minutes,
+            population=self.population or 1,
+            driver=self.driver,
+            driver_settings=knobs,
+            backend=self.backend or "inline",
+            workers=self.workers or 1,
+            seed=self.seed,
+            deterministic=self.deterministic,
+            lookahead=self.lookahead,
+            rerank_top=self.rerank_top or 0,
+            device=self.device,
+        )
+
+    def to_yaml(self) -> str:
+        """The file that ``search evolve --recipe`` takes to make the same run under another name."""
+        values = {key: value for key, value in self.model_dump(exclude=_PLACES).items() if value not in (None, {})}
+        return f"# search evolve, layersearch {layersearch.__version__}\n" + yaml.safe_dump(
+            values, sort_keys=False, allow_unicode=True
+        )
+
+
+def parse_set(pairs: list[str]) -> dict[str, Any]:
+    """``key=value`` texts of ``--set`` as plain values. Raises: RecipeError with one sentence."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise RecipeError(
+                f"--set must be given as key=value, got {pair!r:.80}; write for example --set task.batch=64"
+            )
+        values[key] = load_text(text, f"the value of --set {key}")
+    return values
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    return all(map(_is_finite, value)) if isinstance(value, list) else True
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if name == "set" and len(first["loc"]) > 1:
+        rule = first["msg"].replace("Input should be", "must be")
+        return f"{first['loc'][1]} {rule}, got {first['input']!r:.60}; correct the option"
+    if first["type"] == "string_pattern_mismatch":
+        return f"device must be auto, cpu, cuda or cuda:N, got {first['input']!r:.60}; correct the option"
+    if first["type"] == "literal_error":
+        return str(unknown_name(name, str(first["input"])[:60], ["inline", "pool"]))
+    return sentence(error, list(Recipe.model_fields), kind="option")

@@ -1,0 +1,185 @@
+"""What ``search evolve`` and ``search resume`` do: everything is checked first, then the folder made, then it runs."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from layersearch.errors import BadInputError, LayerSearchError, RecipeError
+from layersearch.search.drivers.base import DRIVERS
+from layersearch.search.environment import cores, environment
+from layersearch.search.executors.base import SpaceSpec
+from layersearch.search.live import Progress, watching
+from layersearch.search.lock import RunLock
+from layersearch.search.recipe import Recipe, parse_set
+from layersearch.search.recipe_yaml import load_file, load_text
+from layersearch.search.run_settings import RunSettings
+from layersearch.search.runner import RunEvent, Runner
+from layersearch.search.runs import RECIPE_FILE, create_run, find_run, resume_command, write_atomically
+from layersearch.search.show import print_show
+from layersearch.search.store import Store
+from layersearch.search.store_schema import STORE_FILE
+
+__all__ = ["INTERRUPTED", "evolve", "recipe_of", "resume"]
+
+INTERRUPTED = 130
+DATA_VARIABLE = "LAYERSEARCH_DATA"
+_NUMBERS = ("evaluations", "minutes", "population", "workers", "seed", "lookahead", "rerank_top")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A run that can begin or go on. ``done``: it ended before, and is not asked for more."""
+
+    run_dir: Path
+    spec: SpaceSpec
+    settings: RunSettings
+    done: bool = False
+
+
+def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str], seed_layers: Sequence[str]) -> Recipe:
+    """The completed recipe from flags (``None``: not given) over the recipe ``file`` over the defaults.
+
+    Raises: RecipeError, UnknownNameError.
+    """
+    values = {} if file is None else load_file(file)
+    flags = {name: _plain(value) if name in _NUMBERS else value for name, value in given.items() if value is not None}
+    if "minutes" in flags or "evaluations" in flags:  # one end replaces the other
+        values = {name: value for name, value in values.items() if name not in ("minutes", "evaluations")}
+    if "workers" in flags or "backend" in flags:
+        values = {name: value for name, value in values.items() if name not in ("workers", "backend")}
+    if seed_layers:
+        names = [name for part in seed_layers for name in part.split(",") if name]
+        flags["seed_layers"] = [] if names == ["none"] else names
+    recipe = Recipe.parse({"data_dir": os.environ.get(DATA_VARIABLE) or None, **values, **flags})
+    if pairs:
+        recipe = Recipe.parse(recipe.model_dump() | {"set": recipe.set | parse_set(list(pairs))})
+    if recipe.data_dir is not None:
+        recipe = recipe.model_copy(update={"data_dir": str(Path(recipe.data_dir).expanduser().absolute())})
+    return recipe.completed(cores())
+
+
+def _plain(value: Any) -> Any:
+    """The number in the text of a flag; any other text as it is, for the recipe to refuse."""
+    try:
+        return load_text(value, "a number") if isinstance(value, str) else value
+    except RecipeError:
+        return value
+
+
+def evolve(recipe: Recipe, as_json: bool) -> int:
+    """Begins a run. Returns the exit code; nothing is written before all that the user gave was checked."""
+    entry = recipe.entry()
+    spec = SpaceSpec(entry.entry, recipe.space_settings(), entry.preload)
+    recipe = recipe.model_copy(update={"device": _device(recipe.device)})
+    settings = recipe.run_settings()
+    space = spec.build()
+    DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
+    space.load_data()
+    run_dir = create_run(Path(recipe.runs_dir), recipe.run, recipe.space)
+    try:
+        write_atomically(run_dir / RECIPE_FILE, recipe.to_yaml())
+    except LayerSearchError:
+        shutil.rmtree(run_dir, ignore_errors=True)  # made a moment ago, and nothing in it was kept
+        raise
+    write_atomically(run_dir / "environment.json", environment())
+    return _run(_Plan(run_dir, spec, settings), as_json)
+
+
+def resume(name: str, runs_dir: Path, given: Mapping[str, Any], as_json: bool) -> int:
+    """Goes on with a run. Returns the exit code.
+
+    Args:
+        given: flags, ``None`` for those not given: at most one of ``evaluations`` and ``minutes``, the new end, in
+            total; ``workers``, ``backend``, ``device``, ``data_dir``.
+    """
+    run_dir = find_run(runs_dir, name)
+    flags = {name: _plain(value) if name in _NUMBERS else value for name, value in given.items() if value is not None}
+    checked = Recipe.parse({"space": "", **flags})  # of the flags alone
+    plan = _recorded(run_dir, checked.data_dir)
+    changes: dict[str, Any] = {}
+    if checked.evaluations is not None or checked.minutes is not None:
+        changes = {"evaluations": checked.evaluations, "minutes": checked.minutes}
+    if checked.workers is not None or checked.backend is not None:
+        workers = checked.workers or (1 if checked.backend == "inline" else max(1, plan.settings.workers))
+        changes |= {"workers": workers, "backend": checked.backend or ("inline" if workers == 1 else "pool")}
+    if "device" in flags:
+        changes["device"] = checked.device
+    plan = replace(plan, settings=replace(plan.settings, **changes))
+    if not plan.done:
+        plan = replace(plan, settings=replace(plan.settings, device=_device(plan.settings.device)))
+    return _run(plan, as_json)
+
+
+def _recorded(run_dir: Path, data_dir: str | None) -> _Plan:
+    """What is to be run, from the store if it has come that far, else from the recipe."""
+    recorded = None
+    if (run_dir / STORE_FILE).exists():
+        with RunLock(run_dir), Store(run_dir) as store:
+            recorded, space, done = store.meta("run"), store.meta("space"), store.meta("phase") == "done"
+    if recorded is None:
+        recipe = Recipe.parse(load_file(run_dir / RECIPE_FILE)).completed(cores())
+        entry = recipe.entry()
+        spec, settings, done = (
+            SpaceSpec(entry.entry, recipe.space_settings(), entry.preload),
+            recipe.run_settings(),
+            False,
+        )
+    else:
+        spec, settings = SpaceSpec(space["entry"], space["settings"]), RunSettings(**recorded)
+    if data_dir is not None and "data_dir" in spec.settings:
+        moved = str(Path(data_dir).expanduser().absolute())
+        spec = replace(spec, settings=spec.settings | {"data_dir": moved})
+    return _Plan(run_dir, spec, settings, done)
+
+
+def _run(plan: _Plan, as_json: bool) -> int:
+    """Runs a plan under the eyes of the user, and shows what came of it."""
+    progress = Progress(plan.run_dir, plan.spec, plan.settings)
+    started = False
+
+    def on_event(event: RunEvent) -> None:
+        nonlocal started
+        started = True
+        progress.on_event(event)
+
+    try:
+        with watching(progress, as_json):
+            end = Runner(plan.run_dir, plan.spec, plan.settings, on_event).run()
+    except KeyboardInterrupt:  # before the runner listens to signals, or after it has ended
+        end = "interrupted"
+    interrupted = end == "interrupted"
+    if not interrupted and not started:
+        _say(
+            f"{plan.run_dir.name} is finished and was not asked for more; "
+            f"to go on, give a larger --evaluations or --minutes"
+        )
+    if (plan.run_dir / STORE_FILE).exists():
+        print_show(plan.run_dir, top=10, as_json=as_json)
+    if interrupted:
+        _say(f"interrupted; go on with: {resume_command(plan.run_dir)}")
+    return INTERRUPTED if interrupted else 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _device(name: str) -> str:
+    """The device that ``name`` stands for. Raises: BadInputError if it is not there."""
+    if name == "cpu":
+        return name
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    number = int(name.partition(":")[2] or 0)
+    there = torch.cuda.device_count()
+    if number >= there:
+        raise BadInputError(
+            f"device must be there, got '{name}' with {there} CUDA devices; use cpu, or see search doctor"
+        )
+    return name
