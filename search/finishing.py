@@ -6,7 +6,7 @@ from layersearch.primitives.seeds import Seeds
 from layersearch.search.candidate import Candidate, Finish
 from layersearch.search.rerank import ranked, winner
 from layersearch.search.run_settings import RunSettings
-from layersearch.search.scheduling import Dispatcher, Report, Track, finish_of
+from layersearch.search.scheduling import Dispatcher, Report, Track, finish_of, training_of
 from layersearch.search.store import Store
 from layersearch.search.store_checkpoints import Checkpoints
 from layersearch.spaces.contracts import Space, Stage
@@ -111,6 +111,7 @@ class Finishing:
         done = {result.stage: result for result in self._store.results(candidate.number)}
 
         def seed(stage: str) -> int:
+            stage = training_of(stage, self._all_stages)
             kind = self._kinds.get(stage)
             if kind is not None:
                 return self._seeds.derive(kind, stage)
@@ -119,6 +120,10 @@ class Finishing:
             return self._seeds.derive("stage", candidate.slot, stage)
 
         return Track(candidate.number, order, candidate.genome, stages, seed, settle, done)
+
+    @property
+    def _all_stages(self) -> tuple[Stage, ...]:
+        return (*self._space.stages, *self._space.rerank_stages, *self._space.test_stages)
 
     @property
     def _kinds(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from layersearch.search.store import Store
 from layersearch.search.store_checkpoints import Checkpoints
 from layersearch.spaces.contracts import Job, JsonObject, Objective, Outcome, Stage
 
-__all__ = ["Dispatcher", "Report", "Track", "finish_of"]
+__all__ = ["Dispatcher", "Report", "Track", "finish_of", "training_of"]
 
 
 @dataclass
@@ -70,6 +70,14 @@ def finish_of(track: Track, objectives: Sequence[Objective], told: int | None = 
         if objective.name not in fitness:
             return Finish("failed", track.stages[-1].name, f"'{objective.name}' was not measured", told=told)
     return Finish("evaluated", fitness={o.name: fitness[o.name] for o in objectives}, told=told)
+
+
+def training_of(stage: str, stages: Sequence[Stage]) -> str:
+    """Id of the stage that began the training which ``stage`` continues: both have the seed of that training."""
+    resumes = {s.id: s.resumes for s in stages}
+    while (earlier := resumes.get(stage)) is not None:
+        stage = earlier
+    return stage
 
 
 class Dispatcher:

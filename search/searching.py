@@ -8,7 +8,7 @@ from layersearch.primitives.seeds import Seeds
 from layersearch.search.candidate import Candidate, Finish, State
 from layersearch.search.drivers.base import Driver, Told
 from layersearch.search.run_settings import RunSettings
-from layersearch.search.scheduling import Dispatcher, Report, Track, finish_of
+from layersearch.search.scheduling import Dispatcher, Report, Track, finish_of, training_of
 from layersearch.search.screening import Screener
 from layersearch.search.store import Store
 from layersearch.spaces.contracts import Genome, Space
@@ -191,7 +191,7 @@ class Search:
             slot,
             candidate.genome,
             self._space.stages,
-            seed=lambda stage: self._seeds.derive("stage", slot, stage),
+            seed=lambda stage: self._seeds.derive("stage", slot, training_of(stage, self._space.stages)),
             settle=self._settle,
         )
 

@@ -148,14 +148,14 @@ class ToyEvaluator:
             return self._quality(job, genome)
         noise = (job.seed % 1000) / 1e5
         if job.stage.startswith("fitness"):
-            assert job.checkpoint == f"{genome} {job.candidate}".encode(), "the checkpoint is that of the quality stage"
+            assert job.checkpoint == f"{genome} {job.seed}".encode(), "goes on from the quality stage, with its seed"
             name = job.stage.partition(":")[2]
             value = -abs(genome % space.size - 300) / 300 if name == "o0" else (genome % 13) / 13
             return Outcome("passed", metrics={f"loss.{name}": 1 - value}, fitness={name: value + noise})
         value = -abs(genome % space.size - 300) / 300 + noise
         if job.stage.startswith("rerank"):
-            return Outcome("passed", fitness={"o0": value}, checkpoint=f"{job.stage} {genome}".encode())
-        assert job.checkpoint == f"rerank:{job.stage[-1]} {genome}".encode()
+            return Outcome("passed", fitness={"o0": value}, checkpoint=f"{job.stage} {genome} {job.seed}".encode())
+        assert job.checkpoint == f"rerank:{job.stage[-1]} {genome} {job.seed}".encode()
         return Outcome("passed", fitness={"o0": value - 0.01})
 
     def _quality(self, job: Job, genome: int) -> Outcome:
@@ -177,7 +177,7 @@ class ToyEvaluator:
             return Outcome("passed", fitness={"o0": float("nan")})
         if trick == "reject" or (space.reject_every and genome % space.reject_every == 1):
             return Outcome("rejected", "too small", measured=float(genome % 5), limit=2.0)
-        return Outcome("passed", metrics={"accuracy": 0.5}, checkpoint=f"{genome} {job.candidate}".encode())
+        return Outcome("passed", metrics={"accuracy": 0.5}, checkpoint=f"{genome} {job.seed}".encode())
 
 
 def space_genome(job: Job) -> int:

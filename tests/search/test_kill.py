@@ -57,8 +57,8 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, rounds: int, back
     while kills < rounds:
         runner = start_toy(run_dir, space, **settings)
         before = len(results)
-        # Some kills come while the run starts, most after it got somewhere; on average half of it is left for the end.
-        wanted = before + rng.randrange(0, max(2, n_results // rounds))
+        # Some kills come while the run starts, most after it got somewhere; about half of it is left for the end.
+        wanted = before + rng.randrange(0, max(2, n_results // (rounds + 1)))
         deadline = time.monotonic() + 20
         while (seen := n_told(run_dir)) < wanted and runner.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
