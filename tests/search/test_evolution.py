@@ -26,8 +26,8 @@ def full(driver: Driver, n: int = 4) -> Driver:
     return driver
 
 
-def make(p_random: float = 0.0, population: int = 4) -> Driver:
-    return DRIVERS["evolution"](Steps(), population, {"p_random": p_random})
+def make(p_random: float = 0.0, population: int = 4, warmup: float = 1.0) -> Driver:
+    return DRIVERS["evolution"](Steps(), population, {"p_random": p_random, "warmup": warmup})
 
 
 def test_mutants_move_away_and_give_way_to_random_genomes() -> None:
@@ -47,6 +47,12 @@ def test_random_until_the_population_is_full_of_evaluated_candidates() -> None:
     assert next(iter(driver.ask(30, random.Random(0)))).origin == "random"
     driver.tell(told(50, 7, 0.0))
     assert next(iter(driver.ask(30, random.Random(0)))).origin == "evolved"
+
+
+def test_evolution_begins_with_a_share_of_the_population() -> None:
+    half = make(warmup=0.5)
+    assert next(iter(full(half, 1).ask(9, random.Random(0)))).origin == "random"
+    assert next(iter(full(make(warmup=0.5), 2).ask(9, random.Random(0)))).origin == "evolved"
 
 
 def test_the_oldest_leave_however_good_they_are() -> None:

@@ -31,7 +31,7 @@ def test_the_paper_preset_is_the_published_recipe() -> None:
     assert (settings.crop, settings.eval_size, settings.batch, settings.eval_batch) == (24, 32, 128, 512)
     assert (settings.learning_rate, settings.momentum, settings.weight_decay) == (0.1, 0.9, 1e-4)
     assert (settings.schedule, settings.fitness_steps, settings.groups) == ("constant", 2000, 32)
-    assert [(a.width, a.depth) for a in settings.anchors] == [(0.5, 1.0), (0.5, 1.0), (0.25, 1.0)]
+    assert [(a.width, a.depth) for a in settings.anchors] == [(0.25, 1.0), (0.5, 1.0), (0.5, 1.0)]
     assert preset("paper", "cifar10", "s").fitness_steps == 5000
 
 
