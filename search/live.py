@@ -4,7 +4,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,9 @@ _FRONT = 6
 
 @dataclass(frozen=True)
 class Found:
-    """The best candidates so far, as the store has them."""
+    """What the store says: stage names in the order of the funnel, and the best candidates so far."""
 
+    stages: tuple[str, ...] = ()
     objectives: tuple[Objective, ...] = ()
     best: Candidate | None = None
     formula: str = ""
@@ -153,7 +154,8 @@ class Progress:
             front = [reader.candidate(number) for number in reader.front()[:_FRONT]]
             best = front[0] if front else None
             formula = self._space.formula(self._space.from_json(best.genome)) if best else ""
-            self._found = Found(reader.objectives(), best, formula, tuple(front))
+            stages = tuple(dict.fromkeys(stage.name for stage in reader.stages()))
+            self._found = Found(stages, reader.objectives(), best, formula, tuple(front))
             self._found_at = n_evaluated
         except (LayerSearchError, sqlite3.Error):
             self._found_at = -1
@@ -238,24 +240,26 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def funnel_rows(counts: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """Name of each step of the funnel, how many it removed, and how many were left after it.
+def funnel_rows(counts: Mapping[str, Any], stages: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Name of each step of the funnel, how many it removed, and how many were left after it, in flight included.
 
-    >>> funnel_rows({"asked": 9, "screened_out": 4, "duplicates": 2, "rejected": {"quality": 1}, "evaluated": 2})
-    [('screen', 4, 5), ('dedup', 2, 3), ('quality', 1, 2)]
+    >>> counts = {"asked": 9, "screened_out": 4, "duplicates": 2, "rejected": {"quality": 1}, "evaluated": 2}
+    >>> funnel_rows(counts, ["probe", "quality"])
+    [('screen', 4, 5), ('dedup', 2, 3), ('probe', 0, 3), ('quality', 1, 2)]
     """
     left = counts.get("asked", 0)
     rows = []
     removed = {
         "screen": counts.get("screened_out", 0),
         "dedup": counts.get("duplicates", 0),
+        **dict.fromkeys(stages, 0),
         **counts.get("rejected", {}),
         "failed": counts.get("failed", 0),
         "stopped": counts.get("stopped", 0),
     }
     for name, n in removed.items():
         left -= n
-        if n or name in ("screen", "dedup"):
+        if n or name not in ("failed", "stopped"):
             rows.append((name, n, left))
     return rows
 

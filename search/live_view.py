@@ -76,7 +76,7 @@ def _funnel(moment: Moment) -> Table:
     counts = moment.counts
     table = plain_table("funnel", ">removed", ">left")
     table.add_row("asked", "", f"{counts['asked']:,}")
-    for name, removed, left in funnel_rows(counts):
+    for name, removed, left in funnel_rows(counts, moment.found.stages):
         table.add_row(name, f"{removed:,}", f"{left:,}")
     table.add_row("in flight", "", f"{counts['in_flight']:,}", style="dim")
     table.add_row("evaluated", "", f"{counts['evaluated']:,}", style="bold")

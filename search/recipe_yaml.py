@@ -68,11 +68,13 @@ def load_text(text: str, source: str) -> Any:
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = f" in line {mark.line + 1}" if mark is not None else ""
-        raise RecipeError(f"{source} must be plain YAML, got {_one_line(error.problem)}{where}; correct it") from None
+        where = f"line {mark.line + 1}" if mark is not None else "something"
+        raise RecipeError(
+            f"{source} must be plain YAML, and {where} is not ({_one_line(error.problem)}); correct it"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise RecipeError(f"{source} must be plain YAML, got {_one_line(reason)}; correct it") from None
+        raise RecipeError(f"{source} must be plain YAML, and is not ({_one_line(reason)}); correct it") from None
 
 
 def load_file(path: Path) -> dict[str, Any]:

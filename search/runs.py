@@ -4,12 +4,13 @@ import difflib
 import errno
 import os
 import re
+import shlex
 from pathlib import Path
 
 from layersearch.errors import BadInputError, LayerSearchError, RecipeError, RunError
 from layersearch.search.store_schema import STORE_FILE
 
-__all__ = ["RECIPE_FILE", "create_run", "find_run", "resume_command", "run_dirs", "write_atomically"]
+__all__ = ["RECIPE_FILE", "create_run", "find_run", "resume_command", "run_dirs", "runs_dir_option", "write_atomically"]
 
 RECIPE_FILE = "recipe.yaml"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -98,8 +99,12 @@ def find_run(runs_dir: Path, name: str) -> Path:
 
 def resume_command(run_dir: Path) -> str:
     """What to type to go on with a run."""
-    where = "" if run_dir.parent == Path("runs") else f" --runs-dir {run_dir.parent}"
-    return f"search resume {run_dir.name}{where}"
+    return f"search resume {run_dir.name}{runs_dir_option(run_dir)}"
+
+
+def runs_dir_option(run_dir: Path) -> str:
+    """What a command needs to find a run, beside its name."""
+    return "" if run_dir.parent == Path("runs") else f" --runs-dir {shlex.quote(str(run_dir.parent))}"
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from layersearch.search import report_data
 from layersearch.search.executors.base import SpaceSpec
 from layersearch.search.live import clock, funnel_rows
 from layersearch.search.lock import run_state
-from layersearch.search.runs import resume_command
+from layersearch.search.runs import resume_command, runs_dir_option
 from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import STORE_FILE
 from layersearch.spaces.contracts import JsonObject
@@ -26,7 +26,8 @@ _TITLES = {
 
 
 def show_object(run_dir: Path, top: int) -> JsonObject:
-    """The object of ``search show --json``; ``reasons`` are rows of stage, reason and number of candidates.
+    """The object of ``search show --json``; ``stages`` are their names in order, ``reasons`` rows of stage, reason
+    and number of candidates.
 
     Raises: StoreError if there is no store yet, or it cannot be read.
     """
@@ -43,8 +44,10 @@ def show_object(run_dir: Path, top: int) -> JsonObject:
         space = SpaceSpec(facts["entry"], facts["settings"]).build()
         found = report_data.show(reader, space, top)
         found["state"] = run_state(reader)
+        stages = list(dict.fromkeys(stage.name for stage in reader.stages()))
         reasons = [{"stage": s, "reason": r, "candidates": n} for s, r, n in reader.rejections()]
-    cleaned: JsonObject = _finite(found | {"reasons": reasons, "settings": [list(row) for row in space.describe()]})
+    facts = {"stages": stages, "reasons": reasons, "settings": [list(row) for row in space.describe()]}
+    cleaned: JsonObject = _finite(found | facts)
     return cleaned
 
 
@@ -68,6 +71,11 @@ def print_show(run_dir: Path, top: int, as_json: bool) -> None:
         print(json_text(found))
         return
     _print_tables(found)
+    if found["best"]:
+        number = found["best"][0]["candidate"] if found["winner"] is None else found["winner"]
+        is_ = "is the best so far" if found["winner"] is None else "is the winner"
+        command = f"search export {run_dir.name} --candidate best --format python -o layer.py{runs_dir_option(run_dir)}"
+        print(f"\n#{number} {is_}; write it to a file: {command}")
 
 
 def _print_tables(found: JsonObject) -> None:
@@ -80,43 +88,36 @@ def _print_tables(found: JsonObject) -> None:
     if found["state"] != "finished" and found["phase"] != "search":
         facts[-1] += f" in phase {found['phase']}"
     console.print(Text(f"{found['run']}: {', '.join(facts)}, {clock(found['elapsed_s'])} of search", style="bold"))
-    console.print(Text("; ".join(f"{label} {value}" for label, value in found["settings"]), style="dim"), end="\n\n")
+    console.print(Text("; ".join(f"{label} {value}" for label, value in found["settings"]), style="dim"))
+    console.print()
 
     counts = found["counts"]
     funnel = plain_table("funnel", ">removed", ">left")
     funnel.add_row("asked", "", f"{counts['asked']:,}")
-    for name, removed, left in funnel_rows(counts):
+    for name, removed, left in funnel_rows(counts, found["stages"]):
         funnel.add_row(name, f"{removed:,}", f"{left:,}")
     if counts["in_flight"]:
         funnel.add_row("in flight", "", f"{counts['in_flight']:,}")
     funnel.add_row("evaluated", "", f"{counts['evaluated']:,}", style="bold")
-    console.print(funnel, end="\n\n")
+    console.print(funnel)
+    console.print()
 
     if found["reasons"]:
         reasons = plain_table("most frequent reasons", "stage", ">candidates")
         for row in found["reasons"][:MOST_REASONS]:
             reasons.add_row(Text(row["reason"]), Text(row["stage"]), f"{row['candidates']:,}")
-        console.print(reasons, end="\n\n")
+        console.print(reasons)
+        console.print()
 
     if not found["best"]:
-        console.print(Text("no candidate was evaluated yet"), end="\n\n")
+        console.print(Text("no candidate was evaluated yet"))
     for title, table in _number_tables(found):
         console.print(Text(title, style="bold"))
-        console.print(table, end="\n\n")
+        console.print(table)
+        console.print()
     for entry in found["best"]:
         console.print(Text(f"{_label(entry)}  {_origin(entry)}", style="bold"))
         console.print(Text(f"    {entry['formula']}", overflow="fold"))
-    if found["best"]:
-        console.print()
-        if found["winner"] is not None:
-            best = f"#{found['winner']} is the winner"
-        else:
-            best = f"#{found['best'][0]['candidate']} is the best so far"
-        console.print(
-            Text(
-                f"{best}; write it to a file: search export {found['run']} --candidate best --format python -o layer.py"
-            )
-        )
 
 
 def _number_tables(found: JsonObject) -> list[tuple[str, Any]]:
@@ -130,7 +131,7 @@ def _number_tables(found: JsonObject) -> list[tuple[str, Any]]:
     tables = []
     if rows:
         headers = [f">{o['name']}" + ("" if o["maximize"] else " ↓") for o in objectives]
-        table = plain_table("search", "origin", *headers, ">mean", "front")
+        table = plain_table("layer", "origin", *headers, ">mean", "front")
         for entry in rows:
             values = [entry["fitness"].get(o["name"]) for o in objectives]
             mean = _mean(values, [1 if o["maximize"] else -1 for o in objectives])
@@ -143,7 +144,7 @@ def _number_tables(found: JsonObject) -> list[tuple[str, Any]]:
         names = sorted({name for entry in rows for name in entry[kind]})
         if not names:
             continue
-        table = plain_table(kind, "origin", *(f">{name}" for name in names), ">mean", ">trainings")
+        table = plain_table("layer", "origin", *(f">{name}" for name in names), ">mean", ">trainings")
         measured = [entry for entry in rows if entry[kind]]
         signs = [next((1 if o["maximize"] else -1 for o in objectives if o["name"] == name), 1) for name in names]
         for entry in measured:

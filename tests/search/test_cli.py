@@ -1,0 +1,246 @@
+"""The command line from the inside, on the toy space: what it prints, what it writes, and what it refuses."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_catalog import toy_cli
+
+from layersearch.search import runs, session
+from layersearch.search.store_schema import SCHEMA_VERSION
+
+TOY = ("evolve", "--space", "toy", "--backend", "inline")
+COUNTS = {"asked", "screened_out", "duplicates", "rejected", "stopped", "failed", "in_flight", "evaluated"}
+ENTRY = {"candidate", "formula", "genome", "fitness", "metrics", "parents", "origin", "known_as"}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LAYERSEARCH_DATA", raising=False)
+    return tmp_path
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The sentence of a refusal: exit code 2, one line on stderr, nothing on stdout."""
+    capsys.readouterr()
+    assert toy_cli(*map(str, arguments)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("search: ")
+    assert err.count("\n") == 1
+    assert "Usage" not in err
+    assert "│" not in err
+    return err
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The one object that a command prints."""
+    capsys.readouterr()
+    assert toy_cli(*arguments, "--json") == 0
+    value: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return value
+
+
+def test_a_run_from_beginning_to_export_of_its_numbers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = shown(capsys, *TOY, "--evaluations", "20", "--seed", "3")
+    assert found["run"] == "toy-0001"
+    assert (found["space"], found["state"], found["seed"]) == ("toy", "finished", 3)
+    counts = found["counts"]
+    assert set(counts) == COUNTS
+    assert counts["evaluated"] == 20
+    parts = sum(counts[name] for name in COUNTS - {"asked", "rejected"}) + sum(counts["rejected"].values())
+    assert counts["asked"] == parts
+    assert len(found["best"]) == 10
+    for entry in found["best"] + found["baselines"]:
+        assert set(entry) >= ENTRY
+    assert {entry["name"] for entry in found["baselines"]} == {"eight", "nine"}
+    files = {path.name for path in (folder / "runs" / "toy-0001").iterdir()}
+    assert {"recipe.yaml", "environment.json", "run.sqlite"} <= files
+    assert not any(name.endswith(".draft") for name in files)
+    assert "torch" in json.loads((folder / "runs/toy-0001/environment.json").read_text())["packages"]
+    again = shown(capsys, "show", "toy-0001", "--top", "3")
+    assert again["best"] == found["best"][:3]
+    assert shown(capsys, "resume", "toy-0001") == found
+
+
+def test_tables_show_the_funnel_the_best_with_formula_and_the_baselines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert toy_cli(*TOY, "--run", "mine", "--evaluations", "8") == 0
+    out = capsys.readouterr().out
+    for part in ("mine: space toy", "screen", "dedup", "quality", "evaluated", "too small", "y = ", "eight", "re-rank",
+                 "test", "o1 ↓", "is the winner", "seed: ten"):  # fmt: skip
+        assert part in out, part
+
+
+def test_an_effective_recipe_makes_the_same_run_under_another_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = shown(capsys, *TOY, "--evaluations", "9", "--seed", "5", "--set", "size=500")
+    b = shown(capsys, "evolve", "--recipe", "runs/toy-0001/recipe.yaml")
+    assert b["run"] == "toy-0002"
+    assert a["best"][0]["genome"] == b["best"][0]["genome"]
+    assert a["counts"] == b["counts"]
+    c = shown(capsys, "evolve", "--recipe", "runs/toy-0001/recipe.yaml", "--seed", "6")
+    assert [e["genome"] for e in c["best"]] != [e["genome"] for e in a["best"]]
+
+
+def test_a_finished_run_says_so_and_can_be_extended(capsys: pytest.CaptureFixture[str]) -> None:
+    assert toy_cli(*TOY, "--evaluations", "6") == 0
+    capsys.readouterr()
+    assert toy_cli("resume", "toy-0001") == 0
+    assert "toy-0001 is finished" in capsys.readouterr().err
+    assert shown(capsys, "resume", "toy-0001", "--evaluations", "15")["counts"]["evaluated"] == 15
+    assert shown(capsys, "resume", "toy-0001")["counts"]["evaluated"] == 15, "the later end is remembered"
+    assert "resumes" not in refused(capsys, "resume", "toy-0001", "--evaluations", "20", "--minutes", "1")
+    assert "got 'x'" in refused(capsys, "resume", "toy-0001", "--evaluations", "x")
+
+
+def test_a_run_that_died_before_its_store_resumes_from_its_recipe(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Died
+
+    whole = shown(capsys, *TOY, "--evaluations", "8", "--seed", "4")
+    monkeypatch.setattr(session, "Runner", die)
+    with pytest.raises(Died):
+        toy_cli(*TOY, "--evaluations", "8", "--seed", "4")
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert sorted(path.name for path in (folder / "runs/toy-0002").iterdir()) == ["environment.json", "recipe.yaml"]
+    assert "no store yet" in refused(capsys, "show", "toy-0002")
+    rows = shown(capsys, "list")["runs"]
+    assert [(row["run"], row["state"]) for row in rows] == [("toy-0001", "finished"), ("toy-0002", "interrupted")]
+    (folder / "runs/toy-0002/run.sqlite").touch()  # killed while the store was made
+    resumed = shown(capsys, "resume", "toy-0002")
+    assert resumed["best"] == whole["best"] or [e["genome"] for e in resumed["best"]] == [
+        e["genome"] for e in whole["best"]
+    ]
+
+
+def test_a_run_folder_is_never_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "runs/mine").mkdir(parents=True)
+    (folder / "runs/mine/notes").write_text("keep")
+    assert "search resume mine" in refused(capsys, *TOY, "--run", "mine")
+    assert [path.name for path in (folder / "runs/mine").iterdir()] == ["notes"]
+
+
+def test_nothing_is_made_for_bad_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, says in [
+        (["--set", "broken=data"], "the toy data must be there"),
+        (["--set", "nonsense=1"], "unknown setting 'nonsense'"),
+        (["--set", "driver.nonsense=1"], "nonsense"),
+        (["--driver", "evoluton"], "unknown driver 'evoluton'; did you mean 'evolution'?"),
+        (["--preset", "paper"], "unknown preset 'paper'"),
+        (["--series", "b"], "unknown series 'b'"),
+        (["--evaluations", "nan"], "'evaluations' must be a valid integer, got 'nan'"),
+        (["--minutes", ".nan"], "'minutes' must be a finite number"),
+        (["--minutes", "1", "--evaluations", "1"], "one end"),
+        (["--run", "../x"], "letters, digits"),
+        (["--run", ""], "letters, digits"),
+        (["--run", ".."], "letters, digits"),
+        (["--device", "cuda:999"], "device must be there"),
+        (["--recipe", "none.yaml"], "must be a readable file"),
+    ]:
+        assert says in refused(capsys, *TOY, *arguments)
+        assert list(folder.iterdir()) == [], arguments
+
+
+def test_the_parser_speaks_in_one_sentence_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, says in [
+        ([], "a command must be given (evolve, resume, list, show, export, spaces, doctor)"),
+        (["evolv"], "unknown command 'evolv'; did you mean 'evolve'?"),
+        (["evolve", "--spcae", "toy"], "unknown option '--spcae'; did you mean '--space'?"),
+        (["evolve", "--space"], "requires an argument"),
+        (["evolve", "toy"], "unexpected extra argument"),
+        (["show"], "NAME must be given"),
+        (["show", "x", "--json=1"], "does not take a value"),
+        (["export", "x"], "--out must be given"),
+        (["show", "x", "--top", "0"], "named 'x'"),
+        (["evolve"], "a space must be given"),
+    ]:
+        assert says in refused(capsys, *arguments)
+
+
+def test_runs_that_are_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert toy_cli(*TOY, "--evaluations", "3", "--run", "alpha") == 0
+    for command in ("show", "resume"):
+        assert "did you mean 'alpha'?" in refused(capsys, command, "alhpa")
+        assert "letters, digits" in refused(capsys, command, "../runs/alpha")
+        assert "there is none named 'alpha'" in refused(capsys, command, "alpha", "--runs-dir", "elsewhere")
+    (folder / "file").touch()
+    for command in (["show", "alpha"], ["resume", "alpha"], ["list"], [*TOY]):
+        assert "Not a directory" in refused(capsys, *command, "--runs-dir", "file")
+
+
+def test_stores_that_cannot_be_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert toy_cli(*TOY, "--evaluations", "3") == 0
+    store = folder / "runs/toy-0001/run.sqlite"
+    with sqlite3.connect(store) as db:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    db.close()
+    before = store.read_bytes()
+    for command in ("show", "resume"):
+        assert "upgrade layersearch" in refused(capsys, command, "toy-0001")
+    assert store.read_bytes() == before
+    row = shown(capsys, "list")["runs"][0]
+    assert row["state"] == "unreadable"
+    assert "upgrade" in row["reason"]
+    store.write_text("something else, and long enough")
+    assert "not a store" in refused(capsys, "show", "toy-0001")
+
+
+def test_a_full_disk_is_no_bad_input_and_leaves_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs.os, "fsync", full)
+    assert toy_cli(*TOY) == 1
+    assert "make room" in capsys.readouterr().err
+    assert list((folder / "runs").iterdir()) == []
+
+
+def test_names_are_the_next_free_number(folder: Path) -> None:
+    for name in ("toy-0007", "toy-0009x", "other-0100"):
+        (folder / name).mkdir()
+    assert runs.create_run(folder, None, "toy").name == "toy-0008"
+    assert runs.create_run(folder, None, "toy").name == "toy-0009"
+    (folder / "toy-9999").mkdir()
+    assert runs.create_run(folder, None, "toy").name == "toy-10000"
+
+
+def test_list_and_spaces(capsys: pytest.CaptureFixture[str]) -> None:
+    assert toy_cli("list") == 0
+    assert "no runs in runs yet" in capsys.readouterr().out
+    assert toy_cli(*TOY, "--evaluations", "3") == 0
+    (row,) = shown(capsys, "list")["runs"]
+    assert (row["space"], row["evaluated"], row["evaluations"], row["state"]) == ("toy", 3, 3, "finished")
+    assert row["best"] is not None
+    assert toy_cli("list") == 0
+    assert "toy-0001" in capsys.readouterr().out
+    names = {space["name"]: space for space in shown(capsys, "spaces")["spaces"]}
+    assert "digits" in names["evonorm"]["data"]
+    assert toy_cli("spaces") == 0
+    assert "evonorm" in capsys.readouterr().out
+
+
+def test_numbers_that_are_none_are_null_in_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert toy_cli(*TOY, "--evaluations", "3") == 0
+    with sqlite3.connect(folder / "runs/toy-0001/run.sqlite") as db:
+        db.execute("""UPDATE results SET metrics = '{"loss": NaN, "other": Infinity}' WHERE stage = 'quality'""")
+    db.close()
+    capsys.readouterr()
+    assert toy_cli("show", "toy-0001", "--json") == 0
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    found = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert found["best"][0]["metrics"]["loss"] is None

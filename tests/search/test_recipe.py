@@ -1,0 +1,122 @@
+"""Recipes: flags over file over defaults, every bad value one sentence, and the written file makes the same run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layersearch.errors import LayerSearchError
+from layersearch.search.recipe import Recipe, parse_set
+from layersearch.search.recipe_yaml import load_text
+from layersearch.search.session import recipe_of
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAYERSEARCH_DATA", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({}, "a space must be given"),
+        ({"evaluatons": 5}, "unknown option 'evaluatons'; did you mean 'evaluations'?"),
+        ({"recipe": "x"}, "unknown option 'recipe'"),
+        ({"evaluations": 0}, "'evaluations' must be greater than or equal to 1, got 0"),
+        ({"evaluations": -3}, "got -3"),
+        ({"evaluations": 2.5}, "'evaluations' must be a valid integer"),
+        ({"evaluations": True}, "must be a valid integer, got True"),
+        ({"evaluations": "12"}, "must be a valid integer, got '12'"),
+        ({"evaluations": 10**12}, "less than or equal"),
+        ({"minutes": float("nan")}, "'minutes' must be a finite number, got nan"),
+        ({"minutes": float("inf")}, "must be a finite number"),
+        ({"minutes": 0}, "'minutes' must be greater than 0"),
+        ({"minutes": True}, "'minutes' must be a valid number"),
+        ({"minutes": 2, "evaluations": 2}, "a run must have one end, got both evaluations 2 and minutes 2"),
+        ({"population": [8]}, "'population' must be a valid integer"),
+        ({"workers": 0}, "'workers' must be"),
+        ({"workers": 2, "backend": "inline"}, "the inline backend must have one worker, got 2"),
+        ({"backend": "rya"}, "unknown backend 'rya'"),
+        ({"seed": -1}, "'seed' must be greater than or equal to 0"),
+        ({"seed": 2**63}, "'seed' must be less"),
+        ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ({"deterministic": "yes"}, "'deterministic' must be a valid boolean"),
+        ({"seed_layers": "bn-relu"}, "'seed_layers' must be a valid list"),
+        ({"set": [1]}, "'set' must be a valid dictionary"),
+        ({"set": {"task.batch": float("nan")}}, "task.batch must be a finite number, got nan"),
+        ({"set": {"task.x": [1.0, float("inf")]}}, "task.x must be a finite number"),
+        ({"set": {"driver.p_random": "x"}}, "driver.p_random must be a number, got 'x'"),
+        ({"space": "evonrom"}, "unknown space 'evonrom'; did you mean 'evonorm'?"),
+        ({"space": ["evonorm"]}, "'space' must be a valid string"),
+        ({"preset": "smol"}, "unknown preset 'smol'"),
+        ({"series": "x"}, "unknown series 'x'"),
+    ],
+)
+def test_bad_values_are_one_sentence(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(LayerSearchError) as caught:
+        Recipe.parse(({"space": "evonorm"} if values else {}) | values).completed(2)
+    assert says in str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+    assert "http" not in str(caught.value), "pydantic's links are no help"
+
+
+def test_defaults_depend_on_preset_and_cores() -> None:
+    two = Recipe.parse({"space": "evonorm"}).completed(2)
+    assert (two.data, two.preset, two.series, two.backend, two.workers) == ("digits", "smoke", "b", "pool", 2)
+    assert two.deterministic is False
+    one = Recipe.parse({"space": "evonorm"}).completed(1)
+    assert (one.backend, one.workers, one.deterministic) == ("inline", 1, True)
+    assert Recipe.parse({"space": "evonorm"}).completed(64).workers == 8
+    assert Recipe.parse({"space": "evonorm", "backend": "inline"}).completed(64).workers == 1
+    paper = Recipe.parse({"space": "evonorm", "preset": "paper"}).completed(2)
+    assert (paper.evaluations, paper.population) == (2500, 256)
+    assert Recipe.parse({"space": "evonorm", "minutes": 3}).completed(2).evaluations is None
+
+
+def test_flags_override_the_file_and_one_end_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("space: evonorm\nevaluations: 5\nworkers: 2\nseed: 7\nset: {task.batch: 16, graph.nodes: 8}\n")
+    recipe = recipe_of({"minutes": "1.5", "backend": "inline", "seed": "8"}, path, ["task.batch=64"], [])
+    assert (recipe.minutes, recipe.evaluations, recipe.workers, recipe.seed) == (1.5, None, 1, 8)
+    assert recipe.set == {"task.batch": 64, "graph.nodes": 8}
+
+
+def test_seed_layers_by_comma_or_none() -> None:
+    given = {"space": "evonorm"}
+    assert recipe_of(given, None, [], ["bn-relu,evonorm-s0", "frn-tlu"]).seed_layers == [
+        "bn-relu",
+        "evonorm-s0",
+        "frn-tlu",
+    ]
+    assert recipe_of(given, None, [], ["none"]).seed_layers == []
+
+
+def test_data_dir_by_flag_file_or_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert recipe_of({"space": "evonorm"}, None, [], []).data_dir is None
+    monkeypatch.setenv("LAYERSEARCH_DATA", "from-env")
+    assert recipe_of({"space": "evonorm"}, None, [], []).data_dir == str(tmp_path / "from-env")
+    path = tmp_path / "recipe.yaml"
+    path.write_text("space: evonorm\ndata_dir: from-file\n")
+    assert recipe_of({}, path, [], []).data_dir == str(tmp_path / "from-file")
+    assert recipe_of({"data_dir": "from-flag"}, path, [], []).data_dir == str(tmp_path / "from-flag")
+
+
+def test_the_written_recipe_makes_the_same_run() -> None:
+    values = {
+        "space": "evonorm", "minutes": 2.5, "workers": 2, "deterministic": True, "seed_layers": [], "run": "x",
+        "set": {"driver.p_random": 0.2, "task.learning_rate": 1e-05, "funnel.stability_networks": ["resnet"]},
+    }  # fmt: skip
+    recipe = Recipe.parse(values).completed(4)
+    again = Recipe.parse(load_text(recipe.to_yaml(), "it")).completed(1)
+    assert again == recipe.model_copy(update={"run": None})
+    assert again.run_settings() == recipe.run_settings()
+    assert again.run_settings().driver_settings == {"p_random": 0.2}
+
+
+def test_set_takes_key_and_value() -> None:
+    assert parse_set(["a.b=1e-3", "c=x=y", "d="]) == {"a.b": 1e-3, "c": "x=y", "d": None}
+    for bad in ("a", "=3", "a=[1"):
+        with pytest.raises(LayerSearchError, match="--set"):
+            parse_set([bad])
