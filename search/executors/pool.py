@@ -24,6 +24,7 @@ __all__ = ["PoolExecutor"]
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _MOST_DEATHS_AT_START = 3
+_MOST_STARTS = 5
 _END_S = 10.0
 _HARD_FACTOR = 1.5
 _GRACE_S = 10.0
@@ -39,6 +40,7 @@ class _Worker:
         self.limits: dict[str, float] | None = None
         self.limit_s: float | None = None
         self.kill_at: float | None = None
+        self.ended = False
 
     def give(self, job: Job) -> None:
         assert self.limits is not None, "only a ready worker gets a job"
@@ -52,6 +54,10 @@ class _Worker:
             return  # It has died; the loop finds its end and gives the job to another.
 
     def end(self, now: bool) -> None:
+        """May be called twice."""
+        if self.ended:
+            return
+        self.ended = True
         self.connection.close()
         if not now:
             self.process.join(_END_S)
@@ -82,14 +88,22 @@ class PoolExecutor:
             self._workers.append(self._start())
 
     def _start(self, job: Job | None = None) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=worker_main, args=(theirs, self._spec, self._data, self._device), name="layersearch-worker"
-        )
-        with _one_thread_for_children(), _main_not_imported():
-            process.start()
-        theirs.close()
-        return _Worker(process, ours, job)
+        for n in range(_MOST_STARTS):
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(
+                target=worker_main, args=(theirs, self._spec, self._data, self._device), name="layersearch-worker"
+            )
+            try:
+                with _one_thread_for_children(), _main_not_imported(), _shielded_from_signals():
+                    process.start()
+            except (ConnectionError, EOFError):  # The fork server was killed; the next start makes a new one.
+                ours.close()
+                time.sleep(0.1 * 2**n)
+                continue
+            finally:
+                theirs.close()
+            return _Worker(process, ours, job)
+        raise RunError("workers must start, but their fork server keeps dying; free memory, then resume the run")
 
     def submit(self, job: Job) -> None:
         self._waiting.append(job)
@@ -195,6 +209,16 @@ def _one_thread_for_children() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _shielded_from_signals() -> Iterator[None]:
+    """Fork server and workers are born with these blocked: one sent to the whole group is for the runner to answer."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -118,15 +118,16 @@ def told_asked(run_dir: Path) -> int:
         return 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("backend", ["inline", "pool"])
-def test_ctrl_c_in_a_terminal_reaches_everyone_and_is_resumable(tmp_path: Path, backend: str) -> None:
-    """A terminal sends SIGINT to the whole process group: workers finish their stage, the runner saves."""
+def test_a_signal_to_the_whole_group_is_resumable(tmp_path: Path, backend: str, number: signal.Signals) -> None:
+    """So a terminal sends Ctrl-C, and job schedulers SIGTERM: workers finish their stage, the runner saves."""
     settings = {"backend": backend, "workers": 2, "evaluations": 40}
     runner = start_toy(tmp_path / "a", SPACE, **settings)
     deadline = time.monotonic() + 20
     while n_told(tmp_path / "a") < 20 and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(runner.pid, signal.SIGINT)
+    os.killpg(runner.pid, number)
     out, err = runner.communicate(timeout=20)
     assert (out, err, runner.returncode) == ("interrupted\n", "", 0)
     assert wait_until_gone(tmp_path / "a", 10) == []

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,16 @@ def test_an_idle_worker_that_died_is_replaced(pool: Any) -> None:
     job, outcome = answers(executor, 1)[2]
     assert outcome.state == "passed"
     assert job.attempt <= 1
+
+
+def test_a_killed_fork_server_is_made_again(pool: Any) -> None:
+    executor = pool(sleep_s=0.05)
+    submit(executor, 1, 2, 3, 4)
+    answers(executor, 1)
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    assert set(answers(executor, 2)) <= {1, 2, 3, 4}
+    executor.close(now=True)
+    executor.close(now=True)
 
 
 def test_workers_that_cannot_start_end_the_run_with_a_sentence(pool: Any) -> None:
