@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from layersearch.errors import BadInputError, LayerSearchError, RecipeError
+from layersearch.errors import BadInputError, LayerSearchError, RecipeError, StoreError
 from layersearch.search.drivers.base import DRIVERS
 from layersearch.search.environment import cores, environment
 from layersearch.search.executors.base import SpaceSpec
@@ -157,8 +157,11 @@ def _run(plan: _Plan, as_json: bool) -> int:
             f"{plan.run_dir.name} is finished and was not asked for more; "
             f"to go on, give a larger --evaluations or --minutes"
         )
-    if (plan.run_dir / STORE_FILE).exists():
+    try:
         print_show(plan.run_dir, top=10, as_json=as_json)
+    except StoreError:
+        if not interrupted:  # else it was so early that there is nothing to show
+            raise
     if interrupted:
         _say(f"interrupted; go on with: {resume_command(plan.run_dir)}")
     return INTERRUPTED if interrupted else 0

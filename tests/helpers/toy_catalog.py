@@ -1,24 +1,29 @@
 """Puts the toy space on the list of spaces, and runs the command line on it."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import toy_space  # trusts itself
 
-from layersearch.errors import RecipeError
+from layersearch.errors import DataError, RecipeError
 from layersearch.search.cli import main
 from layersearch.spaces.catalog import SPACES, Budget, SpaceEntry
 from layersearch.spaces.contracts import JsonObject
 
 __all__ = ["effective", "toy_cli"]
 
+DATA = ("bad", "good")
 ENTRY = SpaceEntry(
     name="toy",
     summary="whole numbers",
     entry="toy_space:from_settings",
     settings="toy_catalog:effective",
     presets={"smoke": Budget(12, 8, 2), "small": Budget(60, 16, 5)},
+    data_sets="toy_catalog:DATA",
+    load="toy_catalog:load",
+    calibration="toy_catalog",
     preload=(),
 )
 if "toy" not in SPACES:
@@ -38,6 +43,26 @@ def effective(
         if key not in ("size", "sleep_s", "tricks", "broken", "log", "reject_every"):
             raise RecipeError(f"unknown setting '{key}'")
     return dict(overrides)
+
+
+def load(name: str, data_dir: Path | None) -> None:
+    if name == "bad":
+        raise DataError(f"'{name}' must be in {data_dir}; put it there")
+
+
+def calibrate(settings: JsonObject, seeds: int, progress: Callable[[str], None]) -> list[JsonObject]:
+    progress("ten: passes every stage")
+    size = settings.get("size", 1000)
+    passed = seeds if size == 1000 else 0
+    return [{"layer": "ten", "stage": "quality", "passed": passed, "seeds": seeds, "worst": 0.3, "limit": 0.2}]
+
+
+def verdict(rows: list[JsonObject]) -> list[str]:
+    return [f"{row['layer']} must pass {row['stage']}" for row in rows if row["passed"] < row["seeds"]]
+
+
+def recorded() -> list[JsonObject]:
+    return [{"preset": "smoke", "data": "good", "rows": calibrate({}, 5, str)}]
 
 
 def toy_cli(*arguments: str) -> int:

@@ -231,6 +231,41 @@ def test_list_and_spaces(capsys: pytest.CaptureFixture[str]) -> None:
     assert "evonorm" in capsys.readouterr().out
 
 
+def test_doctor_says_what_is_there_and_why_not(capsys: pytest.CaptureFixture[str]) -> None:
+    found = shown(capsys, "doctor", "--space", "toy", "--data-dir", "there")
+    assert found["data"] == {"bad": "'bad' must be in there; put it there", "good": None}
+    assert found["packages"]["torch"]
+    assert found["cores"] >= 1
+    assert found["gpu"]["devices"] or found["gpu"]["reason"]
+    assert found["calibration"][0]["wrong"] == []
+    assert toy_cli("doctor", "--space", "toy") == 0
+    out = capsys.readouterr().out
+    for part in ("compilers", "GPU", "bad", "5/5  0.3", "limit", "every known layer passes"):
+        assert part in out, part
+
+
+def test_a_calibration_that_fails_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    calibrate = ("doctor", "--calibrate", "--space", "toy", "--seeds", "3")
+    assert toy_cli(*calibrate) == 0
+    assert "3/3" in capsys.readouterr().out
+    assert toy_cli(*calibrate, "--set", "size=10") == 1
+    out, err = capsys.readouterr()
+    assert "not to be trusted: ten must pass quality" in out
+    assert "passes" in err
+    assert "--seeds must be a whole number in [1, 1000], got '0'" in refused(capsys, *calibrate[:-1], "0")
+
+
+def test_export_of_a_known_layer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = ("export", "--space", "evonorm", "--genome", "known:evonorm-s1", "--exact", "-o", "layer.py")
+    assert toy_cli(*known) == 0
+    assert "wrote layer.py" in capsys.readouterr().out
+    assert "class EvoNormS1" in (folder / "layer.py").read_text()
+    assert "layer.py" in refused(capsys, *known), "nothing is overwritten"
+    assert shown(capsys, *known, "--force")["export"]["class"] == "EvoNormS1"
+    assert "unknown format 'pyhton'; did you mean 'python'?" in refused(capsys, *known, "--format", "pyhton", "--force")
+    assert "there is none named 'none'" in refused(capsys, "export", "none", "-o", "other.py")
+
+
 def test_numbers_that_are_none_are_null_in_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert toy_cli(*TOY, "--evaluations", "3") == 0
     with sqlite3.connect(folder / "runs/toy-0001/run.sqlite") as db:
