@@ -123,7 +123,8 @@ def told_asked(run_dir: Path) -> int:
 def test_a_signal_to_the_whole_group_is_resumable(tmp_path: Path, backend: str, number: signal.Signals) -> None:
     """So a terminal sends Ctrl-C, and job schedulers SIGTERM: workers finish their stage, the runner saves."""
     settings = {"backend": backend, "workers": 2, "evaluations": 40}
-    runner = start_toy(tmp_path / "a", SPACE, **settings)
+    space = SPACE | {"log": str(tmp_path / "log")}
+    runner = start_toy(tmp_path / "a", space, **settings)
     deadline = time.monotonic() + 20
     while n_told(tmp_path / "a") < 20 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -131,6 +132,8 @@ def test_a_signal_to_the_whole_group_is_resumable(tmp_path: Path, backend: str, 
     out, err = runner.communicate(timeout=20)
     assert (out, err, runner.returncode) == ("interrupted\n", "", 0)
     assert wait_until_gone(tmp_path / "a", 10) == []
-    assert run_toy(tmp_path / "a", SPACE, **settings) == "finished"
-    run_toy(tmp_path / "b", SPACE, **settings)
+    assert run_toy(tmp_path / "a", space, **settings) == "finished"
+    jobs = (tmp_path / "log").read_text().splitlines()
+    assert len(set(jobs)) == len(jobs), "no stage was cut short"
+    run_toy(tmp_path / "b", space, **settings)
     assert content_of(tmp_path / "a") == content_of(tmp_path / "b")
