@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from types import ModuleType
@@ -214,6 +215,7 @@ def _one_thread_for_children() -> Iterator[None]:
 @contextmanager
 def _shielded_from_signals() -> Iterator[None]:
     """Fork server and workers are born with these blocked: one sent to the whole group is for the runner to answer."""
+    resource_tracker.ensure_running()  # first: its start unblocks both
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
