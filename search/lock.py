@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from layersearch.errors import StoreError
+from layersearch.errors import RunError, StoreError
 from layersearch.search.store_reader import StoreReader
 
 __all__ = ["LOCK_FILE", "RunLock", "holder", "run_state"]
@@ -20,7 +20,7 @@ _PAUSE_S = 0.05
 class RunLock:
     """Holds ``<run_dir>/lock`` while entered; the file holds the pid. Opened close-on-exec, as Python does by default.
 
-    Raises: StoreError with the pid of the process that holds it.
+    Raises: StoreError with the pid of the process that holds it; RunError if the disk is full.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -49,8 +49,14 @@ class RunLock:
                         "wait for it or stop it"
                     ) from None
                 time.sleep(_PAUSE_S)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(fd)
+            raise RunError(
+                f"the disk must take {self.path}, but does not ({error.strerror}); make room, then resume the run"
+            ) from error
         self._fd = fd
         return self
 

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from layersearch.errors import StoreError
+from layersearch.errors import LayerSearchError, RunError, StoreError
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "SCHEMA_VERSION", "STORE_FILE", "connect_reading", "connect_writing"]
 
@@ -62,7 +62,8 @@ def connect_writing(path: Path) -> sqlite3.Connection:
 
     A kill while the file is made leaves one without tables, which is taken for new.
 
-    Raises: StoreError if the file is something else, of a newer schema, or cannot be written. Nothing is overwritten.
+    Raises: StoreError if the file is something else, of a newer schema, or cannot be written; RunError if the disk is
+        full. Nothing is overwritten.
     """
     _refuse_other_files(path)
     try:
@@ -172,5 +173,8 @@ def _foreign(path: Path) -> StoreError:
     return StoreError(f"{path} is not a store of layersearch; move it away or choose another run name")
 
 
-def _unusable(path: Path, error: sqlite3.Error) -> StoreError:
-    return StoreError(f"the store {path} cannot be opened ({error}); check the path, its permissions and the disk")
+def _unusable(path: Path, error: sqlite3.Error) -> LayerSearchError:
+    """A full or failing disk ends the run for now (exit code 1); anything else is a wrong path or permission."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return RunError(f"the disk must take the store {path}, but does not ({error}); make room, then resume the run")
+    return StoreError(f"the store {path} cannot be opened ({error}); check the path and its permissions")
