@@ -28,14 +28,15 @@ class LiveView:
         self._live.start()
 
     def draw(self, moment: Moment) -> None:
-        self._live.update(picture(moment), refresh=True)
+        # Two columns stay free for the ^C that a terminal echoes; a wrapped one would shift the next drawing.
+        self._live.update(picture(moment, self._live.console.width - 2), refresh=True)
 
     def close(self) -> None:
         self._live.stop()
 
 
-def picture(moment: Moment) -> RenderableType:
-    """What is drawn."""
+def picture(moment: Moment, width: int) -> RenderableType:
+    """What is drawn, ``width`` columns wide."""
     parts: list[RenderableType] = [_headline(moment)]
     if moment.counts:
         parts += [Text(), _funnel(moment)]
@@ -50,6 +51,7 @@ def picture(moment: Moment) -> RenderableType:
         Group(*parts),
         title=Text(moment.run, style="bold"),
         subtitle=Text(hint, style="yellow" if moment.stopping else "dim"),
+        width=width,
         title_align="left",
         subtitle_align="left",
     )

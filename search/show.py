@@ -47,8 +47,7 @@ def show_object(run_dir: Path, top: int) -> JsonObject:
         stages = list(dict.fromkeys(stage.name for stage in reader.stages()))
         reasons = [{"stage": s, "reason": r, "candidates": n} for s, r, n in reader.rejections()]
     facts = {"stages": stages, "reasons": reasons, "settings": [list(row) for row in space.describe()]}
-    cleaned: JsonObject = _finite(found | facts)
-    return cleaned
+    return found | facts
 
 
 def json_text(value: Any) -> str:

@@ -252,6 +252,8 @@ def test_a_calibration_that_fails_is_exit_code_1(capsys: pytest.CaptureFixture[s
     out, err = capsys.readouterr()
     assert "not to be trusted: ten must pass quality" in out
     assert "passes" in err
+    assert toy_cli(*calibrate, "--set", "size=10", "--json") == 1
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["rows"][0]["worst"] is None
     assert "--seeds must be a whole number in [1, 1000], got '0'" in refused(capsys, *calibrate[:-1], "0")
 
 
@@ -274,8 +276,5 @@ def test_numbers_that_are_none_are_null_in_json(folder: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert toy_cli("show", "toy-0001", "--json") == 0
 
-    def refuse(name: str) -> None:
-        raise AssertionError(name)
-
-    found = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert found["best"][0]["metrics"]["loss"] is None

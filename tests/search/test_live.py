@@ -24,7 +24,7 @@ def drawn(moment: live.Moment, width: int = 100) -> str:
     console = Console(width=width, record=True, file=None, quiet=True, force_terminal=False)
     with console.capture() as capture:
         console.quiet = False
-        console.print(picture(moment))
+        console.print(picture(moment, width))
     return capture.get()
 
 
