@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,25 +55,36 @@ class Moment:
     found: Found
 
 
+@dataclass(frozen=True)
+class _Heard:
+    """What the latest events said. ``at_s`` and ``phase_began_s`` are readings of the clock."""
+
+    phase: str = "start"
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    elapsed_s: float = 0.0
+    at_s: float = 0.0
+    phase_began_s: float = 0.0
+    done: int = 0
+    total: int = 0
+    last: str = ""
+    began_s: float = 0.0
+    asked_before: int = 0
+    evaluated_before: int = 0
+
+
 class Progress:
     """Keeps what the events say; another thread asks for the ``moment``.
 
-    Events only replace attributes (also from the signal handler: no locks), so they cost microseconds. The store is
+    An event replaces one attribute (also from the signal handler: no locks), which costs microseconds. The store is
     read by the thread that draws, and only when another candidate was evaluated.
     """
 
     def __init__(self, run_dir: Path, spec: SpaceSpec, settings: RunSettings) -> None:
         self.run_dir = run_dir
+        self.stopping = False
         self._spec = spec
         self._settings = settings
-        self._phase = "start"
-        self._counts: Mapping[str, Any] = {}
-        self._first: tuple[float, int, int] | None = None  # time, asked and evaluated when this session began
-        self._elapsed = (0.0, time.monotonic())
-        self._phase_began = time.monotonic()
-        self._done = (0, 0)
-        self._last = ""
-        self.stopping = False
+        self._heard = _Heard()
         self._found = Found()
         self._found_at = -1
         self._reader: StoreReader | None = None
@@ -84,65 +95,62 @@ class Progress:
         if event.kind == "interrupt":
             self.stopping = True
             return
-        now = time.monotonic()
-        if event.phase != self._phase:
-            self._phase, self._phase_began = event.phase, now
+        before, now = self._heard, time.monotonic()
         counts = event.counts.to_json()
-        if self._first is None:
-            self._first = (now, counts["asked"], counts["evaluated"])
-        self._counts, self._elapsed, self._done = counts, (event.elapsed_s, now), (event.done, event.total)
+        first = before.phase == "start"
+        last = before.last
         if event.report is not None:
+            outcome = event.report.result.outcome
+            reason = f": {outcome.reason}" if outcome.reason else ""
             result = event.report.result
-            took = f"{result.outcome.duration_s:.1f} s"
-            reason = f": {result.outcome.reason}" if result.outcome.reason else ""
-            self._last = f"#{result.candidate} {result.stage} {result.outcome.state} in {took}{reason}"
+            last = f"#{result.candidate} {result.stage} {outcome.state} in {outcome.duration_s:.1f} s{reason}"
+        self._heard = _Heard(
+            phase=event.phase,
+            counts=counts,
+            elapsed_s=event.elapsed_s,
+            at_s=now,
+            phase_began_s=now if event.phase != before.phase else before.phase_began_s,
+            done=event.done,
+            total=event.total,
+            last=last,
+            began_s=now if first else before.began_s,
+            asked_before=counts["asked"] if first else before.asked_before,
+            evaluated_before=counts["evaluated"] if first else before.evaluated_before,
+        )
 
     def moment(self) -> Moment:
         """For the thread that draws."""
-        counts, (elapsed_s, at), (done, total) = self._counts, self._elapsed, self._done
-        now = time.monotonic()
-        searching = self._phase == "search"
-        began, asked, evaluated = self._first or (now, 0, 0)
-        session_s = max(1e-9, now - began)
-        n_evaluated = counts.get("evaluated", 0)
+        heard, now = self._heard, time.monotonic()
+        n_evaluated = heard.counts.get("evaluated", 0)
         if n_evaluated != self._found_at:
             self._look(n_evaluated)
-        if searching:
-            elapsed_s += now - at
+        elapsed_s = heard.elapsed_s + (now - heard.at_s if heard.phase == "search" else 0.0)
+        n_asked = heard.counts.get("asked", 0) - heard.asked_before
         return Moment(
             run=self.run_dir.name,
-            phase=self._phase,
-            counts=counts,
+            phase=heard.phase,
+            counts=heard.counts,
             elapsed_s=elapsed_s,
-            asked_per_s=(counts.get("asked", 0) - asked) / session_s,
+            asked_per_s=n_asked / max(1e-3, now - heard.began_s),
             evaluations=self._settings.evaluations,
-            done=done,
-            total=total,
-            eta_s=self._eta_s(searching, elapsed_s, session_s, n_evaluated, evaluated, done, total, now),
-            last=self._last,
+            done=heard.done,
+            total=heard.total,
+            eta_s=self._eta_s(heard, elapsed_s, now),
+            last=heard.last,
             stopping=self.stopping,
             found=self._found,
         )
 
-    def _eta_s(
-        self,
-        searching: bool,
-        elapsed_s: float,
-        session_s: float,
-        n_evaluated: int,
-        evaluated: int,
-        done: int,
-        total: int,
-        now: float,
-    ) -> float | None:
+    def _eta_s(self, heard: _Heard, elapsed_s: float, now: float) -> float | None:
         """Time left of this phase at its speed so far."""
-        if not searching:
-            return (now - self._phase_began) / done * (total - done) if done else None
+        if heard.phase != "search":
+            return (now - heard.phase_began_s) / heard.done * (heard.total - heard.done) if heard.done else None
         if self._settings.minutes is not None:
             return max(0.0, 60 * self._settings.minutes - elapsed_s)
-        if self._settings.evaluations is None or n_evaluated <= evaluated:
+        n = heard.counts.get("evaluated", 0)
+        if self._settings.evaluations is None or n <= heard.evaluated_before:
             return None
-        return session_s / (n_evaluated - evaluated) * max(0, self._settings.evaluations - n_evaluated)
+        return (now - heard.began_s) / (n - heard.evaluated_before) * max(0, self._settings.evaluations - n)
 
     def _look(self, n_evaluated: int) -> None:
         """Reads the best candidates. What cannot be read now (the store is being made) is read at the next drawing."""
