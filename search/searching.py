@@ -92,6 +92,7 @@ class Search:
                 arrived.append((-1 if order is None else order, self._told(slot, number, state, fitness)))
         self._n_told = 1 + max((order for order, _ in arrived), default=-1)
         for _, told in sorted(arrived, key=lambda pair: pair[0]):
+            self._n_evaluated += told.state == "evaluated" and not self._settings.deterministic
             self._hear(told)
         open_slots = [(slot, number) for slot, number, state, *_ in self._store.slots() if state == "in_flight"]
         for slot, number in open_slots:
@@ -196,9 +197,14 @@ class Search:
         )
 
     def _settle(self, track: Track) -> Finish | None:
-        """After the end of the search, tracks have no stages: results that come in late finish nobody."""
-        finish = finish_of(track, self._space.objectives, self._n_told) if track.stages else None
-        self._n_told += finish is not None
+        """Results that come in after the end finish nobody (tracks then have no stages), nor do those that come in
+        together with the one that ends the search, unless slots say which was first."""
+        if not track.stages or (self._enough() and not self._settings.deterministic):
+            return None
+        finish = finish_of(track, self._space.objectives, self._n_told)
+        if finish is not None:
+            self._n_told += 1
+            self._n_evaluated += finish.state == "evaluated" and not self._settings.deterministic
         return finish
 
     def _collect(self, timeout_s: float | None) -> None:
@@ -217,7 +223,6 @@ class Search:
     def _hear(self, told: Told) -> None:
         """A finished candidate: the driver hears of it now, or (deterministic) when its slot is due."""
         if not self._settings.deterministic:
-            self._n_evaluated += told.state == "evaluated"
             self._tell(told)
             return
         self._finished[told.slot] = told

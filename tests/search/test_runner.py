@@ -18,6 +18,7 @@ from layersearch.errors import DataError, RecipeError, RunError, StoreError, Unk
 from layersearch.primitives.seeds import Seeds
 from layersearch.search import searching
 from layersearch.search.drivers.base import DRIVERS, Told
+from layersearch.search.executors.inline import InlineExecutor
 from layersearch.search.lock import RunLock
 from layersearch.search.runner import RunEvent
 from layersearch.search.store_reader import StoreReader
@@ -171,14 +172,28 @@ def test_minutes_end_a_run_and_are_summed(tmp_path: Path) -> None:
 
 
 def test_without_determinism_open_candidates_are_stopped_and_reopened(tmp_path: Path) -> None:
-    settings = {"deterministic": False, "backend": "pool", "workers": 3}
-    run_toy(tmp_path / "a", {"sleep_s": 0.005}, evaluations=10, **settings)
-    with StoreReader(tmp_path / "a") as reader:
-        assert reader.counts()["evaluated"] == 10
-        assert reader.counts()["stopped"] >= 1
-    run_toy(tmp_path / "a", {"sleep_s": 0.005}, evaluations=15, **settings)
-    with StoreReader(tmp_path / "a") as reader:
-        assert reader.counts()["evaluated"] == 15
+    settings = {"deterministic": False, "backend": "pool", "workers": 4}
+    for evaluations in (5, 10, 11, 12, 20):
+        run_toy(tmp_path / "a", {"sleep_s": 0.002, "reject_every": 0}, evaluations=evaluations, **settings)
+        with StoreReader(tmp_path / "a") as reader:
+            assert reader.counts()["evaluated"] == evaluations
+            assert reader.counts()["stopped"] >= 1
+            assert reader.counts()["in_flight"] == 0
+
+
+def test_results_that_arrive_together_do_not_overshoot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four jobs at a time, answered all at once."""
+    one_by_one = InlineExecutor.results
+
+    def together(executor: InlineExecutor, timeout_s: float | None = None) -> list[Any]:
+        return [answer for _ in range(4) for answer in one_by_one(executor, timeout_s)]
+
+    monkeypatch.setattr(InlineExecutor, "capacity", 4)
+    monkeypatch.setattr(InlineExecutor, "results", together)
+    for evaluations in (5, 6, 7, 15):
+        run_toy(tmp_path / "a", {"reject_every": 0}, evaluations=evaluations, deterministic=False)
+        with StoreReader(tmp_path / "a") as reader:
+            assert reader.counts()["evaluated"] == evaluations
 
 
 def test_an_arrival_order_can_be_replayed(tmp_path: Path) -> None:
