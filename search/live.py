@@ -103,7 +103,9 @@ class Progress:
             outcome = event.report.result.outcome
             reason = f": {outcome.reason}" if outcome.reason else ""
             result = event.report.result
-            last = f"#{result.candidate} {result.stage} {outcome.state} in {outcome.duration_s:.1f} s{reason}"
+            number = result.candidate
+            who = f"#{number}" if number >= 0 else f"baseline {-number}"
+            last = f"{who} {result.stage} {outcome.state} in {outcome.duration_s:.1f} s{reason}"
         self._heard = _Heard(
             phase=event.phase,
             counts=counts,
@@ -147,7 +149,7 @@ class Progress:
             return (now - heard.phase_began_s) / heard.done * (heard.total - heard.done) if heard.done else None
         if self._settings.minutes is not None:
             return max(0.0, 60 * self._settings.minutes - elapsed_s)
-        n = heard.counts.get("evaluated", 0)
+        n: int = heard.counts.get("evaluated", 0)
         if self._settings.evaluations is None or n <= heard.evaluated_before:
             return None
         return (now - heard.began_s) / (n - heard.evaluated_before) * max(0, self._settings.evaluations - n)
