@@ -104,6 +104,7 @@ def test_ctrl_c_before_anything_runs(tmp_path: Path) -> None:
 def test_a_killed_run_is_interrupted_and_resumes(tmp_path: Path) -> None:
     process = start(tmp_path, *TOY, "--backend", "inline", "--set", "sleep_s=0.02", "--evaluations", "12")
     wait_for(lambda: evaluated(tmp_path / "runs/mine") > 0)
+    os.killpg(process.pid, signal.SIGSTOP)  # or it would be over before the others have begun
     while_running = start(tmp_path, "show", "mine", "--json")
     out, err = while_running.communicate(timeout=20)
     assert json.loads(out)["state"] == "running", err
