@@ -57,6 +57,7 @@ def evolve(
     preset: o.Preset = None,
     evaluations: o.Evaluations = None,
     minutes: o.Minutes = None,
+    core_minutes: o.CoreMinutes = None,
     population: o.Population = None,
     driver: o.Driver = None,
     backend: o.Backend = None,
@@ -99,6 +100,7 @@ def resume(
     name: o.RunName,
     evaluations: o.Evaluations = None,
     minutes: o.Minutes = None,
+    core_minutes: o.CoreMinutes = None,
     workers: o.Workers = None,
     backend: o.Backend = None,
     device: o.Device = None,
@@ -108,10 +110,12 @@ def resume(
 ) -> Work:
     """Go on with a run, or extend it.
 
-    --evaluations and --minutes are the new end, in total; the other options may differ from the run's, too.
+    --evaluations, --minutes or --core-minutes is the new end, in total; the other options may differ from the
+    run's, too.
     """
     given = {
-        "evaluations": evaluations, "minutes": minutes, "workers": workers, "backend": backend, "device": device,
+        "evaluations": evaluations, "minutes": minutes, "core_minutes": core_minutes, "workers": workers,
+        "backend": backend, "device": device,
         "data_dir": data_dir,
     }  # fmt: skip
 

@@ -12,6 +12,7 @@ __all__ = [
     "AsJson",
     "Backend",
     "Candidate",
+    "CoreMinutes",
     "Data",
     "DataDir",
     "Deterministic",
@@ -54,6 +55,10 @@ Evaluations = Annotated[
 ]
 Minutes = Annotated[
     str | None, typer.Option("--minutes", metavar="M", help="Or end the search after M minutes, in total.")
+]
+CoreMinutes = Annotated[
+    str | None,
+    typer.Option("--core-minutes", metavar="C", help="Or after C minutes of CPU time in stages, for equal budgets."),
 ]
 Population = Annotated[str | None, typer.Option("--population", metavar="P", help="Candidates the driver keeps.")]
 Driver = Annotated[

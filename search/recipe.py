@@ -11,7 +11,7 @@ import layersearch
 from layersearch.errors import RecipeError
 from layersearch.primitives.registry import unknown_name
 from layersearch.search.recipe_yaml import load_text
-from layersearch.search.run_settings import RunSettings
+from layersearch.search.run_settings import ENDS, RunSettings
 from layersearch.spaces.catalog import SPACES, SpaceEntry
 from layersearch.spaces.validation import sentence
 
@@ -22,6 +22,7 @@ _DRIVER = "driver."  # settings under --set that are knobs of the driver
 _PLACES = {"run", "runs_dir"}  # where the recipe lies says it
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+_Minutes = Annotated[float, Field(gt=0, le=10_000_000)]
 
 
 class Recipe(BaseModel):
@@ -38,7 +39,8 @@ class Recipe(BaseModel):
     data_dir: str | None = None
     preset: str = "smoke"
     evaluations: _Count | None = None
-    minutes: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
+    minutes: _Minutes | None = None
+    core_minutes: _Minutes | None = None
     population: _Count | None = None
     driver: str = "evolution"
     backend: Literal["inline", "pool"] | None = None
@@ -63,10 +65,9 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.evaluations is not None and self.minutes is not None:
-            raise ValueError(
-                f"a run must have one end, got both evaluations {self.evaluations} and minutes {self.minutes:g}"
-            )
+        ends = [f"{name} {value:g}" for name in ENDS if (value := getattr(self, name)) is not None]
+        if len(ends) > 1:
+            raise ValueError(f"a run must have one end, got both {' and '.join(ends)}")
         if self.backend == "inline" and (self.workers or 1) > 1:
             raise ValueError(f"the inline backend must have one worker, got {self.workers}")
         return self
@@ -106,7 +107,7 @@ class Recipe(BaseModel):
         values = {
             "series": self.series or next(iter(entry.series), None),
             "data": self.data or entry.data,
-            "evaluations": self.evaluations or (budget.evaluations if self.minutes is None else None),
+            "evaluations": self.evaluations or (None if self.minutes or self.core_minutes else budget.evaluations),
             "population": population,
             "backend": backend,
             "workers": workers,
@@ -133,6 +134,7 @@ class Recipe(BaseModel):
         return RunSettings(
             evaluations=self.evaluations,
             minutes=self.minutes,
+            core_minutes=self.core_minutes,
             population=self.population or 1,
             driver=self.driver,
             driver_settings=knobs,

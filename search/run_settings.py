@@ -8,7 +8,10 @@ from typing import Any
 from layersearch.errors import RecipeError, StoreError
 from layersearch.spaces.contracts import JsonObject
 
-__all__ = ["RunSettings"]
+__all__ = ["ENDS", "RunSettings"]
+
+ENDS = ("evaluations", "minutes", "core_minutes")
+"""What ends a search: one of them is given."""
 
 _IDENTITY = ("driver", "driver_settings", "population", "seed", "deterministic", "lookahead")
 
@@ -19,7 +22,9 @@ class RunSettings:
 
     Args:
         evaluations: the search ends when this many candidates passed the last stage.
-        minutes: the search ends after this long, summed over resumes. One of the two at least must be given.
+        minutes: the search ends after this long, summed over resumes.
+        core_minutes: the search ends once its stages have used this much CPU time: equal budgets on a busy machine.
+            One of the three must be given.
         population: candidates the driver keeps.
         driver, driver_settings: name in ``DRIVERS`` and its own knobs.
         backend, workers, device: name in ``EXECUTORS``, number of processes, ``cpu`` or ``cuda[:i]``.
@@ -32,6 +37,7 @@ class RunSettings:
 
     evaluations: int | None = None
     minutes: float | None = None
+    core_minutes: float | None = None
     population: int = 16
     driver: str = "evolution"
     driver_settings: Mapping[str, float] = field(default_factory=dict)
@@ -44,14 +50,16 @@ class RunSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.evaluations is None and self.minutes is None:
-            raise RecipeError("a run must have an end, got neither evaluations nor minutes; give one of them")
+        if all(getattr(self, name) is None for name in ENDS):
+            raise RecipeError(f"a run must have an end, got none of {', '.join(ENDS)}; give one of them")
         for name in ("evaluations", "population", "workers", "lookahead"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise RecipeError(f"{name} must be a whole number ≥ 1, got {value!r}; change it")
-        if self.minutes is not None and not (math.isfinite(self.minutes) and self.minutes > 0):
-            raise RecipeError(f"minutes must be finite and > 0, got {self.minutes!r}; change it")
+        for name in ("minutes", "core_minutes"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise RecipeError(f"{name} must be finite and > 0, got {value!r}; change it")
         if self.rerank_top < 0:
             raise RecipeError(f"rerank_top must be ≥ 0, got {self.rerank_top!r}; change it")
 

@@ -57,7 +57,7 @@ class Runner:
     Args:
         run_dir: folder of the run; must exist.
         space_spec: how the space is built, here and in workers.
-        settings: of the run; must agree with what is recorded, but ``evaluations`` and ``minutes`` may be raised.
+        settings: of the run; must agree with what is recorded, but the end may be another, later one.
         on_event: called in this thread for everything worth showing.
     """
 
@@ -208,7 +208,8 @@ def _wants_more(store: Store, settings: RunSettings) -> bool:
     """Whether a search that has ended would go on under these settings."""
     enough = settings.evaluations is not None and store.counts()["evaluated"] >= settings.evaluations
     late = settings.minutes is not None and store.meta("elapsed_s", 0.0) >= 60 * settings.minutes
-    return not (enough or late)
+    spent = settings.core_minutes is not None and store.search_core_s() >= 60 * settings.core_minutes
+    return not (enough or late or spent)
 
 
 def _space_facts(spec: SpaceSpec, space: Space) -> JsonObject:

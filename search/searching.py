@@ -75,6 +75,7 @@ class Search:
         self._finished: dict[int, Told] = {}  # by slot: not yet told to the driver
         self._n_heard = 0  # tells that the driver has heard
         self._n_told = 0  # finished candidates
+        self._core_s = 0.0  # CPU time of the results so far
         self._n_evaluated = 0  # those that count towards the end
 
     def _load(self, number: int) -> Genome:
@@ -85,6 +86,7 @@ class Search:
         for number, key, function_key, duplicate_of in self._store.known_keys():
             self._screener.add(number, key, function_key, duplicate_of)
             self._number = number + 1
+        self._core_s = self._store.search_core_s()
         arrived: list[tuple[int, Told]] = []
         for slot, number, state, fitness, order in self._store.slots():
             self._slot = slot + 1
@@ -123,7 +125,9 @@ class Search:
 
     def over(self) -> bool:
         remaining_s = self._remaining_s()
-        return self._enough() or (remaining_s is not None and remaining_s <= 0)
+        core_minutes = self._settings.core_minutes
+        spent = core_minutes is not None and self._core_s >= 60 * core_minutes
+        return self._enough() or spent or (remaining_s is not None and remaining_s <= 0)
 
     def _enough(self) -> bool:
         return self._settings.evaluations is not None and self._n_evaluated >= self._settings.evaluations
@@ -209,6 +213,7 @@ class Search:
 
     def _collect(self, timeout_s: float | None) -> None:
         for report in self._dispatcher.collect(timeout_s):
+            self._core_s += report.result.outcome.cpu_s
             if report.finish is not None:
                 self._finish(report.track, report.finish)
             self._on_event(report)

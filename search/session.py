@@ -16,7 +16,7 @@ from layersearch.search.live import Progress, watching
 from layersearch.search.lock import RunLock
 from layersearch.search.recipe import Recipe, parse_set
 from layersearch.search.recipe_yaml import load_file, load_text
-from layersearch.search.run_settings import RunSettings
+from layersearch.search.run_settings import ENDS, RunSettings
 from layersearch.search.runner import RunEvent, Runner
 from layersearch.search.runs import RECIPE_FILE, create_run, find_run, resume_command, write_atomically
 from layersearch.search.show import print_show
@@ -27,7 +27,7 @@ __all__ = ["INTERRUPTED", "evolve", "recipe_of", "resume"]
 
 INTERRUPTED = 130
 DATA_VARIABLE = "LAYERSEARCH_DATA"
-_NUMBERS = ("evaluations", "minutes", "population", "workers", "seed", "lookahead", "rerank_top")
+_NUMBERS = (*ENDS, "population", "workers", "seed", "lookahead", "rerank_top")
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
     """
     values = {} if file is None else load_file(file)
     flags = {name: _plain(value) if name in _NUMBERS else value for name, value in given.items() if value is not None}
-    if "minutes" in flags or "evaluations" in flags:  # one end replaces the other
-        values = {name: value for name, value in values.items() if name not in ("minutes", "evaluations")}
+    if flags.keys() & set(ENDS):  # one end replaces the other
+        values = {name: value for name, value in values.items() if name not in ENDS}
     if "workers" in flags or "backend" in flags:
         values = {name: value for name, value in values.items() if name not in ("workers", "backend")}
     if seed_layers:
@@ -93,16 +93,17 @@ def resume(name: str, runs_dir: Path, given: Mapping[str, Any], as_json: bool) -
     """Goes on with a run. Returns the exit code.
 
     Args:
-        given: flags, ``None`` for those not given: at most one of ``evaluations`` and ``minutes``, the new end, in
-            total; ``workers``, ``backend``, ``device``, ``data_dir``.
+        given: flags, ``None`` for those not given: at most one of ``ENDS``, the new end, in total; ``workers``,
+            ``backend``, ``device``, ``data_dir``.
     """
     run_dir = find_run(runs_dir, name)
     flags = {name: _plain(value) if name in _NUMBERS else value for name, value in given.items() if value is not None}
     checked = Recipe.parse({"space": "", **flags})  # of the flags alone
     plan = _recorded(run_dir, checked.data_dir)
     changes: dict[str, Any] = {}
-    if checked.evaluations is not None or checked.minutes is not None:
-        changes = {"evaluations": checked.evaluations, "minutes": checked.minutes}
+    ends = {name: getattr(checked, name) for name in ENDS}
+    if any(value is not None for value in ends.values()):
+        changes = ends
     if checked.workers is not None or checked.backend is not None:
         workers = checked.workers or (1 if checked.backend == "inline" else max(1, plan.settings.workers))
         changes |= {"workers": workers, "backend": checked.backend or ("inline" if workers == 1 else "pool")}
@@ -155,7 +156,7 @@ def _run(plan: _Plan, as_json: bool) -> int:
     if not interrupted and not started:
         _say(
             f"{plan.run_dir.name} is finished and was not asked for more; "
-            f"to go on, give a larger --evaluations or --minutes"
+            f"to go on, give a larger --evaluations, --minutes or --core-minutes"
         )
     try:
         print_show(plan.run_dir, top=10, as_json=as_json)

@@ -116,6 +116,13 @@ class StoreReader:
         query = f"SELECT {_RESULT} FROM results WHERE candidate = ? ORDER BY seq"
         return [_result(row) for row in self._db.execute(query, (number,))]
 
+    def search_core_s(self) -> float:
+        """CPU time of all stages of the search, in seconds; baselines and re-rank not included."""
+        stages = [stage.id for stage in self.stages()]
+        marks = ", ".join("?" * len(stages))
+        query = f"SELECT coalesce(sum(cpu_s), 0) FROM results WHERE candidate >= 0 AND stage IN ({marks})"
+        return float(self._db.execute(query, stages).fetchone()[0])
+
     def evaluated(self) -> dict[int, dict[str, float]]:
         """Fitness of every evaluated candidate, by number."""
         where, values = self._counted()

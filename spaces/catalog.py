@@ -76,7 +76,7 @@ SPACES.add(
         presets={
             "paper": Budget(evaluations=2500, population=256, rerank_top=10),
             "small": Budget(evaluations=60, population=16, rerank_top=5),
-            "smoke": Budget(evaluations=12, population=8, rerank_top=2),
+            "smoke": Budget(evaluations=8, population=8, rerank_top=2),
         },
         series=("b", "s"),
         data_sets="layersearch.spaces.tasks.images.data:IMAGE_SETS",

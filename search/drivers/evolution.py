@@ -26,9 +26,9 @@ class Evolution:
     """Aging tournament with a Pareto winner (Real et al. 2019, arXiv:1802.01548; Liu et al. 2020, arXiv:2004.02967).
 
     The population is the ``population`` most recently evaluated candidates, however good. Known layers and random
-    genomes come first, until a share ``warmup`` of that many were evaluated; then each slot gets mutants of one parent. A mutant that is
-    illegal or known costs a try: after 20 tries mutants are two steps away, after 40 three, and after 200 tries random
-    genomes take their place (unlike the sources, which evaluate silent mutants again).
+    genomes come first, until a share ``warmup`` of that many were evaluated; then each slot gets mutants of one parent.
+    A mutant that is illegal or known costs a try: after 20 tries mutants are two steps away, after 40 three, and after
+    200 tries random genomes take their place (unlike the sources, which evaluate silent mutants again).
 
     Args:
         select: draws the parent from population, tournament size, objectives and the slot's generator.
@@ -37,7 +37,9 @@ class Evolution:
             one evaluated random layer cost the rejection of 40 others on digits (2026-11-25).
     """
 
-    def __init__(self, space: Space, population: int, select: Select, p_random: float = 0.1, warmup: float = 0.5) -> None:
+    def __init__(
+        self, space: Space, population: int, select: Select, p_random: float = 0.1, warmup: float = 0.5
+    ) -> None:
         self._space = space
         self._size = population
         self._select = select
@@ -71,7 +73,9 @@ class Evolution:
 def _make(space: Space, population: int, given: Mapping[str, float]) -> Driver:
     from layersearch.search.drivers._tournament import pareto_tournament  # loads deap
 
-    return Evolution(space, population, pareto_tournament, **knobs("evolution", given, {"p_random": 0.1, "warmup": 0.5}))
+    return Evolution(
+        space, population, pareto_tournament, **knobs("evolution", given, {"p_random": 0.1, "warmup": 0.5})
+    )
 
 
 DRIVERS.add("evolution", _make)

@@ -361,3 +361,15 @@ def test_a_lost_checkpoint_is_made_again(tmp_path: Path) -> None:
 def test_the_store_is_plain_json_inside(tmp_path: Path) -> None:
     run_toy(tmp_path / "a", evaluations=3)
     json.dumps(content_of(tmp_path / "a"), allow_nan=False)
+
+
+def test_core_minutes_end_a_run_and_are_summed(tmp_path: Path) -> None:
+    """The toy's stages use well under a millisecond of CPU time each, but never none."""
+    few, more = 1e-5, 2e-5
+    spent: list[float] = []
+    for budget in (few, more):
+        assert run_toy(tmp_path / "a", evaluations=None, core_minutes=budget) == "finished"
+        with StoreReader(tmp_path / "a") as reader:
+            spent.append(reader.search_core_s())
+        assert 60 * budget <= spent[-1] < 60 * budget + 0.05
+    assert spent[1] > spent[0]

@@ -46,7 +46,7 @@ def _smoke(known: ImageSet) -> dict[str, Any]:
         "learning_rate": 0.05,
         "schedule": "cosine",
         "fitness_steps": 125,
-        "rerank_steps": 150,
+        "rerank_steps": 100,
         "rerank_width": 1.5,
         "validation_cap": 1000,
         "groups": 4,
