@@ -9,6 +9,7 @@ exit ends are not run on without it: a few of their steps are timed and multipli
 python tests/bench/bench_funnel.py [N]   N genomes of drift, 2 N random ones: they are cheaper
 """
 
+import functools
 import random
 import statistics
 import sys
@@ -130,11 +131,11 @@ class Bench:
             x, y = task.batch(0, number)
             loss = F.cross_entropy(model(x), y)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
         step(0)
-        per_step = statistics.median(core_seconds(lambda n=n: step(n)) for n in range(1, 1 + TIMED_STEPS))
+        per_step = statistics.median(core_seconds(functools.partial(step, n)) for n in range(1, 1 + TIMED_STEPS))
         evaluation = core_seconds(lambda: task.evaluate(model, "validation", settings.validation_cap))
         return settings.quality_steps * per_step + evaluation
 
