@@ -20,6 +20,10 @@ class SpaceContract:
             assert space.from_json(json.loads(json.dumps(space.to_json(genome)))) == genome
             assert hash(genome) == hash(space.from_json(space.to_json(genome)))
 
+    def test_what_the_engine_stores_can_be_read_back(self, space: Space) -> None:
+        for name, genome in {**space.seeds(), **space.baselines()}.items():
+            assert space.from_json(json.loads(json.dumps(space.to_json(genome)))) == genome, name
+
     def test_sampling_and_mutation_follow_their_seed(self, space: Space) -> None:
         def draw(seed: int) -> list[object]:
             rng = random.Random(seed)
