@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from layersearch.errors import RunError
 from layersearch.search.candidate import REMOVED, Candidate, Finish, StageResult, State
@@ -25,6 +25,12 @@ class Store(StoreReader):
 
     def _connect(self) -> sqlite3.Connection:
         return connect_writing(self.path)
+
+    def close(self) -> None:
+        """Brings everything into the one file: a reader that closes later could not, and copies would be empty."""
+        with suppress(sqlite3.Error):  # what is committed is safe in the log, too
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        super().close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -32,7 +32,7 @@ class StoreReader:
     Candidates of a deterministic run that lie after its last counted slot are in the file and in ``candidate()``, but
     not in ``counts()``, ``best()`` and ``evaluated()``.
 
-    Raises: StoreError if there is no store, or it is of another schema.
+    Raises: StoreError if there is no store, or it is of another schema; on leaving, if it could not be read.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -51,6 +51,10 @@ class StoreReader:
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self.close()
+        if kind in (sqlite3.DatabaseError, sqlite3.OperationalError):
+            raise StoreError(
+                f"the store {self.path} must be whole, but cannot be read ({value}); put a copy of it in its place"
+            ) from None
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -59,7 +63,8 @@ class StoreReader:
         try:
             yield
         finally:
-            self._db.execute("COMMIT")
+            if self._db.in_transaction:  # a damaged file ends it
+                self._db.execute("COMMIT")
 
     def meta(self, key: str, default: Any = None) -> Any:
         """A fact of the run, plain data: ``run`` (settings), ``space`` {name, entry, settings}, ``state`` (running,

@@ -116,14 +116,15 @@ def connect_reading(path: Path) -> sqlite3.Connection:
 
 
 def _open_reading(path: Path) -> sqlite3.Connection:
-    """Reading in WAL mode needs files beside the store; where none can be made and no log is open, goes without."""
+    """Reading in WAL mode needs files beside the store; where none can be made and the log is empty, goes without."""
     uri = f"{path.resolve().as_uri()}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None)
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
         connection.close()
-        if path.with_name(f"{path.name}-wal").exists():
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size > 0:
             raise
         return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
     except sqlite3.DatabaseError:

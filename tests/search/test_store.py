@@ -115,6 +115,28 @@ def test_reading_goes_on_while_a_run_writes_and_writes_nothing(tmp_path: Path) -
             reader._db.execute("DELETE FROM candidates")
 
 
+def test_a_closed_store_is_one_file_even_with_a_reader_left(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as left:
+        with Store(tmp_path) as store:
+            left.enter_context(StoreReader(tmp_path))
+            store.asked([candidate(0)])
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        (copy / STORE_FILE).write_bytes((tmp_path / STORE_FILE).read_bytes())
+    with StoreReader(copy) as reader:
+        assert reader.counts()["in_flight"] == 1
+
+
+def test_a_damaged_store_is_a_sentence(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.asked([candidate(number) for number in range(200)])
+    with (tmp_path / STORE_FILE).open("r+b") as file:
+        file.seek(4096)  # behind the page with the schema
+        file.write(b"\xa5" * 65536)
+    with pytest.raises(StoreError, match="must be whole"), StoreReader(tmp_path) as reader, reader.snapshot():
+        list(reader.candidates())
+
+
 @contextlib.contextmanager
 def as_another_user() -> Iterator[None]:
     """Root may write anywhere; another user may not."""
