@@ -10,14 +10,12 @@ from layersearch.primitives.domain import CONSTANT, FULL, PER_CHANNEL, Domain, j
 from layersearch.primitives.numerics import Numerics
 from layersearch.primitives.op import OPS
 
-__all__ = ["CONST", "INPUT", "LEAVES", "MAX_DEPTH", "MAX_NODES", "PARAM", "Graph", "Node"]
+__all__ = ["CONST", "INPUT", "LEAVES", "PARAM", "Graph", "Node"]
 
 INPUT = "x"
 CONST = "const"
 PARAM = "param"
 LEAVES = (INPUT, CONST, PARAM)
-MAX_NODES = 64
-MAX_DEPTH = 48
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Graph:
 
     Nodes may be dead (not reached from the output): genomes of fixed length carry them. The per-channel affine
     ``y·γ + β`` that follows every layer is not part of the graph.
-    Raises: GenomeError if a node is unknown, refers to itself or to a later node, or a limit is passed.
+    Raises: GenomeError if a node is unknown, refers to itself or to a later node, or a parameter is given two values.
     """
 
     nodes: tuple[Node, ...]
@@ -48,14 +46,13 @@ class Graph:
     def __post_init__(self) -> None:
         if not self.nodes:
             raise GenomeError("a graph needs at least one node, got none; the last node is its output")
-        if len(self.nodes) > MAX_NODES:
-            raise GenomeError(f"a graph has at most {MAX_NODES} nodes, got {len(self.nodes)}; remove dead nodes")
-        depth: list[int] = []
+        initial: dict[str | None, float | None] = {}
         for i, node in enumerate(self.nodes):
             self._check(i, node)
-            depth.append(1 + max((depth[j] for j in node.args), default=0))
-        if depth[-1] > MAX_DEPTH:
-            raise GenomeError(f"a graph is at most {MAX_DEPTH} nodes deep, got {depth[-1]}; shorten its longest path")
+            if node.op == PARAM and initial.setdefault(node.name, node.value) != node.value:
+                raise GenomeError(
+                    f"node {i}: {node.name} has one initial value, got {initial[node.name]} and {node.value}; rename"
+                )
 
     def _check(self, i: int, node: Node) -> None:
         if node.op == PARAM and not re.fullmatch(r"v[0-9]{1,4}", node.name or ""):

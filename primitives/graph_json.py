@@ -1,18 +1,30 @@
 """Genome files: a graph as JSON and back, hostile until parsed."""
 
 import json
-import math
+import sys
 from typing import Any
 
 from layersearch.errors import GenomeError
-from layersearch.primitives.graph import CONST, INPUT, LEAVES, MAX_NODES, PARAM, Graph, Node
+from layersearch.primitives.graph import CONST, INPUT, LEAVES, PARAM, Graph, Node
 from layersearch.primitives.numerics import Numerics
 from layersearch.primitives.op import OPS
 
-__all__ = ["FORMAT", "MAX_BYTES", "graph_from_json", "graph_from_text", "graph_schema", "graph_to_json"]
+__all__ = [
+    "FORMAT",
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_NODES",
+    "graph_from_json",
+    "graph_from_text",
+    "graph_schema",
+    "graph_to_json",
+]
 
 FORMAT = "layersearch.graph/1"
 MAX_BYTES = 65536
+MAX_NODES = 64
+MAX_DEPTH = 48
+"""Limits of what is read. The canonical form of a legal graph may be a little larger: signs are moved outwards."""
 
 
 def graph_to_json(graph: Graph) -> dict[str, Any]:
@@ -53,7 +65,13 @@ def graph_from_json(data: Any) -> Graph:
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_NODES:
         size = len(entries) if isinstance(entries, list) else type(entries).__name__
         raise GenomeError(f"nodes must be a list of 1 to {MAX_NODES} nodes, got {size}; remove dead nodes")
-    return Graph(tuple(_node(i, entry) for i, entry in enumerate(entries)), Numerics(**numerics))
+    graph = Graph(tuple(_node(i, entry) for i, entry in enumerate(entries)), Numerics(**numerics))
+    depth: list[int] = []
+    for node in graph.nodes:
+        depth.append(1 + max((depth[j] for j in node.args), default=0))
+    if depth[-1] > MAX_DEPTH:
+        raise GenomeError(f"a graph is at most {MAX_DEPTH} nodes deep, got {depth[-1]}; shorten its longest path")
+    return graph
 
 
 def graph_schema() -> dict[str, Any]:
@@ -98,7 +116,7 @@ def graph_schema() -> dict[str, Any]:
                             node(
                                 {
                                     "op": {"const": PARAM},
-                                    "name": {"type": "string", "pattern": "^v[0-9]+$"},
+                                    "name": {"type": "string", "pattern": "^v[0-9]{1,4}$"},
                                     "init": number,
                                 }
                             ),
@@ -144,6 +162,6 @@ def _object(data: Any, what: str, keys: set[str]) -> dict[str, Any]:
 
 
 def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise GenomeError(f"{what} must be a finite number, got {value!r:.60}")
     return float(value)

@@ -1,6 +1,5 @@
 """The numbers that decide how a graph behaves near its poles; part of the genome, equal in every lowering."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,14 +27,14 @@ class Numerics:
     def __post_init__(self) -> None:
         for name in ("eps", "div_eps", "log_eps"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise GenomeError(f"numerics.{name} must be a finite number, got {value!r}; use for example 1e-5")
-            if not 0 <= value <= 1:
-                raise GenomeError(f"numerics.{name} must lie in [0, 1], got {value!r}; use for example 1e-5")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise GenomeError(
+                    f"numerics.{name} must be a number in [0, 1], got {value!r:.60}; use for example 1e-5"
+                )
         if self.eps == 0:
             raise GenomeError("numerics.eps must be positive, got 0: roots would have infinite gradients; use 1e-5")
         if isinstance(self.groups, bool) or not isinstance(self.groups, int) or not 1 <= self.groups <= 65536:
-            raise GenomeError(f"numerics.groups must be a whole number in [1, 65536], got {self.groups!r}; use 32")
+            raise GenomeError(f"numerics.groups must be a whole number in [1, 65536], got {self.groups!r:.60}; use 32")
 
     def guard(self, name: str | None) -> float:
         """Value of the field that an op's ``guard`` names; 0 for ops without one."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from layersearch.errors import RecipeError
+from layersearch.primitives.graph_json import MAX_DEPTH
 from layersearch.primitives.numerics import Numerics
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
@@ -30,7 +31,7 @@ class _Settings(BaseModel):
 class GraphSettings(_Settings):
     """How genomes are drawn and what guards they carry (``Generator``, ``Numerics``)."""
 
-    nodes: int = Field(10, ge=1, le=48)
+    nodes: int = Field(10, ge=1, le=MAX_DEPTH - 1)
     p_aggregate: float = Field(0.35, ge=0, le=1)
     p_connect: float = Field(0.5, ge=0, le=1)
     eps: float = Field(1e-5, gt=0, le=1)

@@ -8,8 +8,16 @@ import pytest
 from graphs import random_graphs
 
 from layersearch.errors import BadInputError, GenomeError
-from layersearch.primitives.graph import MAX_DEPTH, MAX_NODES, Graph, Node
-from layersearch.primitives.graph_json import graph_from_json, graph_from_text, graph_schema, graph_to_json
+from layersearch.primitives.canonical import canonical
+from layersearch.primitives.graph import Graph, Node
+from layersearch.primitives.graph_json import (
+    MAX_DEPTH,
+    MAX_NODES,
+    graph_from_json,
+    graph_from_text,
+    graph_schema,
+    graph_to_json,
+)
 from layersearch.spaces.evonorm.published import PUBLISHED
 
 
@@ -53,6 +61,12 @@ def broken(change: str) -> Any:
             data["nodes"][4]["args"] = [0, True]
         case "nan":
             data["nodes"][1]["value"] = float("nan")
+        case "huge number":
+            data["nodes"][1]["value"] = 10**400
+        case "huge eps":
+            data["numerics"]["eps"] = 10**400
+        case "long parameter name":
+            data["nodes"][2]["name"] = "v12345"
         case "parameter name":
             data["nodes"][2]["name"] = "v0; import os"
         case "eps of zero":
@@ -80,6 +94,9 @@ def broken(change: str) -> Any:
         "fractional args",
         "boolean args",
         "nan",
+        "huge number",
+        "huge eps",
+        "long parameter name",
         "parameter name",
         "eps of zero",
         "eps of text",
@@ -91,7 +108,7 @@ def test_what_is_refused(change: str) -> None:
     with pytest.raises(BadInputError) as caught:
         graph_from_json(data)
     assert "\n" not in str(caught.value)
-    if change != "nan":  # JSON has no NaN, so the schema cannot speak of it
+    if change not in ("nan", "huge number"):  # JSON has neither NaN nor a largest number
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(data, graph_schema())
 
@@ -105,9 +122,27 @@ def test_cycles_are_refused(args: list[int]) -> None:
 
 
 def test_depth_is_limited() -> None:
-    nodes = [Node("x"), *(Node("tanh", (i,)) for i in range(MAX_DEPTH))]
+    nodes = (Node("x"), *(Node("tanh", (i,)) for i in range(MAX_DEPTH)))
+    graph_from_json(graph_to_json(Graph(nodes[:-1])))
     with pytest.raises(GenomeError, match="deep"):
-        Graph(tuple(nodes))
+        graph_from_json(graph_to_json(Graph(nodes)))
+
+
+def test_the_canonical_form_of_a_legal_graph_may_pass_its_limits() -> None:
+    chain = [Node("x"), *(Node("exp", (i,)) for i in range(MAX_DEPTH - 2))]
+    signed = [
+        Node("param", value=1.0, name="v1"),
+        Node("neg", (len(chain),)),
+        Node("mul", (len(chain) - 1, len(chain) + 1)),
+    ]
+    graph = graph_from_json(graph_to_json(Graph((*chain, *signed))))
+    assert len(canonical(graph).nodes) == len(graph.nodes)
+
+
+def test_a_parameter_has_one_initial_value() -> None:
+    leaves = (Node("x"), Node("param", value=0.0, name="v1"), Node("param", value=1.0, name="v1"))
+    with pytest.raises(GenomeError, match="one initial value"):
+        Graph((*leaves, Node("mul", (0, 1)), Node("add", (3, 2))))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from space_contract import SpaceContract
 
 from layersearch.errors import BadInputError, GenomeError, RecipeError
+from layersearch.primitives.graph_json import MAX_DEPTH
 from layersearch.spaces.evonorm.published import EVONORMS, PUBLISHED, graph_of
 from layersearch.spaces.evonorm.settings import effective
 from layersearch.spaces.evonorm.space import EvonormSpace, from_settings
@@ -86,6 +87,15 @@ def test_overrides_reach_the_space() -> None:
     assert space.generator.nodes == 6
     assert space.settings.funnel.quality_chance == 3.0
     assert space.generator.numerics.groups == 4
+
+
+def test_the_longest_genomes_can_be_stored() -> None:
+    knobs = {"graph.p_aggregate": 0, "graph.p_connect": 1}  # one chain through all nodes
+    with pytest.raises(BadInputError, match="nodes"):
+        make("b", overrides={"graph.nodes": MAX_DEPTH, **knobs})
+    space = make("b", overrides={"graph.nodes": MAX_DEPTH - 1, **knobs})
+    genome = space.sample(random.Random(0))
+    assert space.from_json(space.to_json(genome)) == genome
 
 
 def test_an_unknown_seed_layer_is_refused() -> None:
