@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from layersearch.primitives.canonical import canonical
 from layersearch.primitives.graph import Graph
 from layersearch.primitives.registry import Registry
 
@@ -15,7 +16,7 @@ __all__ = ["LOWERINGS", "Lowering", "build_layer"]
 
 @dataclass(frozen=True)
 class Lowering:
-    """``build(graph, num_features, groups)`` gives a module ``[N, C, H, W] -> [N, C, H, W]``.
+    """``build(graph, num_features, groups)`` gives a module ``[N, C, H, W] -> [N, C, H, W]`` of a canonical graph.
 
     All lowerings of one graph have the same state dict: ``weight`` γ, ``bias`` β, the active parameters ``v…`` and one
     running moment per batch aggregate.
@@ -32,10 +33,11 @@ def build_layer(graph: Graph, num_features: int, *, lowering: str = "torch", gro
     """The layer ``graph(x)·γ + β`` for ``num_features`` channels.
 
     Args:
-        graph: canonical or not; dead nodes cost nothing in any lowering but ``reference``.
+        graph: brought to canonical form first, which decides how running moments are named.
         num_features: C.
         lowering: name of a row of ``LOWERINGS``.
         groups: upper limit of the number of groups; by default the genome's.
     Raises: UnknownNameError for an unknown lowering.
     """
-    return LOWERINGS[lowering].build(graph, num_features, graph.numerics.groups if groups is None else groups)
+    limit = graph.numerics.groups if groups is None else groups
+    return LOWERINGS[lowering].build(canonical(graph), num_features, limit)

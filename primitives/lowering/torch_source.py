@@ -19,7 +19,7 @@ from layersearch.primitives.op import OPS, Moment
 from layersearch.primitives.running import running_moments
 from layersearch.primitives.sign import never_negative
 
-__all__ = ["layer_class", "layer_source"]
+__all__ = ["layer_source"]
 
 _REDUCE = {
     Axes.BATCH: "{0}.mean(0, keepdim=True)",
@@ -169,25 +169,20 @@ class _Forward:
         return name
 
 
-def layer_source(
-    graph: Graph, *, class_name: str = "Layer", doc: str = "", header: str = "", groups: int | None = None
-) -> str:
+def layer_source(graph: Graph, *, class_name: str = "Layer", doc: str = "") -> str:
     """A module of plain torch code with one class that is the layer ``graph(x)·γ + β``.
 
     Args:
         graph: brought to canonical form first.
         class_name: name of the class, an identifier.
         doc: docstring of the class.
-        header: docstring of the module.
-        groups: default of the constructor's ``groups``; by default the genome's. Absent where no group moment is used.
     """
     graph = canonical(graph)
     if not class_name.isidentifier():
         raise ValueError(f"class_name must be an identifier, got {class_name!r}")
     grouped, running = graph.uses_group_moments(), running_moments(graph)
-    default = graph.numerics.groups if groups is None else groups
     signature = "self, num_features: int"
-    signature += f", groups: int = {default}" if grouped else ""
+    signature += f", groups: int = {graph.numerics.groups}" if grouped else ""
     signature += ", momentum: float = 0.1" if running else ""
     init = ["self.num_features = num_features"]
     if grouped:
@@ -210,8 +205,7 @@ def layer_source(
         y = f"({y}).expand_as(x)"
     body.append(f"y = torch.addcmul(self.bias.view(1, -1, 1, 1), {y}, self.weight.view(1, -1, 1, 1))")
     body.append("return y.to(input.dtype)")
-    lines = [f'"""{header}"""\n' if header else "", "import torch", "from torch import Tensor, nn"]
-    text = "\n".join(lines).lstrip("\n") + "\n" + (_GROUP_MEAN if grouped else "")
+    text = "import torch\nfrom torch import Tensor, nn\n" + (_GROUP_MEAN if grouped else "")
     text += f"\n\nclass {class_name}(nn.Module):\n"
     text += textwrap.indent(f'"""{doc}"""\n\n' if doc else "", "    ")
     text += f"    def __init__({signature}) -> None:\n        super().__init__()\n"
@@ -229,6 +223,7 @@ def layer_source(
 
 @functools.lru_cache(maxsize=256)
 def _compiled(graph: Graph) -> Any:
+    """The class that ``layer_source`` writes for a canonical graph."""
     source = layer_source(graph)
     filename = f"<layersearch layer {structural_key(graph)}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
@@ -237,14 +232,9 @@ def _compiled(graph: Graph) -> Any:
     return namespace["Layer"]
 
 
-def layer_class(graph: Graph) -> Any:
-    """The class that ``layer_source`` writes, ready to use; one class per canonical graph."""
-    return _compiled(canonical(graph))
-
-
 def _build(graph: Graph, num_features: int, groups: int) -> nn.Module:
-    cls = layer_class(graph)
-    layer: nn.Module = cls(num_features, groups=groups) if canonical(graph).uses_group_moments() else cls(num_features)
+    cls = _compiled(graph)
+    layer: nn.Module = cls(num_features, groups=groups) if graph.uses_group_moments() else cls(num_features)
     return layer
 
 

@@ -93,6 +93,20 @@ def test_eval_mode_uses_the_running_moments(lowering: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("lowering", LOWERED)
+def test_graphs_in_any_form_have_the_state_dict_of_their_canonical_form(lowering: str) -> None:
+    """The order of nodes, and twins among them, would number running moments otherwise."""
+    leaves, twins = (Node("x"), Node("tanh", (0,))), (Node("std_batch", (0,)), Node("std_batch", (0,)))
+    twice = Graph(
+        (*leaves, *twins, Node("std_batch", (1,)), Node("add", (4, 3)), Node("add", (5, 2)), Node("div", (0, 6)))
+    )
+    for graph in (twice, *random_graphs(30, seed=12)):
+        oracle, layer = pair(graph, lowering, 8, torch.float64)
+        expected = oracle.eval()(batch())
+        if bool(torch.isfinite(expected).all()):
+            assert error(layer.eval()(batch()).detach(), expected.detach()) < 1e-9
+
+
+@pytest.mark.parametrize("lowering", LOWERED)
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("shape", [(1, 8, 1, 1), (1, 8, 4, 1), (2, 6, 3, 3), (2, 7, 2, 5)], ids=str)
 def test_ragged_and_degenerate_shapes(lowering: str, name: str, shape: tuple[int, ...]) -> None:
