@@ -56,7 +56,7 @@ class _Forward:
             for i in graph.active
             if graph.nodes[i].op not in LEAVES and i not in self.running
             if (moment := OPS[graph.nodes[i].op].moment) is not None
-            for plane in (("mean",) if moment.kind == "mean" else (moment.kind, "mean"))
+            for plane in (("mean", "var") if moment.kind == "var" else (moment.kind,))
         }
 
     def write(self) -> list[str]:
@@ -65,7 +65,7 @@ class _Forward:
             if node.op == INPUT:
                 self.names[i] = "x"
             elif node.op == CONST:
-                self.names[i] = f"x.new_tensor({node.value!r})" if i == self.graph.output else repr(node.value)
+                self.names[i] = f"x.new_full((), {node.value!r})" if i == self.graph.output else repr(node.value)
             elif node.op == PARAM:
                 self.names[i] = str(node.name)
                 self.lines.append(f"{node.name} = self.{node.name}.view(1, -1, 1, 1)")
@@ -92,8 +92,8 @@ class _Forward:
         return f"({self.names[j]})" if self.names[j].startswith("-") else self.names[j]
 
     def _tensor(self, j: int) -> str:
-        """Functions such as torch.maximum and torch.where take no Python numbers."""
-        return f"x.new_tensor({self.names[j]})" if self.graph.nodes[j].op == CONST else self.names[j]
+        """Functions such as torch.maximum and torch.where take no Python numbers; ``new_full`` copies none to a GPU."""
+        return f"x.new_full((), {self.names[j]})" if self.graph.nodes[j].op == CONST else self.names[j]
 
     def _new(self, stem: str) -> str:
         self._count[stem] = self._count.get(stem, 0) + 1
