@@ -167,6 +167,13 @@ def test_a_moment_of_parameters_alone_needs_no_buffer() -> None:
     assert set(build_layer(graph, 4).state_dict()) == {"weight", "bias", "v1"}
 
 
+def test_eval_mode_computes_no_moment_that_only_training_needs() -> None:
+    """In EvoNorm-B1 the mean of a plane serves the batch variance alone."""
+    lines = layer_source(KNOWN["evonorm-b1"]).splitlines()
+    assert [line for line in lines if line.startswith(" " * 12 + "plane_mean")]
+    assert not [line for line in lines if line.startswith(" " * 8 + "plane_mean")]
+
+
 def test_the_source_is_plain_torch() -> None:
     for graph in GRAPHS.values():
         source = layer_source(graph)
