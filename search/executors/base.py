@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias, cast
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.registry import Registry
+from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import Evaluator, Job, JsonObject, Outcome, Space
 
 __all__ = [
@@ -22,13 +23,14 @@ __all__ = [
     "trust",
 ]
 
-_trusted = ["layersearch."]
+_trusted: list[str] = []
 
 
 def trust(prefix: str) -> None:
     """Lets ``SpaceSpec`` import spaces from modules whose name starts with ``prefix``, in this process.
 
-    A run folder names its space; without this list, resuming a folder from elsewhere could import anything.
+    A run folder names its space. Were it not for this list and the catalog of spaces, resuming a folder from elsewhere
+    could call any function.
     """
     _trusted.append(prefix)
 
@@ -41,11 +43,11 @@ class SpaceSpec:
         entry: ``module:function``; the function makes the space from ``settings``.
         settings: plain data.
         preload: modules that worker processes share by being forked after their import.
-    Raises: RecipeError if ``entry`` is malformed or its module not trusted.
+    Raises: RecipeError if ``entry`` is malformed, or neither in ``SPACES`` nor of a trusted module.
 
     >>> SpaceSpec("os:system", {})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    layersearch.errors.RecipeError: a space comes from a module of layersearch or one that was trusted, got...
+    layersearch.errors.RecipeError: a space is one of the catalog or comes from a module that was trusted, got...
     """
 
     entry: str
@@ -56,9 +58,10 @@ class SpaceSpec:
         module, _, function = self.entry.partition(":")
         if not module or not function.isidentifier():
             raise RecipeError(f"a space is named as module:function, got '{self.entry}'; see search spaces")
-        if not any(module.startswith(prefix) for prefix in _trusted):
+        of_catalog = self.entry in {row.entry for row in SPACES.values()}
+        if not of_catalog and not any(module.startswith(prefix) for prefix in _trusted):
             raise RecipeError(
-                f"a space comes from a module of layersearch or one that was trusted, got '{self.entry}'; "
+                f"a space is one of the catalog or comes from a module that was trusted, got '{self.entry}'; "
                 "call trust() for your own"
             )
 
