@@ -11,7 +11,7 @@ from typing import Any
 
 from layersearch.errors import LayerSearchError, RunError
 from layersearch.search.executors._shared_arrays import SharedArrays
-from layersearch.search.executors.base import SpaceSpec, allowed_seconds, one_thread, run_timed
+from layersearch.search.executors.base import SpaceSpec, allowed_seconds, run_timed, settle_torch
 
 __all__ = ["worker_main"]
 
@@ -28,9 +28,9 @@ def worker_main(connection: Connection, spec: SpaceSpec, data: SharedArrays, dev
         signal.signal(ignored, signal.SIG_IGN)
     _die_with_runner()
     try:
-        one_thread()
+        settle_torch()
         evaluator = spec.build().evaluator(data.arrays(), device)
-        one_thread()
+        settle_torch()
         limits = dict(evaluator.time_limits())
     except LayerSearchError as error:
         connection.send(("broken", error))

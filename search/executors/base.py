@@ -18,8 +18,8 @@ __all__ = [
     "ExecutorFactory",
     "SpaceSpec",
     "allowed_seconds",
-    "one_thread",
     "run_timed",
+    "settle_torch",
     "trust",
 ]
 
@@ -121,8 +121,12 @@ def run_timed(evaluator: Evaluator, job: Job, time_limit_s: float | None) -> tup
     return replace(outcome, duration_s=duration_s, cpu_s=time.process_time() - cpu), again
 
 
-def one_thread() -> None:
-    """One thread for torch in this process, if torch is loaded: the engine's parallelism is in its workers."""
+def settle_torch() -> None:
+    """If torch is loaded, one thread for it in this process, and the same algorithms of cuDNN each time.
+
+    The engine's parallelism is in its workers; left alone, cuDNN adds up the gradients of convolutions in any order.
+    """
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
+        torch.backends.cudnn.deterministic = True

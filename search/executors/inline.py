@@ -8,8 +8,8 @@ from layersearch.search.executors.base import (
     Executor,
     SpaceSpec,
     allowed_seconds,
-    one_thread,
     run_timed,
+    settle_torch,
 )
 from layersearch.spaces.contracts import Job, Outcome, Space
 
@@ -32,9 +32,9 @@ class InlineExecutor:
         self._limits = dict(self._evaluator.time_limits())
 
     def _start(self) -> None:
-        one_thread()
+        settle_torch()
         self._evaluator = self._space.evaluator(self._data, self._device)
-        one_thread()
+        settle_torch()
 
     def submit(self, job: Job) -> None:
         self._waiting.append(job)
