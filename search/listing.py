@@ -57,7 +57,8 @@ def run_row(run_dir: Path) -> JsonObject:
         if (run_dir / RECIPE_FILE).is_file():
             row["age_s"] = max(0.0, time.time() - (run_dir / RECIPE_FILE).stat().st_mtime)
             recipe = load_file(run_dir / RECIPE_FILE)
-            row |= {key: recipe.get(key) for key in ("space", "data", "driver", "evaluations")}
+            row |= {key: str(recipe[key]) for key in ("space", "data", "driver") if recipe.get(key) is not None}
+            row["evaluations"] = recipe.get("evaluations")
         if (run_dir / STORE_FILE).is_file():
             row |= _of_store(run_dir)
     except (LayerSearchError, OSError, sqlite3.Error) as error:

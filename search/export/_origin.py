@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import layersearch
-from layersearch.errors import BadInputError, StoreError
+from layersearch.errors import BadInputError, RecipeError, StoreError
 from layersearch.primitives.graph import Graph
 from layersearch.primitives.graph_json import MAX_BYTES, graph_from_json, graph_from_text
 from layersearch.primitives.numerics import EXACT
 from layersearch.primitives.registry import unknown_name
 from layersearch.search.candidate import Candidate
+from layersearch.search.recipe_yaml import load_file
 from layersearch.search.rerank import spread
 from layersearch.search.runs import RECIPE_FILE, find_run
 from layersearch.search.store_reader import StoreReader
@@ -150,17 +151,12 @@ def _cell(value: Mapping[str, float] | None) -> str:
 
 def _search_command(reader: StoreReader, settings: Mapping[str, Any]) -> str:
     """The command of the run's recipe; without one, what the store knows of it."""
-    import yaml
-
     space = reader.meta("space", {}).get("name", "unknown")
-    recipe: Any = None
     path = reader.run_dir / RECIPE_FILE
-    if path.is_file():
-        try:
-            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            return f"search evolve --space {space} (the recipe of the run cannot be read)"
-    given = recipe if isinstance(recipe, dict) else {k: settings[k] for k in ("driver", "seed") if k in settings}
+    try:
+        given = load_file(path) if path.is_file() else {k: settings[k] for k in ("driver", "seed") if k in settings}
+    except RecipeError:
+        return f"search evolve --space {space} (the recipe of the run cannot be read)"
     words = ["search", "evolve", "--space", str(space)]
     for key, value in given.items():
         if key in ("space", *_PLACES) or value in (None, False, [], {}):

@@ -191,6 +191,9 @@ def test_stores_that_cannot_be_read(folder: Path, capsys: pytest.CaptureFixture[
     row = shown(capsys, "list")["runs"][0]
     assert row["state"] == "unreadable"
     assert "upgrade" in row["reason"]
+    (folder / "runs/odd").mkdir()
+    (folder / "runs/odd/recipe.yaml").write_text("space: 3\ndata: [1]\nevaluations: {a: b}\n")
+    assert toy_cli("list") == 0
     store.write_text("something else, and long enough")
     assert "not a store" in refused(capsys, "show", "toy-0001")
 

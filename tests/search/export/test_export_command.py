@@ -155,10 +155,13 @@ def test_a_candidate_by_number(runs_dir: Path, tmp_path: Path) -> None:
 
 def test_a_run_without_a_recipe_file(runs_dir: Path, tmp_path: Path) -> None:
     recipe = runs_dir / "evonorm-0001" / "recipe.yaml"
-    for content in (None, "- a list", "{broken", "space: [1"):
+    bomb = "a: &a [x, x]\nb: &b [*a, *a]\nset: {c: *b}"
+    for content in (None, "- a list", "{broken", "space: [1", bomb):
         recipe.unlink() if content is None else recipe.write_text(content)
         run(run="evonorm-0001", runs_dir=runs_dir, out=tmp_path / "a.py", force=True)
-        assert "search evolve --space evonorm" in (tmp_path / "a.py").read_text()
+        text = (tmp_path / "a.py").read_text()
+        assert "search evolve --space evonorm" in text
+        assert ("cannot be read" in text) == (content is not None)
 
 
 @pytest.mark.parametrize(
