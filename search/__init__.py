@@ -1,1 +1,3 @@
+"""The engine: command line, runner, drivers, executors, store, export."""
+
 __all__: list[str] = []

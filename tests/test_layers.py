@@ -51,5 +51,4 @@ def test_every_module_says_what_it_is_and_what_is_public(path: Path) -> None:
         isinstance(n, ast.Assign | ast.AnnAssign) and "__all__" in ast.unparse(n).split("=")[0] for n in tree.body
     )
     assert named, f"{path.relative_to(ROOT)} has no __all__"
-    if path.name != "__init__.py":
-        assert ast.get_docstring(tree), f"{path.relative_to(ROOT)} has no docstring"
+    assert ast.get_docstring(tree), f"{path.relative_to(ROOT)} has no docstring"
