@@ -101,4 +101,5 @@ def _row(
 
 
 def _measured(outcome: Outcome) -> float | None:
-    return next(iter(outcome.metrics.values()), outcome.measured)
+    """What was held against a limit; a step at which something was not finite is not."""
+    return next(iter(outcome.metrics.values()), None if outcome.limit is None else outcome.measured)

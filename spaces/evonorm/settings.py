@@ -24,6 +24,14 @@ DEFAULT_SEEDS = ("bn-relu", "gn-relu", "bn-silu", "frn-tlu")
 """Hand-designed layers from before the space's own discoveries; EvoNorms are seeds only where named."""
 
 
+_CALIBRATED: dict[tuple[str, str], dict[str, dict[str, float]]] = {
+    # One of five GN-ReLU trainings on EfficientNet learns late: .106 of its batches at step 60, .187 of the validation
+    # images at step 100, where the defaults ask for .12 and .20 (2026-11-25).
+    ("small", "cifar10"): {"funnel": {"early_step": 0, "quality_chance": 1.5}},
+}
+"""Where a known layer failed a default limit: what was changed for a preset and data set, and why."""
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -124,6 +132,8 @@ def effective(
         "funnel": FunnelSettings().model_dump(mode="json"),
         "task": image_preset(preset, data, series).model_dump(mode="json"),
     }
+    for part, changes in _CALIBRATED.get((preset, data), {}).items():
+        base[part] |= changes
     known = [f"{part}.{key}" for part in ("graph", "funnel", "task") for key in base[part]]
     for key, value in (overrides or {}).items():
         if key not in known:
