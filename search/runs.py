@@ -5,12 +5,15 @@ import errno
 import os
 import re
 import shlex
+import shutil
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from layersearch.errors import BadInputError, LayerSearchError, RecipeError, RunError
 from layersearch.search.store_schema import STORE_FILE
 
-__all__ = ["RECIPE_FILE", "create_run", "find_run", "resume_command", "run_dirs", "runs_dir_option", "write_atomically"]
+__all__ = ["RECIPE_FILE", "create_run", "find_run", "resume_command", "run_dirs", "runs_dir_option"]
 
 RECIPE_FILE = "recipe.yaml"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -25,35 +28,63 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def create_run(runs_dir: Path, name: str | None, space: str) -> Path:
+def create_run(runs_dir: Path, name: str | None, space: str, files: Mapping[str, str]) -> Path:
     """Makes the folder of a new run: ``name``, or the next free ``<space>-NNNN``. Safe against others doing the same.
 
+    A run has all its ``files`` (texts by name) from the moment that it has its name, also after a kill or power cut.
+
     Raises: RecipeError for an illegal name; BadInputError if it exists or the runs folder cannot be written to;
-        RunError if the disk is full.
+        RunError if the disk is full. Nothing is left then.
     """
     if name is not None:
         _checked_name(name)
+    draft = runs_dir / f".new-{os.getpid()}-{time.monotonic_ns()}"
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
+        draft.mkdir()
+        for file, text in files.items():
+            _write(draft / file, text)
         if name is not None:
-            (runs_dir / name).mkdir()
-            return runs_dir / name
+            path = runs_dir / name
+            if os.path.lexists(path) or not _named(draft, path):
+                raise BadInputError(
+                    f"a new run must have a new name, and {path} exists; choose another --run, or go on with it by "
+                    f"{resume_command(path)}"
+                )
+            return path
         number = 1 + max((_number(path.name, space) for path in runs_dir.iterdir()), default=0)
-        while True:
-            try:
-                (runs_dir / f"{space}-{number:04d}").mkdir()
-                return runs_dir / f"{space}-{number:04d}"
-            except FileExistsError:
-                number += 1
-    except FileExistsError:
-        if name is None or not runs_dir.is_dir():
-            raise _unwritable(runs_dir, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))) from None
-        raise BadInputError(
-            f"a new run must have a new name, and {runs_dir / name} exists; choose another --run, or go on with it by "
-            f"{resume_command(runs_dir / name)}"
-        ) from None
+        while not _named(draft, path := runs_dir / f"{space}-{number:04d}"):
+            number += 1
+        return path
+    except FileExistsError:  # the runs folder is a file
+        raise _unwritable(runs_dir, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))) from None
     except OSError as error:
         raise _unwritable(runs_dir, error) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _named(draft: Path, path: Path) -> bool:
+    """Gives the folder its name. False if another has it: a rename replaces no folder that holds a file."""
+    try:
+        draft.rename(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return True
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _number(folder: str, space: str) -> int:
@@ -83,7 +114,8 @@ def run_dirs(runs_dir: Path) -> list[Path]:
 
 
 def _is_run(path: Path) -> bool:
-    return (path / RECIPE_FILE).is_file() or (path / STORE_FILE).is_file()
+    named = _NAME.fullmatch(path.name) is not None  # a folder that is being made is not
+    return named and ((path / RECIPE_FILE).is_file() or (path / STORE_FILE).is_file())
 
 
 def find_run(runs_dir: Path, name: str) -> Path:
@@ -105,22 +137,3 @@ def resume_command(run_dir: Path) -> str:
 def runs_dir_option(run_dir: Path) -> str:
     """What a command needs to find a run, beside its name."""
     return "" if run_dir.parent == Path("runs") else f" --runs-dir {shlex.quote(str(run_dir.parent))}"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The whole file or none, also after a power cut. Raises: RunError if the disk is full, else BadInputError."""
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error

@@ -1,14 +1,13 @@
 """What ``search evolve`` and ``search resume`` do: everything is checked first, then the folder made, then it runs."""
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from layersearch.errors import BadInputError, LayerSearchError, RecipeError, StoreError
+from layersearch.errors import BadInputError, RecipeError, StoreError
 from layersearch.search.drivers.base import DRIVERS
 from layersearch.search.environment import cores, environment
 from layersearch.search.executors.base import SpaceSpec
@@ -18,7 +17,7 @@ from layersearch.search.recipe import Recipe, parse_set
 from layersearch.search.recipe_yaml import load_file, load_text
 from layersearch.search.run_settings import ENDS, RunSettings
 from layersearch.search.runner import RunEvent, Runner
-from layersearch.search.runs import RECIPE_FILE, create_run, find_run, resume_command, write_atomically
+from layersearch.search.runs import RECIPE_FILE, create_run, find_run, resume_command
 from layersearch.search.show import print_show
 from layersearch.search.store import Store
 from layersearch.search.store_schema import STORE_FILE
@@ -79,13 +78,8 @@ def evolve(recipe: Recipe, as_json: bool) -> int:
     space = spec.build()
     DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
     space.load_data()
-    run_dir = create_run(Path(recipe.runs_dir), recipe.run, recipe.space)
-    try:
-        write_atomically(run_dir / RECIPE_FILE, recipe.to_yaml())
-    except LayerSearchError:
-        shutil.rmtree(run_dir, ignore_errors=True)  # made a moment ago, and nothing in it was kept
-        raise
-    write_atomically(run_dir / "environment.json", environment())
+    files = {RECIPE_FILE: recipe.to_yaml(), "environment.json": environment()}
+    run_dir = create_run(Path(recipe.runs_dir), recipe.run, recipe.space, files)
     return _run(_Plan(run_dir, spec, settings), as_json)
 
 

@@ -213,10 +213,21 @@ def test_a_full_disk_is_no_bad_input_and_leaves_nothing(
 def test_names_are_the_next_free_number(folder: Path) -> None:
     for name in ("toy-0007", "toy-0009x", "other-0100"):
         (folder / name).mkdir()
-    assert runs.create_run(folder, None, "toy").name == "toy-0008"
-    assert runs.create_run(folder, None, "toy").name == "toy-0009"
+    assert runs.create_run(folder, None, "toy", {"recipe.yaml": ""}).name == "toy-0008"
+    assert runs.create_run(folder, None, "toy", {"recipe.yaml": ""}).name == "toy-0009"
     (folder / "toy-9999").mkdir()
-    assert runs.create_run(folder, None, "toy").name == "toy-10000"
+    assert runs.create_run(folder, None, "toy", {"recipe.yaml": ""}).name == "toy-10000"
+
+
+def test_a_run_that_is_being_made_has_no_name_yet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left = folder / "runs" / ".new-1-2"  # by a kill
+    left.mkdir(parents=True)
+    (left / "recipe.yaml").write_text("space: toy\n")
+    assert shown(capsys, "list")["runs"] == []
+    assert "the name of a run" in refused(capsys, "resume", ".new-1-2")
+    (folder / "runs" / "mine").mkdir()
+    assert "exists" in refused(capsys, *TOY, "--run", "mine")
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == [".new-1-2", "mine"]
 
 
 def test_list_and_spaces(capsys: pytest.CaptureFixture[str]) -> None:
