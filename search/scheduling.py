@@ -118,10 +118,6 @@ class Dispatcher:
     def running(self) -> int:
         return len(self._running)
 
-    @property
-    def idle(self) -> bool:
-        return not self._ready and not self._running
-
     def forget(self) -> None:
         """Drops what waits. What runs goes on; its results are recorded and lead to no further job."""
         self._ready.clear()

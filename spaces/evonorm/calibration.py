@@ -3,6 +3,7 @@
 Limits, steps and learning rates of a preset are only trusted on a data set once this table has been made for it.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from layersearch.spaces.evonorm.evaluate import EvonormEvaluator
 from layersearch.spaces.evonorm.published import PUBLISHED, graph_of, pad
 from layersearch.spaces.evonorm.space import EvonormSpace, from_settings
 
-__all__ = ["MUST_FAIL", "MUST_PASS", "RECORD", "CalibrationRow", "calibrate", "recorded", "verdict"]
+__all__ = ["MUST_FAIL", "MUST_PASS", "RECORD", "CalibrationRow", "calibrate", "fingerprint", "recorded", "verdict"]
 
 RECORD = Path(__file__).with_name("calibration.json")
 """The last committed tables, by preset and data set; what ``search doctor`` prints."""
@@ -59,6 +60,12 @@ def calibrate(settings: JsonObject, seeds: int, progress: Callable[[str], None])
     return rows
 
 
+def fingerprint(settings: JsonObject) -> str:
+    """Equal for settings whose rejecting stages are the same: a recorded table speaks for these alone."""
+    judged = {k: v for part in ("funnel", "task") for k, v in settings[part].items() if not k.startswith("rerank")}
+    return hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def verdict(rows: list[JsonObject]) -> list[str]:
     """What is wrong with a table, one sentence each; empty if the limits can be trusted."""
     wrong = []
@@ -76,7 +83,7 @@ def verdict(rows: list[JsonObject]) -> list[str]:
 
 
 def recorded() -> list[JsonObject]:
-    """The committed tables: ``[{preset, data, series, date, versions, rows}, …]``."""
+    """The committed tables: preset, data, series, date, versions, settings (a fingerprint) and rows of each."""
     if not RECORD.exists():
         return []
     tables: list[JsonObject] = json.loads(RECORD.read_text())

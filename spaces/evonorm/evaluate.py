@@ -67,6 +67,8 @@ class EvonormEvaluator:
         deadline = None if time_limit_s is None else wall + time_limit_s
         try:
             outcome = self._run(job, deadline)
+        except _EndedError as ended:
+            outcome = ended.outcome
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             outcome = Outcome("failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         return replace(outcome, duration_s=time.monotonic() - wall, cpu_s=time.process_time() - cpu)
@@ -86,17 +88,17 @@ class EvonormEvaluator:
             case "rerank":
                 return self._rerank(graph, network, job, deadline)
             case "test":
-                return self._test(graph, network, job)
+                return self._test(graph, network, job, deadline)
         raise ValueError(f"unknown stage '{job.stage}'; the evonorm space has no such stage")
 
     def _probe(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         steps = self.settings.funnel.probe_steps
         model = self._network(graph, network, job.seed)
         result = self.task.train(model, until_step=steps, total_steps=steps, seed=job.seed, deadline=deadline)
-        broken = _unfinished(result)
-        if broken is None and not all(bool(p.isfinite().all()) for p in model.parameters()):
-            broken = Outcome("rejected", "weights are not finite", measured=float(result.steps))
-        return broken or Outcome("passed")
+        _check_finished(result)
+        if not all(bool(p.isfinite().all()) for p in model.parameters()):
+            return Outcome("rejected", "weights are not finite", measured=float(result.steps))
+        return Outcome("passed")
 
     def _stability(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         funnel = self.settings.funnel
@@ -134,12 +136,7 @@ class EvonormEvaluator:
         if result.status == "stopped":
             reason = f"training accuracy at step {funnel.early_step} on {network}"
             return Outcome("rejected", reason, measured=result.accuracy, limit=early)
-        broken = _unfinished(result)
-        if broken is not None:
-            return broken
-        accuracy = self._accuracy(model, "validation")
-        if accuracy is None:
-            return Outcome("rejected", f"logits on {network} are not finite")
+        accuracy = self._accuracy(model, result, "validation", network)
         limit = funnel.quality_chance * self.chance
         if accuracy < limit:
             return Outcome("rejected", f"accuracy after {task.quality_steps} steps on {network}", accuracy, limit)
@@ -151,43 +148,28 @@ class EvonormEvaluator:
         result = self.task.train(
             model, until_step=steps, total_steps=steps, seed=job.seed, checkpoint=job.checkpoint, deadline=deadline
         )
-        broken = _unfinished(result)
-        if broken is not None:
-            return broken
-        accuracy = self._accuracy(model, "validation")
-        if accuracy is None:
-            return Outcome("rejected", f"logits on {network} are not finite")
+        accuracy = self._accuracy(model, result, "validation", network)
         return Outcome("passed", metrics={f"train.{network}": result.accuracy}, fitness={network: accuracy})
 
     def _rerank(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
-        """A wider network from scratch, scored on images that the search did not see."""
+        """A wider network from scratch, evaluated on images that the search did not see."""
         task = self.settings.task
         model = self._network(graph, network, job.seed, width=task.rerank_width)
         result = self.task.train(
             model, until_step=task.rerank_steps, total_steps=task.rerank_steps, seed=job.seed, deadline=deadline
         )
-        broken = _unfinished(result)
-        if broken is not None:
-            return broken
-        accuracy = self._accuracy(model, "holdout")
-        if accuracy is None:
-            return Outcome("rejected", f"logits on {network} are not finite")
+        accuracy = self._accuracy(model, result, "holdout", network)
         return Outcome("passed", fitness={network: accuracy}, checkpoint=result.checkpoint())
 
-    def _test(self, graph: Graph, network: str, job: Job) -> Outcome:
+    def _test(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         """The re-ranked network on the published test set, read here alone."""
         task = self.settings.task
         model = self._network(graph, network, job.seed, width=task.rerank_width)
-        self.task.train(
-            model,
-            until_step=task.rerank_steps,
-            total_steps=task.rerank_steps,
-            seed=job.seed,
-            checkpoint=job.checkpoint,
+        steps = task.rerank_steps
+        result = self.task.train(
+            model, until_step=steps, total_steps=steps, seed=job.seed, checkpoint=job.checkpoint, deadline=deadline
         )
-        accuracy = self._accuracy(model, "test")
-        if accuracy is None:
-            return Outcome("rejected", f"logits on {network} are not finite")
+        accuracy = self._accuracy(model, result, "test", network)
         return Outcome("passed", fitness={network: accuracy})
 
     def _network(self, graph: Graph, network: str, seed: int, width: float = 1.0) -> nn.Module:
@@ -199,9 +181,14 @@ class EvonormEvaluator:
             width=width,
         )
 
-    def _accuracy(self, model: nn.Module, part: Part) -> float | None:
+    def _accuracy(self, model: nn.Module, result: TrainResult, part: Part, network: str) -> float:
+        """Of a training that reached its goal. Raises: _EndedError if it did not, or has no accuracy."""
+        _check_finished(result)
         cap = self.settings.task.validation_cap if part == "validation" else None
-        return self.task.evaluate(model, part, cap).accuracy
+        accuracy = self.task.evaluate(model, part, cap).accuracy
+        if accuracy is None:
+            raise _EndedError(Outcome("rejected", f"logits on {network} are not finite"))
+        return accuracy
 
     def _seconds_per_step(self, network: str) -> float:
         model = self._network(PUBLISHED["bn-relu"], network, seed=0)
@@ -216,10 +203,17 @@ class EvonormEvaluator:
         return (ends[-1] - ends[0]) / _TIMED_STEPS  # the first step pays for warming up
 
 
-def _unfinished(result: TrainResult) -> Outcome | None:
-    """The outcome of a training that did not reach its goal."""
+class _EndedError(Exception):
+    """A stage is over before its measurement: ``outcome`` says how."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+def _check_finished(result: TrainResult) -> None:
+    """Raises: _EndedError for a training that did not reach its goal."""
     if result.status == "timeout":
-        return Outcome("failed", "the time limit was reached", measured=float(result.steps))
+        raise _EndedError(Outcome("failed", "the time limit was reached", measured=float(result.steps)))
     if result.status == "nonfinite":
-        return Outcome("rejected", "loss is not finite", measured=float(result.steps + 1))
-    return None
+        raise _EndedError(Outcome("rejected", "loss is not finite", measured=float(result.steps + 1)))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from layersearch.spaces.contracts import Job, Outcome
-from layersearch.spaces.evonorm.calibration import MUST_FAIL, CalibrationRow, recorded, verdict
+from layersearch.spaces.evonorm.calibration import MUST_FAIL, MUST_PASS, CalibrationRow, fingerprint, recorded, verdict
 from layersearch.spaces.evonorm.evaluate import EvonormEvaluator
 from layersearch.spaces.evonorm.published import PUBLISHED, graph_of
 from layersearch.spaces.evonorm.settings import effective, parse
@@ -119,6 +119,13 @@ def test_a_verdict_names_what_is_wrong() -> None:
     assert "relu must fail" in verdict(table(relu=1))[0]
 
 
-def test_committed_calibrations_hold() -> None:
+def test_committed_calibrations_hold_and_are_of_the_present_settings() -> None:
+    assert {(r["preset"], r["data"]) for r in recorded()} >= {("smoke", "digits"), ("small", "cifar10")}
     for record in recorded():
-        assert verdict(record["rows"]) == [], (record["preset"], record["data"])
+        name = (record["preset"], record["data"])
+        assert verdict(record["rows"]) == [], name
+        assert record["settings"] == fingerprint(effective(record["series"], record["data"], None, record["preset"])), (
+            name
+        )
+        assert {row["layer"] for row in record["rows"]} == {*MUST_PASS, *MUST_FAIL}, name
+        assert all(row["seeds"] >= 5 for row in record["rows"]), name
