@@ -45,11 +45,12 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
 def graph_from_text(text: str, source: str = "genome") -> Graph:
     """Parses a genome file. Raises: GenomeError with one sentence for text that is not a legal graph."""
     if len(text.encode()) > MAX_BYTES:
-        raise GenomeError(f"{source}: a genome file has at most {MAX_BYTES} bytes, got {len(text.encode())}")
+        raise GenomeError(f"{source} must have at most {MAX_BYTES} bytes, got {len(text.encode())}; shorten it")
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise GenomeError(f"{source}: not JSON ({error}); write one with `search show NAME --json`") from None
+        fault = "nested too deep" if isinstance(error, RecursionError) else error
+        raise GenomeError(f"{source} must be JSON, and is not ({fault}); correct it") from None
     return graph_from_json(data)
 
 

@@ -28,18 +28,20 @@ _FRONT = 6
 
 @dataclass(frozen=True)
 class Found:
-    """What the store says: stage names in the order of the funnel, and the best candidates so far."""
+    """What the store says: stage names in the order of the funnel, the best candidates so far, and how many of the
+    evaluated ones are seeds."""
 
     stages: tuple[str, ...] = ()
     objectives: tuple[Objective, ...] = ()
     best: Candidate | None = None
     formula: str = ""
     front: tuple[Candidate, ...] = ()
+    n_seeds: int = 0
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The run as it is now. ``eta_s`` is ``None`` while nothing can be said."""
+    """The run as it is now. ``eta_s`` is the time to the end of the phase, ``None`` while nothing can be said."""
 
     run: str
     phase: str
@@ -57,7 +59,8 @@ class Moment:
 
 @dataclass(frozen=True)
 class _Heard:
-    """What the latest events said. ``at_s`` and ``phase_began_s`` are readings of the clock."""
+    """What the latest events said. ``at_s``, ``began_s`` and ``phase_began_s`` are readings of the clock; what is
+    named ``before`` was there when this process began, or its phase."""
 
     phase: str = "start"
     counts: Mapping[str, Any] = field(default_factory=dict)
@@ -66,7 +69,9 @@ class _Heard:
     phase_began_s: float = 0.0
     done: int = 0
     total: int = 0
+    done_before: int = 0
     last: str = ""
+    last_number: int = 0
     began_s: float = 0.0
     asked_before: int = 0
     evaluated_before: int = 0
@@ -89,6 +94,7 @@ class Progress:
         self._found_at = -1
         self._reader: StoreReader | None = None
         self._space: Space | None = None
+        self._since: tuple[float, int] | None = None  # time and evaluated candidates when the last seed was through
 
     def on_event(self, event: RunEvent) -> None:
         """For ``Runner``."""
@@ -98,14 +104,15 @@ class Progress:
         before, now = self._heard, time.monotonic()
         counts = event.counts.to_json()
         first = before.phase == "start"
-        last = before.last
+        last, last_number = before.last, before.last_number
+        done_before = before.done_before if event.phase == before.phase else 0
         if event.report is not None:
-            outcome = event.report.result.outcome
+            result, outcome = event.report.result, event.report.result.outcome
             reason = f": {outcome.reason}" if outcome.reason else ""
-            result = event.report.result
-            number = result.candidate
-            who = f"#{number}" if number >= 0 else f"baseline {-number}"
-            last = f"{who} {result.stage} {outcome.state} in {outcome.duration_s:.1f} s{reason}"
+            last = f"{result.stage} {outcome.state} in {outcome.duration_s:.1f} s{reason}"
+            last_number = result.candidate
+            if event.total and not before.total:  # the first of its phase
+                done_before = event.done - (event.report.track.next_stage() is None)
         self._heard = _Heard(
             phase=event.phase,
             counts=counts,
@@ -114,7 +121,9 @@ class Progress:
             phase_began_s=now if event.phase != before.phase else before.phase_began_s,
             done=event.done,
             total=event.total,
+            done_before=done_before,
             last=last,
+            last_number=last_number,
             began_s=now if first else before.began_s,
             asked_before=counts["asked"] if first else before.asked_before,
             evaluated_before=counts["evaluated"] if first else before.evaluated_before,
@@ -138,21 +147,34 @@ class Progress:
             done=heard.done,
             total=heard.total,
             eta_s=self._eta_s(heard, elapsed_s, now),
-            last=heard.last,
+            last=f"{self._who(heard.last_number)} {heard.last}" if heard.last else "",
             stopping=self.stopping,
             found=self._found,
         )
 
     def _eta_s(self, heard: _Heard, elapsed_s: float, now: float) -> float | None:
-        """Time left of this phase at its speed so far."""
+        """Time left of this phase at its speed so far.
+
+        The speed of the search is that after its seeds: they pass the funnel, while most of the others do not.
+        """
         if heard.phase != "search":
-            return (now - heard.phase_began_s) / heard.done * (heard.total - heard.done) if heard.done else None
+            n = heard.done - heard.done_before
+            return (now - heard.phase_began_s) / n * (heard.total - heard.done) if n > 0 else None
         if self._settings.minutes is not None:
             return max(0.0, 60 * self._settings.minutes - elapsed_s)
-        n: int = heard.counts.get("evaluated", 0)
-        if self._settings.evaluations is None or n <= heard.evaluated_before:
+        n_evaluated: int = heard.counts.get("evaluated", 0)
+        since_s, n_before = self._since or (heard.began_s, heard.evaluated_before)
+        if self._settings.evaluations is None or n_evaluated <= n_before:
             return None
-        return (now - heard.began_s) / (n - heard.evaluated_before) * max(0, self._settings.evaluations - n)
+        return (now - since_s) / (n_evaluated - n_before) * max(0, self._settings.evaluations - n_evaluated)
+
+    def _who(self, number: int) -> str:
+        if number >= 0:
+            return f"#{number}"
+        try:
+            return str(self._reader.candidate(number).name) if self._reader is not None else "baseline"
+        except (LayerSearchError, sqlite3.Error):
+            return "baseline"
 
     def _look(self, n_evaluated: int) -> None:
         """Reads the best candidates. What cannot be read now (the store is being made) is read at the next drawing."""
@@ -165,7 +187,10 @@ class Progress:
             best = front[0] if front else None
             formula = self._space.formula(self._space.from_json(best.genome)) if best else ""
             stages = tuple(dict.fromkeys(stage.name for stage in reader.stages()))
-            self._found = Found(stages, reader.objectives(), best, formula, tuple(front))
+            n_seeds = reader.n_seeds()
+            if n_seeds > self._found.n_seeds:
+                self._since = (time.monotonic(), n_evaluated)
+            self._found = Found(stages, reader.objectives(), best, formula, tuple(front), n_seeds)
             self._found_at = n_evaluated
         except (LayerSearchError, sqlite3.Error):
             self._found_at = -1
@@ -279,7 +304,7 @@ def line(moment: Moment) -> str:
     counts, found = moment.counts, moment.found
     if moment.stopping:
         return f"{moment.run}: finishing what is running; Ctrl-C again stops at once"
-    left = f", {clock(moment.eta_s)} left" if moment.eta_s is not None else ""
+    left = f", ends in {clock(moment.eta_s)}" if moment.eta_s is not None else ""
     if moment.phase != "search":
         through = f"{moment.done} of {moment.total} candidates" if moment.total else "begins"
         return f"{moment.run}: {moment.phase}, {through}{left}"

@@ -13,10 +13,10 @@ __all__ = ["LiveView", "picture"]
 
 _PHASES = {
     "start": "getting ready: loading data and starting workers",
-    "search": "search",
-    "baselines": "baselines: known layers, trained by the same code",
-    "rerank": "re-rank: the best and the baselines again, on unseen data",
-    "test": "test: the winner and the baselines, once",
+    "search": "1/4 search",
+    "baselines": "2/4 baselines: known layers, trained by the same code",
+    "rerank": "3/4 re-rank: best and baselines, on unseen data",
+    "test": "4/4 test: winner and baselines, once",
 }
 
 
@@ -68,7 +68,7 @@ def _headline(moment: Moment) -> Text:
     elif moment.total:
         facts.append(f"{moment.done} of {moment.total} candidates")
     if moment.phase != "start":
-        facts.append(f"{clock(moment.eta_s)} left" if moment.eta_s is not None else "time left not known yet")
+        facts.append(f"ends in {clock(moment.eta_s)}" if moment.eta_s is not None else "end not known yet")
     for fact in facts:
         text.append(f"  ·  {fact}", style="not bold")
     return text

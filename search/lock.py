@@ -1,5 +1,6 @@
 """One runner per run folder: a kernel lock that ends with its process and that workers do not inherit."""
 
+import errno
 import fcntl
 import os
 import time
@@ -31,6 +32,8 @@ class RunLock:
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise self._full(error) from error
             raise StoreError(
                 f"the run folder must be writable, but {self.path} cannot be made ({error.strerror}); "
                 "choose another --runs-dir"
@@ -54,11 +57,14 @@ class RunLock:
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
             os.close(fd)
-            raise RunError(
-                f"the disk must take {self.path}, but does not ({error.strerror}); make room, then resume the run"
-            ) from error
+            raise self._full(error) from error
         self._fd = fd
         return self
+
+    def _full(self, error: OSError) -> RunError:
+        return RunError(
+            f"the disk must take {self.path}, but does not ({error.strerror}); make room, then resume the run"
+        )
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         if self._fd is not None:

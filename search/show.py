@@ -140,7 +140,8 @@ def _number_tables(found: JsonObject) -> list[tuple[str, Any]]:
             table.add_row(*(Text(cell) for cell in cells), style=_style(entry, found))
         tables.append(("fitness in the search", table))
     for kind, title in _TITLES.items():
-        names = sorted({name for entry in rows for name in entry[kind]})
+        there = {name for entry in rows for name in entry[kind]}
+        names = [o["name"] for o in objectives if o["name"] in there]
         if not names:
             continue
         table = plain_table("layer", "origin", *(f">{name}" for name in names), ">mean", ">trainings")

@@ -51,7 +51,7 @@ class StoreReader:
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self.close()
-        if kind in (sqlite3.DatabaseError, sqlite3.OperationalError):
+        if kind in (sqlite3.DatabaseError, sqlite3.OperationalError, json.JSONDecodeError):
             raise StoreError(
                 f"the store {self.path} must be whole, but cannot be read ({value}); put a copy of it in its place"
             ) from None
@@ -133,6 +133,12 @@ class StoreReader:
         where, values = self._counted()
         query = f"SELECT number, fitness FROM candidates WHERE state = 'evaluated' AND {where} ORDER BY number"
         return {number: json.loads(fitness) for number, fitness in self._db.execute(query, values)}
+
+    def n_seeds(self) -> int:
+        """How many of the evaluated candidates are known layers that the search was given."""
+        where, values = self._counted()
+        query = f"SELECT count(*) FROM candidates WHERE state = 'evaluated' AND origin = 'seed' AND {where}"
+        return int(self._db.execute(query, values).fetchone()[0])
 
     def front(self) -> list[int]:
         """Numbers of the Pareto front over the objectives of the search, best mean first."""

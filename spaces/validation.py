@@ -1,5 +1,7 @@
 """pydantic's errors as one sentence: rule, value, remedy."""
 
+import re
+
 from pydantic import ValidationError
 
 from layersearch.primitives.registry import unknown_name
@@ -23,5 +25,5 @@ def sentence(error: ValidationError, known: list[str], kind: str = "setting") ->
         return str(unknown_name(kind, name, sorted(known)))
     if first["type"] == "missing":
         return f"{kind} '{name}' must be given, got nothing; add it"
-    rule = first["msg"].replace("Input should be", "must be")
+    rule = re.sub(r" or instance of \w+", "", first["msg"].replace("Input should be", "must be"))
     return f"{kind} '{name}' {rule}, got {first['input']!r:.60}; correct it"

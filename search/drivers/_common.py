@@ -22,10 +22,11 @@ def seed_proposals(space: Space, population: int) -> list[Proposal]:
 def knobs(driver: str, given: Mapping[str, float], defaults: Mapping[str, float]) -> dict[str, float]:
     """``defaults`` with what is ``given``. Raises: RecipeError for an unknown knob or one outside [0, 1]."""
     for name, value in given.items():
+        full = f"driver.{name}"  # as it is written after --set
         if name not in defaults:
             if not defaults:
-                raise RecipeError(f"driver '{driver}' has no knobs, got '{name}'; leave it out")
-            raise RecipeError(str(unknown_name(f"knob of driver '{driver}'", name, sorted(defaults))))
+                raise RecipeError(f"driver '{driver}' has no settings, got '{full}'; leave it out")
+            raise RecipeError(str(unknown_name("setting", full, [f"driver.{known}" for known in sorted(defaults)])))
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise RecipeError(f"{name} must be between 0 and 1, got {value!r}; change it")
+            raise RecipeError(f"{full} must be between 0 and 1, got {value!r}; change it")
     return {**defaults, **given}

@@ -15,13 +15,13 @@ __all__ = ["check_target", "new_file"]
 def check_target(path: Path, force: bool) -> None:
     """Raises: BadInputError if ``path`` is a folder or exists (without ``force``), or its folder cannot be used."""
     try:
+        if path.is_dir():
+            raise BadInputError(f"an export goes to a file, but {path} is a folder; give a file name with -o")
         os.stat(path.with_name(f".{path.name}"))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:  # a name that is too long, a null byte, a folder that cannot be entered
         raise _unwritable(path, error) from None
-    if path.is_dir():
-        raise BadInputError(f"an export goes to a file, but {path} is a folder; give a file name with -o")
     if not path.parent.is_dir():
         raise BadInputError(f"the folder of an export must exist, got {path.parent}; make it or choose another with -o")
     if os.path.lexists(path) and not force:

@@ -18,6 +18,7 @@ from layersearch.primitives.registry import unknown_name
 from layersearch.search.candidate import Candidate
 from layersearch.search.recipe_yaml import load_file
 from layersearch.search.rerank import spread
+from layersearch.search.run_settings import ENDS
 from layersearch.search.runs import RECIPE_FILE, find_run
 from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.evonorm.published import PUBLISHED
@@ -32,6 +33,7 @@ _KNOWN_CLASSES = {
     **{name: f"EvoNorm{name[-2:].upper()}" for name in PUBLISHED if name.startswith("evonorm-")},
 }
 _KINDS = (("search", "stages"), ("re-rank", "rerank_stages"), ("test", "test_stages"))
+_REMEDY = "take the genome of an entry of search show NAME --json"
 _PLACES = ("data_dir", "runs_dir", "recipe", "json")  # say nothing of what was searched, and differ between machines
 
 
@@ -72,14 +74,18 @@ def from_genome(genome: str) -> Source:
         return Source(PUBLISHED[name], class_name_of(name), (("Origin", f"published layer {name}, {version}"),))
     path = Path(genome)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise BadInputError(f"a genome file has at most {MAX_BYTES} bytes, got {path.stat().st_size} in {path}")
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
-        raise BadInputError(f"a genome file is JSON in UTF-8, and {path} is not; write one with search show") from None
+        raise BadInputError(f"a genome file must be JSON in UTF-8, and {path} is not; {_REMEDY}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise BadInputError(f"the genome must be known:NAME or a readable file, got {genome} ({reason})") from None
+        raise BadInputError(
+            f"the genome must be known:NAME or a readable file, got {genome} ({reason}); check --genome"
+        ) from None
+    if len(content) > MAX_BYTES:
+        raise BadInputError(f"a genome file must have at most {MAX_BYTES} bytes, and {path} has more; {_REMEDY}")
     graph = graph_from_text(text, source=path.name)
     return Source(graph, class_name_of(path.stem), (("Origin", f"genome file {path.name}, {version}"),))
 
@@ -132,7 +138,8 @@ def _numbers(reader: StoreReader, chosen: Candidate) -> str:
     for kind, stages in _KINDS:
         ids = [stage.id for stage in reader.stages(stages)]
         measured = [(name, spread(reader.results(c.number), ids)) for name, c in rows]
-        columns = sorted({column for _, values in measured for column in values})
+        there = {column for _, values in measured for column in values}
+        columns = [o.name for o in reader.objectives() if o.name in there]
         if not columns:
             continue
         lines.append(kind.ljust(width) + "  ".join(columns))
@@ -157,19 +164,20 @@ def _search_command(reader: StoreReader, settings: Mapping[str, Any]) -> str:
         given = load_file(path) if path.is_file() else {k: settings[k] for k in ("driver", "seed") if k in settings}
     except RecipeError:
         return f"search evolve --space {space} (the recipe of the run cannot be read)"
+    given |= {end: settings[end] for end in ENDS if end in settings}  # a resume may have moved it
     words = ["search", "evolve", "--space", str(space)]
     for key, value in given.items():
-        if key in ("space", *_PLACES) or value in (None, False, [], {}):
+        if key in ("space", *_PLACES) or value is None:
             continue
         option = f"--{str(key).replace('_', '-')}"
-        if value is True:
-            words.append(option)
+        if isinstance(value, bool):
+            words.append(option if value else f"--no-{option[2:]}")
         elif isinstance(value, dict):
             words += [
                 word for k, v in value.items() for word in (option, f"{k}={v if isinstance(v, str) else json.dumps(v)}")
             ]
         elif isinstance(value, list):
-            words += [word for item in value for word in (option, str(item))]
+            words += [word for item in value or ("none",) for word in (option, str(item))]
         else:
             words += [option, str(value)]
     return shlex.join(words)

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.graph_json import MAX_DEPTH
@@ -95,6 +95,15 @@ class EvonormSettings(_Settings):
             if name not in PUBLISHED:
                 raise ValueError(str(unknown_name("layer", name, list(PUBLISHED))))
         return names
+
+    @model_validator(mode="after")
+    def _stability_on_anchors(self) -> Self:
+        given, anchors = self.funnel.stability_networks, self.task.networks
+        if len(set(given)) < len(given) or not set(given) <= set(anchors):
+            raise ValueError(
+                f"funnel.stability_networks must be different anchors, of {', '.join(anchors)}, got {', '.join(given)}"
+            )
+        return self
 
     @property
     def numerics(self) -> Numerics:

@@ -110,7 +110,7 @@ class EvonormSpace:
             ("networks", ", ".join(task.networks)),
             ("quality", f"{task.quality_steps} steps, {funnel.quality_chance:g} × chance"),
             ("stability", f"gradient norm ≤ {funnel.stability_limit:g} in {funnel.stability_steps} ascent steps"),
-            ("fitness", f"{task.fitness_steps} steps"),
+            ("fitness", f"validation accuracy after {task.fitness_steps} steps"),
         )
 
     def _legal(self, graph: Graph) -> bool:

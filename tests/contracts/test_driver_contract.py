@@ -89,7 +89,7 @@ def test_known_layers_come_first_and_are_a_quarter_at_most(driver: str) -> None:
 
 
 def test_unknown_and_illegal_knobs_are_refused(driver: str) -> None:
-    with pytest.raises(RecipeError):
+    with pytest.raises(RecipeError, match=r"'driver\.p_randon'"):
         DRIVERS[driver](SPACE, 8, {"p_randon": 0.5})
     with pytest.raises(RecipeError):
         DRIVERS[driver](SPACE, 8, {"p_random": float("nan")})

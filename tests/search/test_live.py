@@ -1,5 +1,7 @@
 """The live view: what it says at each moment, that it reads from the store, and that it costs next to nothing."""
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,51 @@ def test_time_left_follows_the_end_that_was_asked_for(tmp_path: Path) -> None:
     assert left is not None
     assert 100 < left <= 120
     progress.close()
+
+
+def test_the_end_of_the_search_is_not_guessed_from_its_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They pass the funnel, and most others do not."""
+    now = 100.0
+    monkeypatch.setattr(live.time, "monotonic", lambda: now)
+    progress = Progress(tmp_path / "a", toy_spec(), settings())
+    guesses: dict[int, float | None] = {}
+
+    def on_event(event: RunEvent) -> None:
+        nonlocal now
+        now += 1 if event.kind == "result" else 0
+        progress.on_event(event)
+        guesses.setdefault(event.counts["evaluated"], progress.moment().eta_s)
+
+    run_toy(tmp_path / "a", on_event=on_event)
+    progress.close()
+    assert guesses[0] is guesses[1] is None, "of the two seeds one is rejected"
+    assert guesses[2] is not None
+    assert guesses[2] >= 23 * 3, "three stages each"
+    assert guesses[25] == 0
+
+
+def test_what_was_done_before_a_resume_took_no_time(tmp_path: Path) -> None:
+    stopped = False
+
+    def stop(event: RunEvent) -> None:
+        nonlocal stopped
+        if event.phase == "rerank" and event.done == 2 and not stopped:
+            stopped = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert run_toy(tmp_path / "a", on_event=stop, rerank_top=3) == "interrupted"
+    progress = Progress(tmp_path / "a", toy_spec(), settings())
+    guesses: list[tuple[int, float | None]] = []
+
+    def on_event(event: RunEvent) -> None:
+        progress.on_event(event)
+        if event.phase == "rerank" and event.kind == "result":
+            guesses.append((event.done, progress.moment().eta_s))
+
+    assert run_toy(tmp_path / "a", on_event=on_event, rerank_top=3) == "finished"
+    progress.close()
+    assert guesses[0] == (2, None)
+    assert [done for done, guess in guesses if guess is not None] == [3, 3, 4, 4, 5]
 
 
 def test_a_store_that_cannot_be_read_yet_is_no_error(tmp_path: Path) -> None:

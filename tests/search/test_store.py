@@ -137,6 +137,13 @@ def test_a_damaged_store_is_a_sentence(tmp_path: Path) -> None:
         list(reader.candidates())
 
 
+def test_a_fact_that_is_no_json_is_a_sentence(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store._db.execute("INSERT INTO meta VALUES ('run', '{')")
+    with pytest.raises(StoreError, match="must be whole"), StoreReader(tmp_path) as reader:
+        reader.meta("run")
+
+
 @contextlib.contextmanager
 def as_another_user() -> Iterator[None]:
     """Root may write anywhere; another user may not."""

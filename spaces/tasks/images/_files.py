@@ -7,14 +7,20 @@ from layersearch.errors import DataError
 __all__ = ["read_bytes", "require_folder"]
 
 
-def require_folder(data_dir: Path | None, folder: str, name: str) -> Path:
-    """``data_dir / folder``, the only place searched. Raises DataError if there is no such folder."""
+def require_folder(data_dir: Path | None, name: str, *folders: str) -> Path:
+    """The first of ``folders`` that is in ``data_dir``, the only place searched. Raises DataError if there is none."""
+    of_these = " or ".join(f"'{folder}'" for folder in folders)
     if data_dir is None:
-        raise DataError(f"data set '{name}' is read from files, got no data folder; give --data-dir")
-    path = data_dir / folder
-    if not path.is_dir():
-        raise DataError(f"data set '{name}' must lie in the folder '{folder}' of the data folder, found none at {path}")
-    return path
+        raise DataError(
+            f"data set '{name}' is read from files, got no data folder; give --data-dir a folder with {of_these} in it"
+        )
+    for folder in folders:
+        if (data_dir / folder).is_dir():
+            return data_dir / folder
+    raise DataError(
+        f"data set '{name}' must lie in the folder {of_these} of the data folder, and {data_dir} has none; "
+        "put it there or give another --data-dir"
+    )
 
 
 def read_bytes(path: Path, size: int | None = None, at_most: int | None = None) -> bytes:

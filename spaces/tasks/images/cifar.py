@@ -32,10 +32,8 @@ def read_cifar10(data_dir: Path | None) -> tuple[Part, Part]:
 
     The binary layout is taken where both are present. Raises: DataError for a missing, truncated or foreign file.
     """
-    if data_dir is not None and not (data_dir / BINARY).is_dir() and (data_dir / PYTHON).is_dir():
-        folder, read, suffix = require_folder(data_dir, PYTHON, "cifar10"), _read_python, ""
-    else:
-        folder, read, suffix = require_folder(data_dir, BINARY, "cifar10"), _read_binary, ".bin"
+    folder = require_folder(data_dir, "cifar10", BINARY, PYTHON)
+    read, suffix = (_read_binary, ".bin") if folder.name == BINARY else (_read_python, "")
     batches = [read(folder / f"{name}{suffix}") for name in TRAIN_FILES]
     train = np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches])
     return train, read(folder / f"{TEST_FILE}{suffix}")

@@ -45,7 +45,10 @@ def _read_part(place: Path, prefix: str) -> Part:
     images = _read_idx(image_path, IMAGES_MAGIC, (SIDE, SIDE))
     labels = _read_idx(label_path, LABELS_MAGIC, ())
     if len(images) != len(labels):
-        raise DataError(f"{label_path} must hold one label per image, got {len(labels):,} for {len(images):,} images")
+        raise DataError(
+            f"{label_path} must hold one label per image, got {len(labels):,} for {len(images):,} images; "
+            "fetch both files again"
+        )
     if labels.max() >= CLASSES:
         raise DataError(f"{label_path} has label {labels.max()}, labels must be 0..{CLASSES - 1}; fetch it again")
     return images.reshape(-1, 1, SIDE, SIDE), labels.astype(np.int64)
@@ -53,7 +56,9 @@ def _read_part(place: Path, prefix: str) -> Part:
 
 def _either(path: Path) -> Path:
     packed = path.with_name(f"{path.name}.gz")
-    return packed if packed.exists() and not path.exists() else path
+    if not path.exists() and not packed.exists():
+        raise DataError(f"the data file {path} (or .gz) is missing; put the file there or choose another data set")
+    return path if path.exists() else packed
 
 
 def _read_idx(path: Path, magic: int, record_shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -145,6 +145,17 @@ def test_the_winner_of_a_run_with_its_numbers(runs_dir: Path, tmp_path: Path) ->
     assert load(out)["Layer"](6)(torch.randn(2, 6, 3, 3)).shape == (2, 6, 3, 3)
 
 
+def test_the_search_command_gives_the_same_run(runs_dir: Path, tmp_path: Path) -> None:
+    (runs_dir / "evonorm-0001" / "recipe.yaml").write_text(
+        "space: evonorm\nevaluations: 3\nseed: 0\ndeterministic: false\nseed_layers: []\nrerank_top: 0\n"
+    )
+    with Store(runs_dir / "evonorm-0001") as store:
+        store.set_meta(run={"seed": 0, "evaluations": None, "minutes": 5.0})  # extended by a resume
+    run(run="evonorm-0001", runs_dir=runs_dir, out=tmp_path / "norm.py")
+    given = "--seed 0 --no-deterministic --seed-layers none --rerank-top 0 --minutes 5.0\n"
+    assert f"Searched by: search evolve --space evonorm {given}" in (tmp_path / "norm.py").read_text()
+
+
 def test_a_candidate_by_number(runs_dir: Path, tmp_path: Path) -> None:
     assert run(run="evonorm-0001", candidate="0", runs_dir=runs_dir, out=tmp_path / "a.py")["class"] == "FRNTLU"
     assert run(run="evonorm-0001", candidate="2", runs_dir=runs_dir, out=tmp_path / "b.py")["class"] == "RandomNormAct"
@@ -208,6 +219,11 @@ def test_a_broken_genome_file_is_one_sentence(text: bytes, tmp_path: Path) -> No
     assert not (tmp_path / "layer.py").exists()
 
 
+def test_a_genome_file_without_end(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="at most 65536 bytes"):
+        run(space="evonorm", genome="/dev/zero", out=tmp_path / "layer.py")
+
+
 def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
     out = tmp_path / "layer.py"
     out.write_text("mine")
@@ -226,6 +242,7 @@ def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
 def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
     for out, message in (
         (tmp_path, "is a folder"),
+        (Path(), "is a folder"),
         (tmp_path / "missing" / "layer.py", "folder of an export must exist"),
         (tmp_path / ("x" * 300 + ".py"), "name too long"),
         (tmp_path / "a\0.py", "must be writable"),

@@ -73,6 +73,12 @@ def test_fitness_continues_from_quality() -> None:
         ({"graph.nodes": 0}, "nodes"),
         ({"graph.eps": 0}, "eps"),
         ({"task.batch": -5}, "batch"),
+        ({"task.anchors": ["resnet"]}, "must be a valid dictionary, got 'resnet'"),
+        (
+            {"funnel.stability_networks": ["vgg"]},
+            "different anchors, of resnet, mobilenetv2, efficientnet, got",
+        ),
+        ({"funnel.stability_networks": ["resnet", "resnet"]}, "different anchors"),
     ],
     ids=str,
 )

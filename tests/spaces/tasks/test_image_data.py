@@ -205,6 +205,8 @@ def test_the_data_folder_is_the_only_place_searched(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("LAYERSEARCH_DATA", str(tmp_path))
     with pytest.raises(DataError, match="folder 'mnist' of the data folder"):
         load_images("mnist", tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="'cifar-10-batches-bin' or 'cifar-10-batches-py' of the data folder"):
+        load_images("cifar10", tmp_path / "elsewhere")
     with pytest.raises(DataError, match="give --data-dir"):
         load_images("mnist", None)
 
