@@ -26,6 +26,7 @@ Work: TypeAlias = Callable[[], int]
 app = typer.Typer(
     name="search",
     help="Searches for better neural-network layers and writes the winner as one plain PyTorch file.",
+    epilog="Begin with: search evolve --space evonorm",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -78,8 +79,9 @@ def evolve(
 ) -> Work:
     """Begin a run.
 
-    Searches for layers, trains the baselines, and measures the best again on data that the search did not see. Without
-    further options: about two minutes on 2 cores, on bundled data. Ctrl-C ends a run so that it can be resumed.
+    Searches for layers, trains known ones by the same code to compare with, and measures the best again on data that
+    the search did not see. With --space alone: about two minutes on 2 cores, on bundled data. Ctrl-C ends a run so that
+    it can be resumed.
     """
     given = {
         name: value
@@ -110,8 +112,8 @@ def resume(
 ) -> Work:
     """Go on with a run, or extend it.
 
-    --evaluations, --minutes or --core-minutes is the new end, in total; the other options may differ from the
-    run's, too.
+    A finished run needs a new end, --evaluations, --minutes or --core-minutes in total. What is not given stays as it
+    was; the defaults below are those of a new run.
     """
     given = {
         "evaluations": evaluations, "minutes": minutes, "core_minutes": core_minutes, "workers": workers,
@@ -227,7 +229,7 @@ def spaces(as_json: o.AsJson = False) -> Work:
 
 @app.command()
 def doctor(
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Run the self-test of a preset's limits.")] = False,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the limits anew: known layers must pass.")] = False,
     space: Annotated[str, typer.Option("--space", metavar="NAME", help="Whose data and limits.")] = "evonorm",
     series: o.Series = None,
     data: o.Data = None,
@@ -237,9 +239,9 @@ def doctor(
     set_: o.Set = None,
     as_json: o.AsJson = False,
 ) -> Work:
-    """Say what this machine can do.
+    """Say what this machine can do, and why not.
 
-    And why not, which data sets are there, and whether the limits of the funnel can be trusted on them.
+    Also which data sets are there, and whether the limits of the search can be trusted on them.
     """
     given: dict[str, Any] = {
         "space": space, "series": series, "data": data, "data_dir": data_dir, "preset": preset,

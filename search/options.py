@@ -40,39 +40,77 @@ RunName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a run, as 
 RunsDir = Annotated[str, typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, progress on stderr.")]
 
-Space = Annotated[str | None, typer.Option("--space", metavar="NAME", help="What to search; see search spaces.")]
-Series = Annotated[str | None, typer.Option("--series", metavar="b|s", help="evonorm: with or without batch moments.")]
-Data = Annotated[str | None, typer.Option("--data", metavar="NAME", help="Data set (default: digits, bundled).")]
+Space = Annotated[
+    str | None, typer.Option("--space", metavar="NAME", help="What to search, e.g. evonorm; see search spaces.")
+]
+Series = Annotated[
+    str | None,
+    typer.Option("--series", metavar="b|s", help="evonorm: layers with moments over the batch, or none (default: b)."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="NAME", help="Data set, see search spaces (default: digits, which are bundled)."),
+]
 DataDir = Annotated[
     str | None,
     typer.Option("--data-dir", metavar="DIR", help="Folder of the data sets (default: LAYERSEARCH_DATA)."),
 ]
 Preset = Annotated[
-    str | None, typer.Option("--preset", metavar="smoke|small|paper", help="Size of the task (default: smoke).")
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="smoke|small|paper",
+        help="Networks and trainings for minutes, for hours, or as published (default: smoke).",
+    ),
 ]
 Evaluations = Annotated[
-    str | None, typer.Option("--evaluations", metavar="N", help="End after N fully evaluated candidates, in total.")
+    str | None,
+    typer.Option(
+        "--evaluations",
+        metavar="N",
+        help="End the search once N candidates passed every stage, in total (default: by preset).",
+    ),
 ]
 Minutes = Annotated[
-    str | None, typer.Option("--minutes", metavar="M", help="Or end the search after M minutes, in total.")
+    str | None,
+    typer.Option(
+        "--minutes", metavar="M", help="Or after M minutes, in total; baselines and re-rank come on top of them."
+    ),
 ]
 CoreMinutes = Annotated[
     str | None,
-    typer.Option("--core-minutes", metavar="C", help="Or after C minutes of CPU time in stages, for equal budgets."),
+    typer.Option(
+        "--core-minutes",
+        metavar="C",
+        help="Or after C minutes of CPU time on candidates, in total: equal budgets on a busy machine.",
+    ),
 ]
-Population = Annotated[str | None, typer.Option("--population", metavar="P", help="Candidates the driver keeps.")]
+Population = Annotated[
+    str | None,
+    typer.Option(
+        "--population", metavar="P", help="Evolution breeds from the P youngest candidates (default: by preset)."
+    ),
+]
 Driver = Annotated[
     str | None,
-    typer.Option("--driver", metavar="evolution|random", help="What proposes candidates (default: evolution)."),
+    typer.Option(
+        "--driver",
+        metavar="evolution|random",
+        help="What proposes candidates; random is the control (default: evolution).",
+    ),
 ]
 Backend = Annotated[
     str | None,
-    typer.Option("--backend", metavar="inline|pool", help="This process, or several (default: by --workers)."),
+    typer.Option(
+        "--backend",
+        metavar="inline|pool",
+        help="Train in this process, or in several (default: inline for one worker, else pool).",
+    ),
 ]
 Workers = Annotated[
     str | None, typer.Option("--workers", metavar="W", help="Processes that train (default: cores, at most 8).")
 ]
-Seed = Annotated[str | None, typer.Option("--seed", metavar="S", help="Of everything random (default: 0).")]
+Seed = Annotated[str | None, typer.Option("--seed", metavar="S", help="Seed of everything random (default: 0).")]
 Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: <space>-NNNN).")]
 Device = Annotated[
     str | None, typer.Option("--device", metavar="auto|cpu|cuda[:i]", help="Where layers are trained (default: auto).")
@@ -81,24 +119,35 @@ Deterministic = Annotated[
     bool | None,
     typer.Option(
         "--deterministic/--no-deterministic",
-        help="Same outcome for any number of workers (default: for inline only).",
+        help="Same outcome for any number of workers, at some waiting (default: for inline only).",
     ),
 ]
 Lookahead = Annotated[
     str | None,
-    typer.Option("--lookahead", metavar="L", help="Deterministic runs: candidates proposed ahead of results."),
+    typer.Option("--lookahead", metavar="L", help="Deterministic runs: candidates ahead of results (default: P / 4)."),
 ]
 SeedLayers = Annotated[
     list[str] | None,
-    typer.Option("--seed-layers", metavar="NAMES", help="Known layers to start from, by comma, or none."),
+    typer.Option(
+        "--seed-layers",
+        metavar="NAMES",
+        help="Known layers to start from, by comma, or none (default: bn-relu,gn-relu,bn-silu,frn-tlu).",
+    ),
 ]
 RerankTop = Annotated[
-    str | None, typer.Option("--rerank-top", metavar="K", help="How many of the best are measured again.")
+    str | None,
+    typer.Option(
+        "--rerank-top",
+        metavar="K",
+        help="How many of the best are measured again, on unseen data (default: by preset).",
+    ),
 ]
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="key=value", help="A setting of the space, or of the driver (driver.KEY); repeatable."
+        "--set",
+        metavar="key=value",
+        help="Any other setting: task.batch=64, driver.p_random=0.3, …; repeatable. An unknown key lists them all.",
     ),
 ]
 RecipeFile = Annotated[
