@@ -229,7 +229,9 @@ def spaces(as_json: o.AsJson = False) -> Work:
 
 @app.command()
 def doctor(
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the limits anew: known layers must pass.")] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure the limits anew: known layers must pass.")
+    ] = False,
     space: Annotated[str, typer.Option("--space", metavar="NAME", help="Whose data and limits.")] = "evonorm",
     series: o.Series = None,
     data: o.Data = None,
