@@ -68,7 +68,7 @@ def _headline(moment: Moment) -> Text:
     elif moment.total:
         facts.append(f"{moment.done} of {moment.total} candidates")
     if moment.phase != "start":
-        facts.append(f"ends in {clock(moment.eta_s)}" if moment.eta_s is not None else "end not known yet")
+        facts.append(f"ends in {clock(moment.eta_s)}" if moment.eta_s is not None else "end not known")
     for fact in facts:
         text.append(f"  ·  {fact}", style="not bold")
     return text

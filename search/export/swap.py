@@ -50,7 +50,9 @@ class SwapReport:
 
     def __str__(self) -> str:
         verb = "would replace" if self.dry_run else "replaced"
-        lines = [f"{verb} {len(self.replaced)} norm + activation pairs, left {len(self.left)} norms"]
+        sizes = (len(self.replaced), "norm + activation pair"), (len(self.left), "norm")
+        pairs, norms = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in sizes)
+        lines = [f"{verb} {pairs}, left {norms}"]
         lines += [f"  {row}" for row in (*self.replaced, *self.left)]
         lines += [f"  {name or 'the model'}: forward rewritten without these activations" for name in self.rewritten]
         return "\n".join(lines)
