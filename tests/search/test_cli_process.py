@@ -24,9 +24,13 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, str(HELPERS / "toy_catalog.py"), *arguments]
     environment = {k: v for k, v in os.environ.items() if k != "LAYERSEARCH_DATA"} | {"PYTHONPATH": str(HELPERS)}
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    )
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born deaf to it
+    try:
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -295,11 +295,12 @@ def test_ctrl_c_once_finishes_what_runs(tmp_path: Path) -> None:
         if len(events) == 30:
             signal.raise_signal(signal.SIGINT)
 
+    before = signal.getsignal(signal.SIGINT)
     assert run_toy(tmp_path / "a", on_event=interrupt, backend="pool", workers=2) == "interrupted"
     assert "interrupt" in [e.kind for e in events]
     with StoreReader(tmp_path / "a") as reader:
         assert reader.state == "interrupted"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     assert run_toy(tmp_path / "a") == "finished"
     run_toy(tmp_path / "b")
     assert content_of(tmp_path / "a") == content_of(tmp_path / "b")
