@@ -117,7 +117,9 @@ class EvonormEvaluator:
         if not math.isfinite(found.norm):
             return Outcome("rejected", "gradient norm is not finite", limit=funnel.stability_limit)
         if found.norm > funnel.stability_limit:
-            return Outcome("rejected", "gradient norm", measured=found.norm, limit=funnel.stability_limit)
+            return Outcome(
+                "rejected", "gradient norm above the limit", measured=found.norm, limit=funnel.stability_limit
+            )
         return Outcome("passed", metrics={f"gradient_norm.{network}": found.norm})
 
     def _quality(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
@@ -134,12 +136,14 @@ class EvonormEvaluator:
             on_step=lambda step, _, accuracy: "slow" if step == funnel.early_step and accuracy < early else None,
         )
         if result.status == "stopped":
-            reason = f"training accuracy at step {funnel.early_step} on {network}"
+            reason = f"training accuracy below the limit at step {funnel.early_step} on {network}"
             return Outcome("rejected", reason, measured=result.accuracy, limit=early)
         accuracy = self._accuracy(model, result, "validation", network)
         limit = funnel.quality_chance * self.chance
         if accuracy < limit:
-            return Outcome("rejected", f"accuracy after {task.quality_steps} steps on {network}", accuracy, limit)
+            return Outcome(
+                "rejected", f"accuracy below the limit after {task.quality_steps} steps on {network}", accuracy, limit
+            )
         return Outcome("passed", metrics={f"quality.{network}": accuracy}, checkpoint=result.checkpoint())
 
     def _fitness(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:

@@ -68,7 +68,7 @@ def test_accuracy_below_the_limit_is_rejected(space: EvonormSpace) -> None:
     )
     outcome = run(EvonormEvaluator(settings, space.load_data(), "cpu"), space, "bn-relu", "quality:resnet")
     assert outcome.state == "rejected"
-    assert "accuracy after 8 steps on resnet" in outcome.reason
+    assert "accuracy below the limit after 8 steps on resnet" in outcome.reason
     assert outcome.limit == pytest.approx(0.99)
 
 
