@@ -19,7 +19,7 @@ from layersearch.primitives.op import OPS, Moment
 from layersearch.primitives.running import running_moments
 from layersearch.primitives.sign import never_negative
 
-__all__ = ["layer_class", "layer_source"]
+__all__ = ["build_torch_layer", "layer_class", "layer_source"]
 
 _REDUCE = {
     Axes.BATCH: "{0}.mean(0, keepdim=True)",
@@ -242,10 +242,11 @@ def layer_class(graph: Graph) -> Any:
     return _compiled(canonical(graph))
 
 
-def _build(graph: Graph, num_features: int, groups: int) -> nn.Module:
+def build_torch_layer(graph: Graph, num_features: int, groups: int) -> nn.Module:
+    """The layer in plain torch operations."""
     cls = layer_class(graph)
     layer: nn.Module = cls(num_features, groups=groups) if canonical(graph).uses_group_moments() else cls(num_features)
     return layer
 
 
-LOWERINGS.add("torch", Lowering("torch", _build))
+LOWERINGS.add("torch", Lowering("torch", build_torch_layer))
