@@ -75,8 +75,8 @@ class Op:
         scalar: the same for generated kernels: a formula over ``a``, ``b``, ``eps`` in the scalar instructions of
             ``kernels.codegen.program`` (aggregates: ``a`` is the moment).
         adjoint: for each argument, its part of the gradient: a formula over ``a``, ``b``, ``eps``, the result ``y`` and
-            the gradient ``g`` that arrives at it. Where the value has a kink, as torch has it: 0 for the sign of 0, half
-            to each side of a tied maximum.
+            the gradient ``g`` that arrives at it. Where the value has a kink, as torch has it: 0 for the sign of 0,
+            half to each side of a tied maximum.
         text, latex: printed forms over ``{0}``, ``{1}``.
         level: binding strength of the printed form: 1 sum, 2 product, 3 sign, 4 call or bracketed.
         cost: relative cost of one element, in additions.

@@ -5,7 +5,7 @@ Transcendental functions are written out because a call of libm keeps a loop fro
 double precision where the processor has none: the flags allow the compiler to reassociate everything else.
 """
 
-__all__ = ["EXPRESSIONS", "PRELUDE"]
+__all__ = ["EXPRESSIONS", "PRELUDE", "SUMS"]
 
 EXPRESSIONS = {
     "add": "{0} + {1}",
@@ -18,7 +18,7 @@ EXPRESSIONS = {
     "sqrt": "__builtin_sqrtf({0})",
     "exp": "op_exp({0})",
     "log": "op_log({0})",
-    "sigmoid": "1.0f / (1.0f + op_exp(-{0}))",
+    "sigmoid": "op_sigmoid({0})",
     "tanh": "op_tanh({0})",
     "maximum": "op_maximum({0}, {1})",
     "share": "op_share({0}, {1})",
@@ -44,10 +44,8 @@ OP op_maximum(float a, float b) { return ((a < b) | (b != b)) ? b : a; }
 OP op_share(float a, float b) { return a < b ? 0.0f : (a == b ? 0.5f : 1.0f); }
 OP op_away(float b, float e) { return b < 0.0f ? b - e : b + e; }
 
-/* e^x: x = n ln 2 + r, |r| <= ln 2 / 2; 2^n in two factors, so that subnormal results and overflow come out right. */
-OP op_exp(float x) {
-    x = x > 89.0f ? 89.0f : x;
-    x = x < -104.0f ? -104.0f : x;
+/* e^r and n with x = n ln 2 + r, |r| <= ln 2 / 2. A NaN stays in e^r, whatever integer n becomes. */
+OP exp_parts(float x, int32_t *exponent) {
     const float n = __builtin_rintf(x * 1.44269504088896341f);
 #ifdef __FP_FAST_FMAF
     float r = __builtin_fmaf(n, -0.693359375f, x);
@@ -61,10 +59,27 @@ OP op_exp(float x) {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    const int32_t k = (int32_t)(n == n ? n : 0.0f), h = k >> 1;
-    return p * bits_float((h + 127) << 23) * bits_float((k - h + 127) << 23);
+    *exponent = (int32_t)n;
+    return p * (r * r) + r + 1.0f;
 }
+/* Two factors 2^(n/2), so that subnormal results and overflow come out right. */
+OP op_exp(float x) {
+    x = x > 89.0f ? 89.0f : x;
+    x = x < -104.0f ? -104.0f : x;
+    int32_t n;
+    const float p = exp_parts(x, &n);
+    const int32_t h = n >> 1;
+    return p * bits_float((h + 127) << 23) * bits_float((n - h + 127) << 23);
+}
+/* e^x to be added to 1: x is held within the range of normal numbers. */
+OP exp_near_one(float x) {
+    x = x > 87.0f ? 87.0f : x;
+    x = x < -87.0f ? -87.0f : x;
+    int32_t n;
+    const float p = exp_parts(x, &n);
+    return p * bits_float((n + 127) << 23);
+}
+OP op_sigmoid(float x) { return 1.0f / (1.0f + exp_near_one(-x)); }
 
 /* tanh: a polynomial where 1 - 2 / (e^2x + 1) would cancel. */
 OP op_tanh(float x) {
@@ -75,7 +90,7 @@ OP op_tanh(float x) {
     p = p * z + 1.33314422036e-1f;
     p = p * z - 3.33332819422e-1f;
     const float near = p * z * x + x;
-    const float far = 1.0f - 2.0f / (op_exp(2.0f * a) + 1.0f);
+    const float far = 1.0f - 2.0f / (exp_near_one(2.0f * a) + 1.0f);
     return a < 0.625f ? near : (x < 0.0f ? -far : far);
 }
 
@@ -104,28 +119,54 @@ OP op_log(float x) {
     return x < 0.0f ? __builtin_nanf("") : y;
 }
 
-/* Sums of small values, in double: over the batch, over the channels of each group, over all channels. */
+/* Keeps a short loop scalar: vectorising it would take longer to build than it ever saves. */
+#define SCALAR __asm__ volatile("")
+
+/* Rows of r pixels of k channels: one value per channel repeated for every pixel, and back to one sum per channel. */
+static __attribute__((noinline)) const float *spread(float *to, const float *from, long r, long k) {
+    if (r == 1) return from;
+    for (long i = 0; i < r; i++)
+        for (long j = 0; j < k; j++) { SCALAR; to[i * k + j] = from[j]; }
+    return to;
+}
+PASS fold(float *a, long r, long k) {
+    for (long i = 1; i < r; i++)
+        for (long j = 0; j < k; j++) { SCALAR; a[j] += a[i * k + j]; }
+}
+"""
+
+SUMS = {
+    "sum_n": r"""
+/* Sum over the batch, in double. */
 PASS sum_n(const float *restrict a, float *restrict out, long n, long c) {
     for (long c0 = 0; c0 < c; c0 += 64) {
         const long m = c - c0 < 64 ? c - c0 : 64;
         double t[64] = {0};
         for (long i = 0; i < n; i++)
             for (long j = 0; j < m; j++) t[j] += a[i * c + c0 + j];
-        for (long j = 0; j < m; j++) out[c0 + j] = (float)t[j];
+        for (long j = 0; j < m; j++) { SCALAR; out[c0 + j] = (float)t[j]; }
     }
 }
+""",
+    "sum_group": r"""
+/* Sum over the channels of each group, in double, repeated for each of them. */
 PASS sum_group(const float *restrict a, float *restrict out, long rows, long per_group) {
     for (long i = 0; i < rows; i++) {
         double t = 0;
-        for (long j = 0; j < per_group; j++) t += a[i * per_group + j];
-        for (long j = 0; j < per_group; j++) out[i * per_group + j] = (float)t;
+        for (long j = 0; j < per_group; j++) { SCALAR; t += a[i * per_group + j]; }
+        for (long j = 0; j < per_group; j++) { SCALAR; out[i * per_group + j] = (float)t; }
     }
 }
+""",
+    "sum_c": r"""
+/* Sum over every step-th channel, in double. */
 PASS sum_c(const float *restrict a, float *restrict out, long rows, long c, long step) {
     for (long i = 0; i < rows; i++) {
         double t = 0;
-        for (long j = 0; j < c; j += step) t += a[i * c + j];
+        for (long j = 0; j < c; j += step) { SCALAR; t += a[i * c + j]; }
         out[i] = (float)t;
     }
 }
-"""
+""",
+}
+"""Sums of small values, each written into a file that uses it."""

@@ -79,7 +79,7 @@ class Storage:
 
 
 class Names:
-    """How values are written at one place: ``v7`` for a local, a literal for a constant, an array element for a load."""
+    """How values are written at one place: ``v7`` for a local, a literal for a constant, an element for a load."""
 
     def __init__(self, program: Program, storage: Storage) -> None:
         self.program, self.storage = program, storage
@@ -126,7 +126,7 @@ class Names:
 _INDEX = {(True, True): "p", (False, True): "c", (True, False): "n", (False, False): "0"}
 _LOOPS = {
     (True, True): "for (long n = 0; n < N; n++) IVDEP for (long c = 0; c < C; c++) { const long p = n * C + c; ",
-    (False, True): "IVDEP for (long c = 0; c < C; c++) { ",
+    (False, True): "for (long c = 0; c < C; c++) { SCALAR; ",
     (True, False): "for (long n = 0; n < N; n++) { ",
     (False, False): "{ ",
 }
@@ -156,7 +156,9 @@ def _loop(names: Names, run: Run) -> str:
         body += f"const float v{i} = {EXPRESSIONS[s.code].format(*(names.value(j) for j in s.args))}; "
         if i in storage.place:
             body += f"{names.read(i)} = v{i}; "
-    flat = run.cells == (True, True) and all(statements[j].extent.cells in ((True, True), (False, False)) for j in loaded)
+    flat = run.cells == (True, True) and all(
+        statements[j].extent.cells in ((True, True), (False, False)) for j in loaded
+    )
     return f"{_FLAT if flat else _LOOPS[run.cells]}{body}}}"
 
 

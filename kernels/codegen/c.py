@@ -1,14 +1,14 @@
 """C for a program: one function per memory layout, for all shapes; float32, one thread, equal bits for equal input.
 
-Small values lie in two arrays: ``R``, the results, and ``W``, the workspace. A pass over a plane (NCHW) keeps its sums in
-registers; over channels_last it goes through a few rows of pixels at a time, so that they stay in the first cache for
-the second, centred sweep, and no sum runs over many thousand terms.
+Small values lie in two arrays: ``R``, the results, and ``W``, the workspace. A pass over a plane (NCHW) keeps its sums
+in registers; over channels_last it goes through a few rows of pixels at a time, so that they stay in the first cache
+for the second, centred sweep, and no sum runs over many thousand terms.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from layersearch.kernels.codegen._c_prelude import EXPRESSIONS, PRELUDE
+from layersearch.kernels.codegen._c_prelude import EXPRESSIONS, PRELUDE, SUMS
 from layersearch.kernels.codegen._c_small import Names, Storage, small_function
 from layersearch.kernels.codegen.program import INSTRUCTIONS, Layout, Pass, Program
 
@@ -21,12 +21,15 @@ LAYOUTS = ("nchw", "nhwc")
 
 _BLOCK = 256
 """Channels whose sums are kept on the stack at a time."""
+_ROW = 64
+"""Few channels: pixels are taken together until a row has about this many elements, which keeps the inner loop long."""
 _TILE = 4096
 """Elements of each tensor that one block of rows holds, channels_last: x, g and the sums fit a first-level cache."""
 
 _TYPES = (
     "const float *restrict x, const float *restrict g, const float *const *restrict P, "
-    "const float *restrict given, float *restrict out, float *restrict R, float *restrict W, long N, long C, long S, long G"
+    "const float *restrict given, float *restrict out, float *restrict R, float *restrict W, "
+    "long N, long C, long S, long G"
 )
 _GIVEN = "x, g, P, given, out, R, W, N, C, S, G"
 
@@ -41,7 +44,7 @@ class CSource:
 
 def c_source(programs: Mapping[str, Program]) -> CSource:
     """One translation unit for all ``programs``, named by identifiers."""
-    parts = [PRELUDE]
+    parts: list[str] = []
     work: dict[str, Layout] = {}
     for name, program in programs.items():
         if not name.isidentifier():
@@ -49,7 +52,8 @@ def c_source(programs: Mapping[str, Program]) -> CSource:
         function = _Function(name, program)
         parts += function.write()
         work[name] = function.storage.work
-    return CSource("\n".join(parts) + "\n", work)
+    used = [text for name, text in SUMS.items() if any(f" {name}(" in part for part in parts)]
+    return CSource("\n".join([PRELUDE, *used, *parts]) + "\n", work)
 
 
 class _Function:
@@ -149,41 +153,47 @@ class _Function:
         body = self._elementwise(full, "xp[j]", "gp[j]") + "".join(f"a{u}[j] += v{u}; " for u in sums)
         if is_last:
             body += f"op[j] = {self.names.value(output)}; "
+        over = "for (long j = 0; j < k; j++)"
         lines = [
             f"for (long n = 0; n < N; n++) for (long c0 = 0; c0 < C; c0 += {_BLOCK}) {{",
-            f"    const long k = C - c0 < {_BLOCK} ? C - c0 : {_BLOCK}, rows = {_TILE} / k;",
+            f"    const long k = C - c0 < {_BLOCK} ? C - c0 : {_BLOCK};",
+            f"    const long r = k < {_ROW} ? {_ROW} / k : 1, rows = {_TILE} / (r * k) * r;",
             *(f"    {line}" for line in pointers),
-            *(f"    float t{u}[{_BLOCK}]; for (long j = 0; j < k; j++) t{u}[j] = 0.0f;" for u in sums),
-            *(f"    float q{u}[{_BLOCK}]; for (long j = 0; j < k; j++) q{u}[j] = 0.0f;" for u in centred),
+            *(f"    float t{u}[{_BLOCK}] = {{0}};" for u in sums),
+            *(f"    float q{u}[{_BLOCK}] = {{0}};" for u in centred),
             "    for (long s0 = 0; s0 < S; s0 += rows) {",
             "        const long s1 = S - s0 < rows ? S : s0 + rows;",
-            *(f"        float a{u}[{_BLOCK}]; for (long j = 0; j < k; j++) a{u}[j] = 0.0f;" for u in sums),
+            *(f"        float a{u}[{_BLOCK}]; memset(a{u}, 0, r * k * sizeof(float));" for u in sums),
             *self._rows(full, loads + body, writes=is_last),
+            *(f"        fold(a{u}, r, k);" for u in sums),
         ]
         if centred:
             full, small = self._needed(centred)
             loads, _ = self._row_values(small)
             body = self._elementwise(full, "xp[j]", "gp[j]")
             body += "".join(f"const float d{u} = v{u} - m{u}[j]; b{u}[j] += d{u} * d{u}; " for u in centred)
-            start = "const float e = m{0}[j] - (s0 ? t{0}[j] / (float)s0 : 0.0f); q{0}[j] += b{0}[j] + e * e * w; "
+            means = "".join(f"m{u}[j] = a{u}[j] / (float)(s1 - s0); " for u in centred)
+            merge = "".join(
+                f"const float e{u} = m{u}[j] - t{u}[j] * earlier; q{u}[j] += b{u}[j] + e{u} * e{u} * weight; "
+                for u in centred
+            )
             lines += [
-                *(f"        float b{u}[{_BLOCK}], m{u}[{_BLOCK}];" for u in centred),
-                "        const float w = (float)((double)s0 * (double)(s1 - s0) / (double)s1);",
-                *(
-                    f"        for (long j = 0; j < k; j++) {{ m{u}[j] = a{u}[j] / (float)(s1 - s0); b{u}[j] = 0.0f; }}"
-                    for u in centred
-                ),
+                *(f"        float m{u}[{_BLOCK}], b{u}[{_BLOCK}];" for u in centred),
+                *(f"        memset(b{u}, 0, r * k * sizeof(float));" for u in centred),
+                f"        {over} {{ {means}}}",
+                *(f"        spread(m{u}, m{u}, r, k);" for u in centred),
                 *self._rows(full, loads + body, writes=False),
-                *(f"        for (long j = 0; j < k; j++) {{ {start.format(u)}}}" for u in centred),
+                *(f"        fold(b{u}, r, k);" for u in centred),
+                "        const float earlier = s0 ? 1.0f / (float)s0 : 0.0f;",
+                "        const float weight = (float)((double)s0 * (double)(s1 - s0) / (double)s1);",
+                f"        IVDEP {over} {{ {merge}}}",
             ]
-        lines += [f"        for (long j = 0; j < k; j++) t{u}[j] += a{u}[j];" for u in sums]
+        if sums:
+            lines.append(f"        IVDEP {over} {{ {''.join(f't{u}[j] += a{u}[j]; ' for u in sums)}}}")
         lines.append("    }")
         for i in (*step.sums, *step.centred):
-            source = "t" if i in step.sums else "q"
-            target = self.names.pointer(i)
-            lines.append(
-                f"    for (long j = 0; j < k; j++) ({target})[n * C + c0 + j] = {source}{statements[i].args[0]}[j];"
-            )
+            source = f"{'t' if i in step.sums else 'q'}{statements[i].args[0]}"
+            lines.append(f"    memcpy(({self.names.pointer(i)}) + n * C + c0, {source}, k * sizeof(float));")
         lines.append("}")
         return "".join(f"    {line}\n" for line in lines)
 
@@ -191,11 +201,14 @@ class _Function:
         """The loop over pixels and channels of one block of rows."""
         reads = {self.program.statements[i].code for i in full}
         start = "(n * S + s) * C + c0"
-        lines = ["        for (long s = s0; s < s1; s++) {"]
+        lines = [
+            "        for (long s = s0; s < s1; s += r) {",
+            "            const long m = (s1 - s < r ? s1 - s : r) * k;",
+        ]
         lines += [f"            const float *restrict {t}p = {t} + {start};" for t in ("x", "g") if t in reads]
         if writes:
             lines.append(f"            float *restrict op = out + {start};")
-        lines += [f"            IVDEP for (long j = 0; j < k; j++) {{ {body}}}", "        }"]
+        lines += [f"            IVDEP for (long j = 0; j < m; j++) {{ {body}}}", "        }"]
         return lines
 
     def _row_values(self, small: list[int]) -> tuple[str, list[str]]:
@@ -207,7 +220,8 @@ class _Function:
             over_n, over_c = self.program.statements[i].extent.cells
             if over_c:
                 start = "n * C + c0" if over_n else "c0"
-                before.append(f"const float *restrict w{i} = ({self.names.pointer(i)}) + {start};")
+                before.append(f"float h{i}[{_ROW}];")
+                before.append(f"const float *restrict w{i} = spread(h{i}, ({self.names.pointer(i)}) + {start}, r, k);")
                 loads += f"const float v{i} = w{i}[j]; "
             else:
                 before.append(f"const float v{i} = {self.names.read(i)};")

@@ -1,6 +1,8 @@
 """Generated C at work: the functions of one library, called on memory addresses."""
 
 import ctypes
+import weakref
+from _ctypes import dlclose
 from collections.abc import Mapping, Sequence
 
 from layersearch.kernels.codegen._compile import library
@@ -15,13 +17,15 @@ _ARGUMENTS = [ctypes.c_void_p] * 7 + [ctypes.c_long] * 4
 class CKernel:
     """The programs of a layer, built or taken from the cache. Raises: KernelError if they cannot be built.
 
-    No Python lock is held while a program runs; calls from several threads are safe.
+    No Python lock is held while a program runs; calls from several threads are safe. The library is unloaded with the
+    last reference to the kernel: a worker of a search sees thousands of them.
     """
 
     def __init__(self, programs: Mapping[str, Program]) -> None:
         source = c_source(programs)
         self._work = source.work
         loaded = library(source.text, EMITTER)
+        weakref.finalize(self, dlclose, loaded._handle).atexit = False
         self._functions = {}
         for name in programs:
             for layout in LAYOUTS:

@@ -1,8 +1,8 @@
-"""What a compiler of layers is given: passes over one tensor, as plain data. Nothing here knows an op of a space by name.
+"""What a compiler of layers is given: passes over one tensor, as plain data. Nothing here knows an op by name.
 
-A program reads ``x`` ``[N, C, H, W]`` (backward: ``x`` and the upstream gradient ``g``) in a few passes. Each pass adds up
-full-size values over the plane of every sample and channel; between passes, small values are computed from those sums;
-the last pass writes the output. Values that vary over space are never stored.
+A program reads ``x`` ``[N, C, H, W]`` (backward: ``x`` and the upstream gradient ``g``) in a few passes. Each pass adds
+up full-size values over the plane of every sample and channel; between passes, small values are computed from those
+sums; the last pass writes the output. Values that vary over space are never stored.
 """
 
 import hashlib
@@ -22,9 +22,11 @@ class Extent(NamedTuple):
 
     @property
     def cells(self) -> tuple[bool, bool]:
-        """Shape class of a stored small value: over the batch, over channels (groups are repeated for their channels)."""
+        """Shape class of a stored small value: over the batch; over channels (groups: one value per channel, too)."""
         return bool(self.n), bool(self.c)
 
+
+CONSTANT = Extent(0, 0, 0)
 
 INSTRUCTIONS = {
     "add": 2,
@@ -62,7 +64,7 @@ class Statement:
 
     code: str
     args: tuple[int, ...] = ()
-    extent: Extent = Extent(0, 0, 0)
+    extent: Extent = CONSTANT
     value: float = 0.0
     index: int = 0
     sizes: tuple[str, ...] = ()

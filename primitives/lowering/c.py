@@ -1,14 +1,14 @@
 """The ``c`` lowering: fused C for float32 on the CPU, built once per graph for all shapes.
 
-One custom op per direction, so that autocast, checkpointing, torch.compile and state dicts see ordinary operators. What
-the kernels do not cover is done by the ``torch`` lowering of the same graph, which the layer's class derives from: other
-dtypes and devices, empty tensors, inputs that are not 4-D, and double backward.
+One custom op per direction, so that torch.compile sees ordinary operators. What the kernels do not cover is done by
+the ``torch`` lowering of the same graph, which the layer's class derives from: other dtypes and devices, empty tensors,
+inputs that are not 4-D, and double backward.
 """
 
 import functools
 import warnings
+import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,27 +28,24 @@ _FORWARD, _BACKWARD = "forward", "backward"
 _HALF = (torch.float16, torch.bfloat16)
 
 
-@dataclass
 class _Mode:
-    """A graph in one mode: its programs, and its kernel once it is needed."""
+    """A canonical graph in one mode: its programs, and its kernel once it is needed.
 
-    graph: Graph
-    program: LayerProgram
+    ``key`` names it to the ops, which take no objects; it lives as long as a layer's class, or a backward pass to come.
+    """
+
+    def __init__(self, graph: Graph, training: bool) -> None:
+        self.graph, self.training = graph, training
+        self.program: LayerProgram = lower(graph, training=training)
+        self.key = f"{structural_key(graph)}-{'train' if training else 'eval'}"
+        _modes[self.key] = self
 
     @functools.cached_property
     def kernel(self) -> CKernel:
         return CKernel({_FORWARD: self.program.forward, _BACKWARD: self.program.backward})
 
 
-_modes: dict[str, _Mode] = {}
-
-
-def _mode(graph: Graph, training: bool) -> str:
-    """Name under which the ops find a canonical graph's programs in this process."""
-    key = f"{structural_key(graph)}-{'train' if training else 'eval'}"
-    if key not in _modes:
-        _modes[key] = _Mode(graph, lower(graph, training=training))
-    return key
+_modes: "weakref.WeakValueDictionary[str, _Mode]" = weakref.WeakValueDictionary()
 
 
 def _layout(x: Tensor) -> tuple[Tensor, str]:
@@ -68,28 +65,23 @@ def _like(x: Tensor, t: Tensor) -> Tensor:
     return copied.copy_(t)
 
 
-@torch.library.custom_op("layersearch::c_forward", mutates_args=())
-def _forward(x: Tensor, inputs: Sequence[Tensor], mode: str, groups: int) -> tuple[Tensor, Tensor]:
+def _compute(x: Tensor, inputs: Sequence[Tensor], mode: _Mode, groups: int) -> tuple[Tensor, Tensor]:
     """The layer, and the statistics that backward and the running moments need, in one flat tensor."""
-    known = _modes[mode]
     x, layout = _layout(x)
-    n, channels = x.shape[:2]
     y = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype)
-    statistics = torch.empty(known.program.forward.layout.size(n, channels))
-    _run(known.kernel, _FORWARD, layout, groups, x, None, inputs, None, y, statistics)
+    statistics = torch.empty(mode.program.forward.layout.size(x.shape[0], x.shape[1]))
+    _run(mode.kernel, _FORWARD, layout, groups, x, None, inputs, None, y, statistics)
     return y, statistics
 
 
-@torch.library.custom_op("layersearch::c_backward", mutates_args=())
-def _backward(
-    g: Tensor, x: Tensor, statistics: Tensor, inputs: Sequence[Tensor], mode: str, groups: int
+def _differentiate(
+    g: Tensor, x: Tensor, statistics: Tensor, inputs: Sequence[Tensor], mode: _Mode, groups: int
 ) -> tuple[Tensor, Tensor]:
     """Gradients of x, and of the parameters ``[n_params, C]``."""
-    known = _modes[mode]
     x, layout = _layout(x)
     dx = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype)
-    gradients = torch.empty(known.program.n_params, x.shape[1])
-    _run(known.kernel, _BACKWARD, layout, groups, x, _like(x, g), inputs, statistics, dx, gradients)
+    gradients = torch.empty(mode.program.n_params, x.shape[1])
+    _run(mode.kernel, _BACKWARD, layout, groups, x, _like(x, g), inputs, statistics, dx, gradients)
     return dx, gradients
 
 
@@ -122,6 +114,18 @@ def _run(
     )
 
 
+@torch.library.custom_op("layersearch::c_forward", mutates_args=())
+def _forward(x: Tensor, inputs: Sequence[Tensor], mode: str, groups: int) -> tuple[Tensor, Tensor]:
+    return _compute(x, inputs, _modes[mode], groups)
+
+
+@torch.library.custom_op("layersearch::c_backward", mutates_args=())
+def _backward(
+    g: Tensor, x: Tensor, statistics: Tensor, inputs: Sequence[Tensor], mode: str, groups: int
+) -> tuple[Tensor, Tensor]:
+    return _differentiate(g, x, statistics, inputs, _modes[mode], groups)
+
+
 @_forward.register_fake
 def _forward_shapes(x: Tensor, inputs: Sequence[Tensor], mode: str, groups: int) -> tuple[Tensor, Tensor]:
     y = torch.empty_like(_layout(x)[0])
@@ -142,26 +146,53 @@ def _save(ctx: Any, inputs: tuple[Tensor, Sequence[Tensor], str, int], output: t
 
 def _gradients(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor, list[Tensor | None], None, None]:
     x, statistics, *inputs = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        dx, *gradients = _differentiable(_modes[ctx.mode], g, x, inputs, ctx.groups)
-    else:
-        dx, stacked = _backward(g, x, statistics, inputs, ctx.mode, ctx.groups)
-        gradients = list(stacked.unbind())
-    return dx, [*gradients, *[None] * (len(inputs) - len(gradients))], None, None
+    dx, stacked = _backward(g, x, statistics, inputs, ctx.mode, ctx.groups)
+    return dx, _for_inputs(stacked.unbind(), inputs), None, None
 
 
 _forward.register_autograd(_gradients, setup_context=_save)
+
+
+class _Eager(torch.autograd.Function):
+    """The same without the dispatcher, which costs as much as a small layer; can be differentiated twice."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mode: _Mode, groups: int, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        y, statistics = _compute(x, inputs, mode, groups)
+        ctx.mode, ctx.groups = mode, groups
+        ctx.save_for_backward(x, statistics, *inputs)
+        ctx.mark_non_differentiable(statistics)
+        return y, statistics
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        x, statistics, *inputs = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            dx, *gradients = _differentiable(ctx.mode, g, x, inputs, ctx.groups)
+        else:
+            dx, stacked = _differentiate(g, x, statistics, inputs, ctx.mode, ctx.groups)
+            gradients = list(stacked.unbind())
+        return dx, None, None, *_for_inputs(gradients, inputs)
+
+
+def _without_gradient(x: Tensor, mode: _Mode, groups: int, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    return _compute(x, inputs, mode, groups)
+
+
+def _for_inputs(gradients: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """Gradients of the parameters, and None for the buffers behind them."""
+    return [*gradients, *[None] * (len(inputs) - len(gradients))]
 
 
 def _differentiable(mode: _Mode, g: Tensor, x: Tensor, inputs: list[Tensor], groups: int) -> list[Tensor]:
     """The gradients by the ``torch`` lowering, as a graph that can be differentiated again."""
     names, n_params = mode.program.inputs, mode.program.n_params
     layer = build_torch_layer(mode.graph, x.shape[1], groups)
-    layer.train(len(inputs) == n_params)
-    parts = dict(zip(names, inputs, strict=True))
+    layer.train(mode.training)
+    wanted = [t if t.requires_grad else t.detach().requires_grad_(True) for t in (x, *inputs[:n_params])]
+    parts = dict(zip(names, [*wanted[1:], *inputs[n_params:]], strict=True))
     with torch.enable_grad():
-        y = torch.func.functional_call(layer, parts, (x,))
-        wanted = [x, *inputs[:n_params]]
+        y = torch.func.functional_call(layer, parts, (wanted[0],))
         found = torch.autograd.grad(y, wanted, g, create_graph=True, allow_unused=True, materialize_grads=True)
     return list(found)
 
@@ -174,24 +205,28 @@ class FusedLayer(nn.Module):
     """
 
     _graph: Graph
-    _training_mode: str
-    _evaluation_mode: str
+    _training_mode: _Mode
+    _evaluation_mode: _Mode
 
     def forward(self, input: Tensor) -> Tensor:
         mode = self._training_mode if self.training else self._evaluation_mode
-        program = _modes[mode].program
+        program = mode.program
         inputs = [getattr(self, name) for name in program.inputs]
         x = input.float() if input.dtype in _HALF else input
         if not (_is_covered(x) and all(t.dtype is torch.float32 and t.device.type == "cpu" for t in inputs)):
             plain: Tensor = super().forward(input)
             return plain
-        y, statistics = _forward(x, inputs, mode, getattr(self, "groups", 1))
+        groups = getattr(self, "groups", 1)
+        if type(x) is Tensor and not torch.compiler.is_compiling():
+            compute = _Eager.apply if torch.is_grad_enabled() else _without_gradient
+            y, statistics = compute(x, mode, groups, *inputs)
+        else:
+            y, statistics = _forward(x, inputs, mode.key, groups)
         layout = program.forward.layout
         for name, k in program.moments:
-            running = self.get_buffer(name)
+            running = getattr(self, name)
             start = layout.offset(k, x.shape[0], x.shape[1])
-            with torch.no_grad():
-                running.lerp_(statistics[start : start + running.numel()].to(running), self.momentum)
+            running.lerp_(statistics[start : start + running.numel()].to(running), self.momentum)
         return y if x is input else y.to(input.dtype)
 
 
@@ -201,8 +236,8 @@ def _is_covered(x: Tensor) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _class(graph: Graph) -> Any:
-    training = _mode(graph, training=True)
-    evaluation = _mode(graph, training=False) if _modes[training].program.moments else training
+    training = _Mode(graph, training=True)
+    evaluation = _Mode(graph, training=False) if training.program.moments else training
     names = {"_graph": graph, "_training_mode": training, "_evaluation_mode": evaluation}
     return type("FusedLayer", (FusedLayer, layer_class(graph)), names)
 
@@ -221,7 +256,7 @@ def _build(graph: Graph, num_features: int, groups: int) -> nn.Module:
         return build_torch_layer(graph, num_features, groups)
     graph = canonical(graph)
     cls = _class(graph)
-    _ = _modes[cls._training_mode].kernel
+    _ = cls._training_mode.kernel
     layer: nn.Module = cls(num_features, groups=groups) if graph.uses_group_moments() else cls(num_features)
     return layer
 
@@ -231,4 +266,4 @@ def _say_once(reason: str) -> None:
     warnings.warn(f"layers are run by the torch lowering, which is slower: {reason}", RuntimeWarning, stacklevel=4)
 
 
-LOWERINGS.add("c", Lowering("c", _build))
+LOWERINGS.add("c", Lowering("c", _build, why_unavailable))

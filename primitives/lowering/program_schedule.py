@@ -20,9 +20,7 @@ def statistics(build: Values, known: tuple[int, ...], wanted: tuple[int, ...]) -
     return tuple(i for i in _reached(build, wanted, stop) if i in stop)
 
 
-def schedule(
-    build: Values, output: int, results: tuple[Result, ...], given: tuple[Result, ...] = ()
-) -> Program:
+def schedule(build: Values, output: int, results: tuple[Result, ...], given: tuple[Result, ...] = ()) -> Program:
     """The program for ``output`` and ``results``; ``given`` are the forward results, computed already."""
     at_hand = {r.value: k for k, r in reversed(list(enumerate(given))) if r.extent == build.statements[r.value].extent}
     order = _reached(build, (output, *(r.value for r in results)), set(at_hand))

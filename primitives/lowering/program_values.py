@@ -203,7 +203,7 @@ def _mul(build: Values, a: int, b: int) -> int | None:
 
 
 def _scaled(build: Values, i: int) -> tuple[int, int] | None:
-    """Full-size and small factor of a product of the two. Small factors are gathered: one multiplication per element."""
+    """Full-size and small factor of a product of the two. Small factors are gathered into one per element."""
     statement = build.statements[i]
     if statement.code != "mul" or not build.domain(i).s:
         return None
