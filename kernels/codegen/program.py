@@ -8,6 +8,7 @@ sums; the last pass writes the output. Values that vary over space are never sto
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 __all__ = ["INSTRUCTIONS", "Extent", "Layout", "Pass", "Program", "Result", "Statement"]
@@ -103,7 +104,7 @@ class Program:
         """Equal for equal programs, in every process."""
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
-    @property
+    @cached_property
     def layout(self) -> "Layout":
         """Where the results lie in their array."""
         return Layout([r.extent.cells for r in self.results])

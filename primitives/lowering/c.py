@@ -37,8 +37,7 @@ class _Mode:
     def __init__(self, graph: Graph, training: bool) -> None:
         self.graph, self.training = graph, training
         self.program: LayerProgram = lower(graph, training=training)
-        self.key = f"{structural_key(graph)}-{'train' if training else 'eval'}"
-        _modes[self.key] = self
+        self.key = _key(graph, training)
 
     @functools.cached_property
     def kernel(self) -> CKernel:
@@ -46,6 +45,15 @@ class _Mode:
 
 
 _modes: "weakref.WeakValueDictionary[str, _Mode]" = weakref.WeakValueDictionary()
+
+
+def _key(graph: Graph, training: bool) -> str:
+    return f"{structural_key(graph)}-{'train' if training else 'eval'}"
+
+
+def _mode(graph: Graph, training: bool) -> _Mode:
+    """The one mode of that key in this process."""
+    return _modes.setdefault(_key(graph, training), _Mode(graph, training))
 
 
 def _layout(x: Tensor) -> tuple[Tensor, str]:
@@ -236,8 +244,8 @@ def _is_covered(x: Tensor) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _class(graph: Graph) -> Any:
-    training = _Mode(graph, training=True)
-    evaluation = _Mode(graph, training=False) if training.program.moments else training
+    training = _mode(graph, training=True)
+    evaluation = _mode(graph, training=False) if training.program.moments else training
     names = {"_graph": graph, "_training_mode": training, "_evaluation_mode": evaluation}
     return type("FusedLayer", (FusedLayer, layer_class(graph)), names)
 

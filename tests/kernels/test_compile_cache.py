@@ -103,6 +103,16 @@ def test_the_cache_is_bounded_and_the_newest_entries_stay(folder: Path, monkeypa
     assert path in left
 
 
+def test_what_a_killed_build_left_is_removed(folder: Path) -> None:
+    old, new = folder / "build-old", folder / "build-new"
+    for left in (old, new):
+        left.mkdir()
+    os.utime(old, (1, 1))
+    _compile.build(SOURCE, "e/1", compiler(), folder)
+    assert not old.exists()
+    assert new.exists()
+
+
 def test_a_folder_that_others_can_write_to_is_not_used(folder: Path) -> None:
     folder.chmod(folder.stat().st_mode | stat.S_IWOTH)
     assert _compile.cache_folder() != folder
