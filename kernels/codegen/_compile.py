@@ -29,7 +29,7 @@ COMPILERS = ("cc", "gcc", "clang")
 FLAGS = (
     "-std=gnu11",
     "-O2",
-    "-ftree-loop-vectorize",
+    "-ftree-vectorize",
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fno-signed-zeros",
