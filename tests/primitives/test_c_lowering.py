@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ from layersearch.kernels.codegen import _compile
 from layersearch.kernels.codegen.c_kernel import CKernel
 from layersearch.primitives.canonical import canonical
 from layersearch.primitives.domain import Axes
-from layersearch.primitives.graph import Graph
+from layersearch.primitives.graph import Graph, Node
 from layersearch.primitives.lowering import available, build_layer, c
 from layersearch.primitives.lowering.program import lower
+from layersearch.primitives.numerics import EXACT
 from layersearch.primitives.op import OPS
 from layersearch.spaces.evonorm.published import PUBLISHED
 
@@ -125,10 +127,10 @@ def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("poisoned_memory", "quick_compiler")
 def test_random_graphs_of_all_reduction_domains(rounds: int) -> None:
-    """100 graphs a round, both layouts, training; several graphs share a library."""
+    """100 graphs a round, at least 200; both layouts, training; several graphs share a library."""
     seen: set[tuple[str, str]] = set()
     compared = 0
-    graphs = [canonical(g) for g in random_graphs(100 * rounds, seed=29)]
+    graphs = [canonical(g) for g in random_graphs(100 * max(2, rounds), seed=29)]
     for start in range(0, len(graphs), PER_UNIT):
         unit = graphs[start : start + PER_UNIT]
         programs = {}
@@ -214,6 +216,34 @@ def test_a_nan_in_the_input_reaches_the_output(name: str) -> None:
         x = batch((2, 8, 5, 5)).float().contiguous(memory_format=memory_format)
         x[0, 0, 0, 0] = torch.nan
         assert bool(torch.isnan(layer(KNOWN[name], 8)(x)[0, 0]).any())
+
+
+@pytest.mark.parametrize(
+    ("op", "exact", "low", "high"),
+    [
+        ("exp", torch.exp, -104.0, 89.0),
+        ("sigmoid", torch.sigmoid, -87.0, 100.0),
+        ("tanh", torch.tanh, -20.0, 20.0),
+        ("log", lambda x: torch.sign(x) * torch.log(torch.abs(x)), 1e-3, 1e4),
+    ],
+)
+def test_functions_of_one_number_are_accurate(
+    op: str, exact: Callable[[torch.Tensor], torch.Tensor], low: float, high: float
+) -> None:
+    """At most 4 units in the last place over the range where the result is a normal number; then the special values."""
+    made = layer(Graph((Node("x"), Node(op, (0,))), EXACT), 1)
+    some = torch.linspace(low, high, 99_990)
+    tiny = torch.tensor([1e-3, -1e-3, 1e-30, 1e-40, 3e-45, 0.6249, 0.6251, 1.0, 0.9999, 1.0001])
+    x = torch.cat([some, tiny]).reshape(1, 1, 1000, 100)
+    got, expected = made(x).detach().double(), exact(x.double())
+    normal = (expected.abs() > 1.2e-38) & (expected.abs() < 3.4e38)
+    unit = torch.finfo(torch.float32).eps
+    assert float(((got - expected) / expected)[normal].abs().max()) < 4 * unit
+    assert (
+        float((got - expected)[expected.abs() <= 1.2e-38].abs().max().nan_to_num() if not normal.all() else 0) < 1e-43
+    )
+    special = torch.tensor([0.0, torch.inf, -torch.inf, torch.nan, 200.0, -200.0]).reshape(1, 1, 1, 6)
+    torch.testing.assert_close(made(special).detach(), exact(special), equal_nan=True, rtol=1e-6, atol=1e-37)
 
 
 def test_large_mean_does_not_spoil_the_variance() -> None:
