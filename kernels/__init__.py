@@ -1,6 +1,6 @@
 """Generated and hand-written kernels. Nothing here knows an op by name: a program to compile arrives as data.
 
-Empty for now: ``primitives.lowering`` runs every graph by plain torch; the C and Triton emitters come next.
+``codegen`` turns programs into C, compiles it with the system's compiler and keeps the result in the user's cache.
 """
 
 __all__: list[str] = []

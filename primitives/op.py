@@ -72,6 +72,11 @@ class Op:
         reference: elementwise ops: torch function of ``arity`` tensors (and ``eps`` if ``guard`` is set); aggregates:
             function of the moment and ``eps``. Any float dtype, dtype preserved.
         source: the same as a Python expression over ``{0}``, ``{1}``, ``{eps}``; what exported files contain.
+        scalar: the same for generated kernels: a formula over ``a``, ``b``, ``eps`` in the scalar instructions of
+            ``kernels.codegen.program`` (aggregates: ``a`` is the moment).
+        adjoint: for each argument, its part of the gradient: a formula over ``a``, ``b``, ``eps``, the result ``y`` and
+            the gradient ``g`` that arrives at it. Where the value has a kink, as torch has it: 0 for the sign of 0,
+            half to each side of a tied maximum.
         text, latex: printed forms over ``{0}``, ``{1}``.
         level: binding strength of the printed form: 1 sum, 2 product, 3 sign, 4 call or bracketed.
         cost: relative cost of one element, in additions.
@@ -90,6 +95,8 @@ class Op:
     arity: int
     reference: "Callable[..., Tensor]"
     source: str
+    scalar: str
+    adjoint: tuple[str, ...]
     text: str
     latex: str
     level: int

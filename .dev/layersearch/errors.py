@@ -4,6 +4,7 @@ __all__ = [
     "BadInputError",
     "DataError",
     "GenomeError",
+    "KernelError",
     "LayerSearchError",
     "RecipeError",
     "RunError",
@@ -46,3 +47,7 @@ class StoreError(BadInputError):
 
 class RunError(LayerSearchError):
     """A run that had to stop (disk full, no worker left); it can be resumed."""
+
+
+class KernelError(LayerSearchError):
+    """A kernel that could not be built or loaded; the layer can still be run by the ``torch`` lowering."""

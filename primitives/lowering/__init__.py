@@ -1,5 +1,8 @@
-"""Ways to run a graph, one result: ``reference`` is the oracle, ``torch`` what training and exported files use."""
+"""Ways to run a graph, one result.
 
-from layersearch.primitives.lowering.base import LOWERINGS, Lowering, build_layer
+``reference`` is the oracle, ``torch`` is plain torch and what exported files hold, ``c`` is fused for the CPU.
+"""
 
-__all__ = ["LOWERINGS", "Lowering", "build_layer"]
+from layersearch.primitives.lowering.base import LOWERINGS, Lowering, available, build_layer
+
+__all__ = ["LOWERINGS", "Lowering", "available", "build_layer"]

@@ -11,7 +11,7 @@ from layersearch.primitives.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LOWERINGS", "Lowering", "build_layer"]
+__all__ = ["LOWERINGS", "Lowering", "available", "build_layer"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,16 @@ class Lowering:
 
     name: str
     build: "Callable[[Graph, int, int], nn.Module]"
+    why_unavailable: Callable[[], str | None] = lambda: None
+    """Why this machine cannot run it; None if it can. ``build`` then gives another lowering, and warns once."""
 
 
 LOWERINGS: Registry[Lowering] = Registry("lowering", package="layersearch.primitives.lowering")
+
+
+def available() -> dict[str, str | None]:
+    """Every lowering by name: None if it is available on this machine, else why not."""
+    return {name: row.why_unavailable() for name, row in LOWERINGS.items()}
 
 
 def build_layer(graph: Graph, num_features: int, *, lowering: str = "torch", groups: int | None = None) -> "nn.Module":

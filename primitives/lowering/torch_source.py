@@ -19,7 +19,7 @@ from layersearch.primitives.op import OPS, Moment
 from layersearch.primitives.running import running_moments
 from layersearch.primitives.sign import never_negative
 
-__all__ = ["layer_source"]
+__all__ = ["build_torch_layer", "layer_class", "layer_source"]
 
 _REDUCE = {
     Axes.BATCH: "{0}.mean(0, keepdim=True)",
@@ -222,7 +222,7 @@ def layer_source(graph: Graph, *, class_name: str = "Layer", doc: str = "") -> s
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(graph: Graph) -> Any:
+def layer_class(graph: Graph) -> Any:
     """The class that ``layer_source`` writes for a canonical graph."""
     source = layer_source(graph)
     filename = f"<layersearch layer {structural_key(graph)}>"
@@ -232,10 +232,11 @@ def _compiled(graph: Graph) -> Any:
     return namespace["Layer"]
 
 
-def _build(graph: Graph, num_features: int, groups: int) -> nn.Module:
-    cls = _compiled(graph)
+def build_torch_layer(graph: Graph, num_features: int, groups: int) -> nn.Module:
+    """The layer in plain torch operations; ``graph`` is canonical."""
+    cls = layer_class(graph)
     layer: nn.Module = cls(num_features, groups=groups) if graph.uses_group_moments() else cls(num_features)
     return layer
 
 
-LOWERINGS.add("torch", Lowering("torch", _build))
+LOWERINGS.add("torch", Lowering("torch", build_torch_layer))

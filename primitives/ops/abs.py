@@ -23,6 +23,8 @@ OPS.add(
         arity=1,
         reference=torch.abs,
         source="torch.abs({0})",
+        scalar="abs(a)",
+        adjoint=("g * sign(a)",),
         text="|{0}|",
         latex=r"\left|{0}\right|",
         level=4,

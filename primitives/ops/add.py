@@ -26,6 +26,8 @@ OPS.add(
         arity=2,
         reference=torch.add,
         source="{0} + {1}",
+        scalar="a + b",
+        adjoint=("g", "g"),
         text="{0} + {1}",
         latex="{0} + {1}",
         level=1,

@@ -36,6 +36,8 @@ OPS.add(
         arity=2,
         reference=div,
         source="{0} / torch.where({1} < 0, {1} - {eps}, {1} + {eps})",
+        scalar="a / away(b, eps)",
+        adjoint=("g / away(b, eps)", "-(g / away(b, eps)) * y"),
         exact_source="{0} / {1}",
         positive_source="{0} / ({1} + {eps})",
         text="{0} / {1}",

@@ -14,6 +14,8 @@ OPS.add(
         arity=1,
         reference=torch.exp,
         source="torch.exp({0})",
+        scalar="exp(a)",
+        adjoint=("g * y",),
         text="exp({0})",
         latex=r"\exp\left({0}\right)",
         level=4,

@@ -22,6 +22,8 @@ OPS.add(
         arity=1,
         reference=signed_log,
         source="torch.sign({0}) * torch.log(torch.abs({0}) + {eps})",
+        scalar="sign(a) * log(abs(a) + eps)",
+        adjoint=("g * (sign(a) * sign(a)) / (abs(a) + eps)",),
         text="log({0})",
         latex=r"\mathrm{{sgn}}\ln\left({0}\right)",
         level=4,

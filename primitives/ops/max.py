@@ -30,6 +30,8 @@ OPS.add(
         arity=2,
         reference=torch.maximum,
         source="torch.maximum({0}, {1})",
+        scalar="maximum(a, b)",
+        adjoint=("g * share(a, b)", "g * share(b, a)"),
         text="max({0}, {1})",
         latex=r"\max\left({0}, {1}\right)",
         level=4,

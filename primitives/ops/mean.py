@@ -34,6 +34,8 @@ for _axes in Axes:
             arity=1,
             reference=_finish,
             source="{0}",
+            scalar="a",
+            adjoint=("g",),
             text=f"mean_{_axes}({{0}})",
             latex=rf"\mu_{{{{{_axes.symbol}}}}}\left({{0}}\right)",
             level=4,

@@ -32,6 +32,8 @@ OPS.add(
         arity=2,
         reference=torch.mul,
         source="{0} * {1}",
+        scalar="a * b",
+        adjoint=("g * b", "g * a"),
         text="{0}·{1}",
         latex=r"{0} \cdot {1}",
         level=2,

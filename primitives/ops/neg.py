@@ -21,6 +21,8 @@ OPS.add(
         arity=1,
         reference=torch.neg,
         source="-{0}",
+        scalar="-a",
+        adjoint=("-g",),
         text="-{0}",
         latex="-{0}",
         level=3,

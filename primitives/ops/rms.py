@@ -31,6 +31,8 @@ for _axes in Axes:
             arity=1,
             reference=_finish,
             source="torch.sqrt({0} + {eps})",
+            scalar="sqrt(a + eps)",
+            adjoint=("0.5 * g / y",),
             text=f"rms_{_axes}({{0}})",
             latex=rf"\mathrm{{{{rms}}}}_{{{{{_axes.symbol}}}}}\left({{0}}\right)",
             level=4,

@@ -14,6 +14,8 @@ OPS.add(
         arity=1,
         reference=torch.sigmoid,
         source="torch.sigmoid({0})",
+        scalar="sigmoid(a)",
+        adjoint=("g * (y * (1 - y))",),
         text="σ({0})",
         latex=r"\sigma\left({0}\right)",
         level=4,

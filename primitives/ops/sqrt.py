@@ -22,6 +22,8 @@ OPS.add(
         arity=1,
         reference=signed_sqrt,
         source="torch.sign({0}) * torch.sqrt(torch.abs({0}) + {eps})",
+        scalar="sign(a) * sqrt(abs(a) + eps)",
+        adjoint=("0.5 * g * (sign(a) * sign(a)) / sqrt(abs(a) + eps)",),
         text="sqrt({0})",
         latex=r"\mathrm{{sgn}}\sqrt{{{0}}}",
         level=4,

@@ -21,6 +21,8 @@ OPS.add(
         arity=1,
         reference=torch.square,
         source="torch.square({0})",
+        scalar="a * a",
+        adjoint=("2 * a * g",),
         text="square({0})",
         latex=r"\left({0}\right)^2",
         level=4,

@@ -15,6 +15,8 @@ OPS.add(
         arity=1,
         reference=torch.tanh,
         source="torch.tanh({0})",
+        scalar="tanh(a)",
+        adjoint=("g * (1 - y * y)",),
         text="tanh({0})",
         latex=r"\tanh\left({0}\right)",
         level=4,

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from graphs import random_graphs
+from lowered import batch, error, oracle_of, results, with_state_of
 from torch import nn
 
 from layersearch.errors import UnknownNameError
@@ -21,36 +22,9 @@ LOWERED = sorted(set(LOWERINGS) - {"reference"})
 
 def pair(graph: Graph, lowering: str, channels: int, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
     """The float64 oracle and the lowering, with the same random parameters and buffers."""
-    oracle = build_layer(graph, channels, lowering="reference", groups=4).double()
+    oracle = oracle_of(graph, channels)
     layer = build_layer(graph, channels, lowering=lowering, groups=4).to(dtype)
-    generator = torch.Generator().manual_seed(5)
-    for tensor in (*oracle.parameters(), *oracle.buffers()):
-        values = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.25
-        tensor.data.copy_(values.float().double())
-    layer.load_state_dict(oracle.state_dict())
-    return oracle, layer
-
-
-def results(layer: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Output, and the gradients of x and of every parameter under a random upstream gradient."""
-    x = x.detach().clone().requires_grad_(True)
-    y = layer(x)
-    upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
-    named = {"x": x, **dict(layer.named_parameters())}
-    grads = torch.autograd.grad(y, list(named.values()), upstream.to(y.dtype), allow_unused=True)
-    return {
-        "y": y.detach(),
-        **{n: torch.zeros_like(v) if g is None else g for (n, v), g in zip(named.items(), grads, strict=True)},
-    }
-
-
-def error(got: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((got.double() - expected).norm() / (expected.norm() + 1e-6))
-
-
-def batch(shape: tuple[int, ...] = (3, 8, 5, 3), seed: int = 7) -> torch.Tensor:
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.5 + 0.3
-    return x.float().double()
+    return oracle, with_state_of(layer, oracle)
 
 
 @pytest.mark.parametrize("lowering", LOWERED)

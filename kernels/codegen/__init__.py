@@ -1,0 +1,3 @@
+"""From a program, which is plain data, to source: one emitter per language."""
+
+__all__: list[str] = []

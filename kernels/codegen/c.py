@@ -1,0 +1,228 @@
+"""C for a program: one function per memory layout, for all shapes; float32, one thread, equal bits for equal input.
+
+Small values lie in two arrays: ``R``, the results, and ``W``, the workspace. A pass over a plane (NCHW) keeps its sums
+in registers; over channels_last it goes through a few rows of pixels at a time, so that they stay in the first cache
+for the second, centred sweep, and no sum runs over many thousand terms.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from layersearch.kernels.codegen._c_prelude import EXPRESSIONS, PRELUDE, SUMS
+from layersearch.kernels.codegen._c_small import Names, Storage, small_function
+from layersearch.kernels.codegen.program import INSTRUCTIONS, Layout, Pass, Program
+
+__all__ = ["EMITTER", "LAYOUTS", "CSource", "c_source"]
+
+EMITTER = "c/1"
+"""Version of the emitter, part of every cache key."""
+
+LAYOUTS = ("nchw", "nhwc")
+
+_BLOCK = 256
+"""Channels whose sums are kept on the stack at a time."""
+_ROW = 64
+"""Few channels: pixels are taken together until a row has about this many elements, which keeps the inner loop long."""
+_TILE = 4096
+"""Elements of each tensor that one block of rows holds, channels_last: x, g and the sums fit a first-level cache."""
+
+_TYPES = (
+    "const float *restrict x, const float *restrict g, const float *const *restrict P, "
+    "const float *restrict given, float *restrict out, float *restrict R, float *restrict W, "
+    "long N, long C, long S, long G"
+)
+_GIVEN = "x, g, P, given, out, R, W, N, C, S, G"
+
+
+@dataclass(frozen=True)
+class CSource:
+    """``text``: functions ``<program>_<layout>``; ``work``: size of the workspace of each program."""
+
+    text: str
+    work: Mapping[str, Layout]
+
+
+def c_source(programs: Mapping[str, Program]) -> CSource:
+    """One translation unit for all ``programs``, named by identifiers."""
+    parts: list[str] = []
+    work: dict[str, Layout] = {}
+    for name, program in programs.items():
+        if not name.isidentifier():
+            raise ValueError(f"a program is named by an identifier, got {name!r}")
+        function = _Function(name, program)
+        parts += function.write()
+        work[name] = function.storage.work
+    used = [text for name, text in SUMS.items() if any(f" {name}(" in part for part in parts)]
+    return CSource("\n".join([PRELUDE, *used, *parts]) + "\n", work)
+
+
+class _Function:
+    """Writes one program in both layouts."""
+
+    def __init__(self, name: str, program: Program) -> None:
+        self.name, self.program = name, program
+        self.storage = Storage(program)
+        self.names = Names(program, self.storage)
+
+    def write(self) -> list[str]:
+        parts: list[str] = []
+        calls: dict[str, list[str]] = {layout: [] for layout in LAYOUTS}
+        last = len(self.program.passes) - 1
+        for k, step in enumerate(self.program.passes):
+            small = small_function(self.names, k, copies=k == last)
+            if small:
+                head = f"{self.name}_small{k}"
+                parts.append(f"PASS {head}({_TYPES}) {{\n    const long NC = N * C;\n{small}}}\n")
+                for body in calls.values():
+                    body.append(f"    {head}({_GIVEN});\n")
+            if step.sums or step.centred or k == last:
+                for layout, body in calls.items():
+                    head = f"{self.name}_{layout}{k}"
+                    inner = self._nchw(step, k == last) if layout == "nchw" else self._nhwc(step, k == last)
+                    parts.append(f"PASS {head}({_TYPES}) {{\n    const long NC = N * C;\n{inner}}}\n")
+                    body.append(f"    {head}({_GIVEN});\n")
+        for layout, body in calls.items():
+            parts.append(f"void {self.name}_{layout}({_TYPES}) {{\n{''.join(body)}}}\n")
+        return parts
+
+    def _needed(self, targets: Iterable[int]) -> tuple[list[int], list[int]]:
+        """Full-size values that ``targets`` need, in order, and the small values that those read."""
+        statements = self.program.statements
+        full: set[int] = set()
+        small: set[int] = set()
+        waiting = list(targets)
+        while waiting:
+            i = waiting.pop()
+            if not statements[i].extent.s:
+                small.add(i)
+            elif i not in full:
+                full.add(i)
+                waiting += statements[i].args
+        return sorted(full), sorted(small)
+
+    def _elementwise(self, full: list[int], x: str, g: str) -> str:
+        """Statements for the full-size values at one element."""
+        text = ""
+        for i in full:
+            s = self.program.statements[i]
+            if s.code in INSTRUCTIONS:
+                value = EXPRESSIONS[s.code].format(*(self.names.value(j) for j in s.args))
+            else:
+                value = x if s.code == "x" else g
+            text += f"const float v{i} = {value}; "
+        return text
+
+    def _summands(self, step: Pass) -> list[int]:
+        """Full-size values whose plane sums the pass takes, those of centred sums included."""
+        statements = self.program.statements
+        return sorted({statements[i].args[0] for i in (*step.sums, *step.centred)})
+
+    def _nchw(self, step: Pass, is_last: bool) -> str:
+        statements, output = self.program.statements, self.program.output
+        sums = self._summands(step)
+        full, small = self._needed([*sums, *([output] if is_last else [])])
+        lines = ["for (long n = 0; n < N; n++) for (long c = 0; c < C; c++) {", "    const long p = n * C + c;"]
+        reads = {statements[i].code for i in full}
+        lines += [f"    const float *restrict {t}p = {t} + p * S;" for t in ("x", "g") if t in reads]
+        if is_last:
+            lines.append("    float *restrict op = out + p * S;")
+        lines += [f"    const float v{i} = {self.names.read(i)};" for i in small if self.names.is_loaded(i)]
+        lines += [f"    float a{u} = 0.0f;" for u in sums]
+        inner = self._elementwise(full, "xp[i]", "gp[i]") + "".join(f"a{u} += v{u}; " for u in sums)
+        if is_last:
+            inner += f"op[i] = {self.names.value(output)}; "
+        lines.append(f"    IVDEP for (long i = 0; i < S; i++) {{ {inner}}}")
+        lines += [f"    {self.names.read(i)} = a{statements[i].args[0]};" for i in step.sums]
+        if step.centred:
+            centred = [statements[i].args[0] for i in step.centred]
+            full, _ = self._needed(centred)
+            lines += [f"    const float m{u} = a{u} / (float)S; float b{u} = 0.0f;" for u in centred]
+            inner = self._elementwise(full, "xp[i]", "gp[i]")
+            inner += "".join(f"const float d{u} = v{u} - m{u}; b{u} += d{u} * d{u}; " for u in centred)
+            lines.append(f"    IVDEP for (long i = 0; i < S; i++) {{ {inner}}}")
+            lines += [f"    {self.names.read(i)} = b{statements[i].args[0]};" for i in step.centred]
+        lines.append("}")
+        return "".join(f"    {line}\n" for line in lines)
+
+    def _nhwc(self, step: Pass, is_last: bool) -> str:
+        statements, output = self.program.statements, self.program.output
+        sums = self._summands(step)
+        centred = [statements[i].args[0] for i in step.centred]
+        full, small = self._needed([*sums, *([output] if is_last else [])])
+        loads, pointers = self._row_values(small)
+        body = self._elementwise(full, "xp[j]", "gp[j]") + "".join(f"a{u}[j] += v{u}; " for u in sums)
+        if is_last:
+            body += f"op[j] = {self.names.value(output)}; "
+        over = "for (long j = 0; j < k; j++)"
+        lines = [
+            f"for (long n = 0; n < N; n++) for (long c0 = 0; c0 < C; c0 += {_BLOCK}) {{",
+            f"    const long k = C - c0 < {_BLOCK} ? C - c0 : {_BLOCK};",
+            f"    const long r = k < {_ROW} ? {_ROW} / k : 1, rows = {_TILE} / (r * k) * r;",
+            *(f"    {line}" for line in pointers),
+            *(f"    float t{u}[{_BLOCK}] = {{0}};" for u in sums),
+            *(f"    float q{u}[{_BLOCK}] = {{0}};" for u in centred),
+            "    for (long s0 = 0; s0 < S; s0 += rows) {",
+            "        const long s1 = S - s0 < rows ? S : s0 + rows;",
+            *(f"        float a{u}[{_BLOCK}]; memset(a{u}, 0, r * k * sizeof(float));" for u in sums),
+            *self._rows(full, loads + body, writes=is_last),
+            *(f"        fold(a{u}, r, k);" for u in sums),
+        ]
+        if centred:
+            full, small = self._needed(centred)
+            loads, _ = self._row_values(small)
+            body = self._elementwise(full, "xp[j]", "gp[j]")
+            body += "".join(f"const float d{u} = v{u} - m{u}[j]; b{u}[j] += d{u} * d{u}; " for u in centred)
+            means = "".join(f"m{u}[j] = a{u}[j] / (float)(s1 - s0); " for u in centred)
+            merge = "".join(
+                f"const float e{u} = m{u}[j] - t{u}[j] * earlier; q{u}[j] += b{u}[j] + e{u} * e{u} * weight; "
+                for u in centred
+            )
+            lines += [
+                *(f"        float m{u}[{_BLOCK}], b{u}[{_BLOCK}];" for u in centred),
+                *(f"        memset(b{u}, 0, r * k * sizeof(float));" for u in centred),
+                f"        {over} {{ {means}}}",
+                *(f"        spread(m{u}, m{u}, r, k);" for u in centred),
+                *self._rows(full, loads + body, writes=False),
+                *(f"        fold(b{u}, r, k);" for u in centred),
+                "        const float earlier = s0 ? 1.0f / (float)s0 : 0.0f;",
+                "        const float weight = (float)((double)s0 * (double)(s1 - s0) / (double)s1);",
+                f"        IVDEP {over} {{ {merge}}}",
+            ]
+        if sums:
+            lines.append(f"        IVDEP {over} {{ {''.join(f't{u}[j] += a{u}[j]; ' for u in sums)}}}")
+        lines.append("    }")
+        for i in (*step.sums, *step.centred):
+            source = f"{'t' if i in step.sums else 'q'}{statements[i].args[0]}"
+            lines.append(f"    memcpy(({self.names.pointer(i)}) + n * C + c0, {source}, k * sizeof(float));")
+        lines.append("}")
+        return "".join(f"    {line}\n" for line in lines)
+
+    def _rows(self, full: list[int], body: str, writes: bool) -> list[str]:
+        """The loop over pixels and channels of one block of rows."""
+        reads = {self.program.statements[i].code for i in full}
+        start = "(n * S + s) * C + c0"
+        lines = [
+            "        for (long s = s0; s < s1; s += r) {",
+            "            const long m = (s1 - s < r ? s1 - s : r) * k;",
+        ]
+        lines += [f"            const float *restrict {t}p = {t} + {start};" for t in ("x", "g") if t in reads]
+        if writes:
+            lines.append(f"            float *restrict op = out + {start};")
+        lines += [f"            IVDEP for (long j = 0; j < m; j++) {{ {body}}}", "        }"]
+        return lines
+
+    def _row_values(self, small: list[int]) -> tuple[str, list[str]]:
+        """Loads of small values in the loop over channels, and the pointers or numbers that are set up before it."""
+        loads, before = "", []
+        for i in small:
+            if not self.names.is_loaded(i):
+                continue
+            over_n, over_c = self.program.statements[i].extent.cells
+            if over_c:
+                start = "n * C + c0" if over_n else "c0"
+                before.append(f"float h{i}[{_ROW}];")
+                before.append(f"const float *restrict w{i} = spread(h{i}, ({self.names.pointer(i)}) + {start}, r, k);")
+                loads += f"const float v{i} = w{i}[j]; "
+            else:
+                before.append(f"const float v{i} = {self.names.read(i)};")
+        return loads, before
