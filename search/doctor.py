@@ -36,6 +36,7 @@ def doctor(space: str, data_dir: str | None, as_json: bool) -> int:
         "cpu": cpu_model(),
         "cores": cores(),
         "compilers": {name: path for name in _COMPILERS if (path := shutil.which(name))},
+        "lowerings": _lowerings(),
         "gpu": _gpu(),
         "data_dir": folder,
         "data": _data(entry, folder),
@@ -46,6 +47,13 @@ def doctor(space: str, data_dir: str | None, as_json: bool) -> int:
     else:
         _print(found)
     return 0
+
+
+def _lowerings() -> dict[str, str | None]:
+    """Ways to run a layer: ``None`` for those this machine has, else why not."""
+    from layersearch.primitives.lowering import available
+
+    return available()
 
 
 def _gpu() -> JsonObject:
@@ -133,6 +141,7 @@ def _print(found: JsonObject) -> None:
     say("CPU", f"{found['cores']} cores to use, {found['cpu']}")
     say("GPU", ", ".join(found["gpu"]["devices"]) or f"none: {found['gpu']['reason']}")
     say("compilers", ", ".join(found["compilers"].values()) or "none found (cc, gcc or clang)")
+    say("lowerings", ", ".join(n if why is None else f"{n}: {why}" for n, why in found["lowerings"].items()))
     say("data folder", found["data_dir"] or f"none given; set {DATA_VARIABLE} or use --data-dir")
     for name, wrong in found["data"].items():
         say(f"  {name}", "found" if wrong is None else f"not usable: {wrong}")

@@ -254,7 +254,7 @@ def test_doctor_says_what_is_there_and_why_not(capsys: pytest.CaptureFixture[str
     assert found["calibration"][0]["wrong"] == []
     assert toy_cli("doctor", "--space", "toy") == 0
     out = capsys.readouterr().out
-    for part in ("compilers", "GPU", "bad", "5/5  0.3", "limit", "every known layer passes"):
+    for part in ("compilers", "lowerings", "GPU", "bad", "5/5  0.3", "limit", "every known layer passes"):
         assert part in out, part
 
 
