@@ -80,8 +80,8 @@ def evolve(
     """Begin a run.
 
     Searches for layers, trains known ones by the same code to compare with, and measures the best again on data that
-    the search did not see. With --space alone: about four minutes on 2 cores, on bundled data. Ctrl-C ends a run so that
-    it can be resumed.
+    the search did not see. With --space alone: about four minutes on 2 cores, on bundled data. Ctrl-C ends a run so
+    that it can be resumed.
     """
     given = {
         name: value
