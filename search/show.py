@@ -10,7 +10,6 @@ from layersearch.errors import StoreError
 from layersearch.search import report_data
 from layersearch.search.executors.base import SpaceSpec
 from layersearch.search.live import clock, funnel_rows
-from layersearch.search.lock import run_state
 from layersearch.search.runs import resume_command, runs_dir_option
 from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import STORE_FILE
@@ -43,7 +42,6 @@ def show_object(run_dir: Path, top: int) -> JsonObject:
             )
         space = SpaceSpec(facts["entry"], facts["settings"]).build()
         found = report_data.show(reader, space, top)
-        found["state"] = run_state(reader)
         stages = list(dict.fromkeys(stage.name for stage in reader.stages()))
         reasons = [{"stage": s, "reason": r, "candidates": n} for s, r, n in reader.rejections()]
     facts = {"stages": stages, "reasons": reasons, "settings": [list(row) for row in space.describe()]}

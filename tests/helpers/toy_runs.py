@@ -8,6 +8,7 @@ from typing import Any
 
 from toy_space import toy_spec
 
+from layersearch.errors import StoreError
 from layersearch.search.runner import Runner, RunSettings
 from layersearch.search.store_content import content
 from layersearch.search.store_reader import StoreReader
@@ -56,3 +57,12 @@ def processes_of(run_dir: Path) -> list[int]:
             if f"TOY_RUN={run_dir}\0".encode() in environment + b"\0" and state != "Z":
                 found.append(int(folder.name))
     return found
+
+
+def n_told(run_dir: Path) -> int:
+    """Number of stage results, quickly."""
+    try:
+        with StoreReader(run_dir) as reader:
+            return int(reader._db.execute("SELECT count(*) FROM results").fetchone()[0])
+    except StoreError:
+        return 0

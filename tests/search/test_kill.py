@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import content_of, processes_of, run_toy, start_toy
+from toy_runs import content_of, n_told, processes_of, run_toy, start_toy
 
 from layersearch.errors import StoreError
 from layersearch.search.lock import holder, run_state
@@ -29,15 +29,6 @@ def told(run_dir: Path) -> dict[tuple[int, str], Any]:
             return {(n, r.stage): r.outcome for n in numbers for r in reader.results(n)}
     except StoreError:
         return {}
-
-
-def n_told(run_dir: Path) -> int:
-    """Number of stage results, quickly."""
-    try:
-        with StoreReader(run_dir) as reader:
-            return int(reader._db.execute("SELECT count(*) FROM results").fetchone()[0])
-    except StoreError:
-        return 0
 
 
 def wait_until_gone(run_dir: Path, seconds: float) -> list[int]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import logged_evonorm
 import pytest
-from toy_runs import HELPERS, content_of, processes_of
+from toy_runs import HELPERS, content_of, n_told, processes_of
 
 from layersearch.errors import StoreError
 from layersearch.search.cli import main
@@ -72,15 +72,6 @@ def told(run_dir: Path) -> dict[str, Any]:
             return {f"{n} {r.stage}": r.outcome for n in numbers for r in reader.results(n)}
     except StoreError:
         return {}
-
-
-def n_told(run_dir: Path) -> int:
-    """Number of stage results, quickly."""
-    try:
-        with StoreReader(run_dir) as reader:
-            return int(reader._db.execute("SELECT count(*) FROM results").fetchone()[0])
-    except StoreError:
-        return 0
 
 
 def start(folder: Path, *command: str) -> "subprocess.Popen[str]":
