@@ -69,6 +69,7 @@ def evolve(
         str | None, typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs (default: runs).")
     ] = None,
     device: o.Device = None,
+    lowering: o.Lowering = None,
     deterministic: o.Deterministic = None,
     lookahead: o.Lookahead = None,
     seed_layers: o.SeedLayers = None,

@@ -20,6 +20,7 @@ __all__ = [
     "Driver",
     "Evaluations",
     "Lookahead",
+    "Lowering",
     "Minutes",
     "Population",
     "Preset",
@@ -114,6 +115,14 @@ Seed = Annotated[str | None, typer.Option("--seed", metavar="S", help="Seed of e
 Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: <space>-NNNN).")]
 Device = Annotated[
     str | None, typer.Option("--device", metavar="auto|cpu|cuda[:i]", help="Where layers are trained (default: auto).")
+]
+Lowering = Annotated[
+    str | None,
+    typer.Option(
+        "--lowering",
+        metavar="NAME",
+        help="How layers are run: auto (the fastest, measured once), reference, torch, c (default: auto).",
+    ),
 ]
 Deterministic = Annotated[
     bool | None,

@@ -13,6 +13,7 @@ from layersearch.primitives.registry import unknown_name
 from layersearch.search.recipe_yaml import load_text
 from layersearch.search.run_settings import ENDS, RunSettings
 from layersearch.spaces.catalog import SPACES, SpaceEntry
+from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.validation import sentence
 
 __all__ = ["MOST_DEFAULT_WORKERS", "Recipe", "parse_set"]
@@ -48,6 +49,7 @@ class Recipe(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     run: str | None = None
     runs_dir: str = "runs"
+    lowering: str = "auto"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")] = "auto"
     deterministic: bool | None = None
     lookahead: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
@@ -121,7 +123,15 @@ class Recipe(BaseModel):
     def space_settings(self) -> dict[str, Any]:
         """Checked settings of the space, of a completed recipe. Raises: RecipeError or UnknownNameError."""
         overrides = {key: value for key, value in self.set.items() if not key.startswith(_DRIVER)}
-        return self.entry().settings_of(self.series, self.data, self.data_dir, self.preset, overrides, self.seed_layers)
+        return self.entry().settings_of(
+            self.series, self.data, self.data_dir, self.preset, overrides, self.seed_layers, self.lowering
+        )
+
+    def with_plan(self, settings: JsonObject) -> "Recipe":
+        """Names the lowering that was chosen in ``settings`` of the space, so that the recipe makes the same run."""
+        plan: JsonObject = settings["lowering"]
+        knobs = {f"lowering.{key}": value for key, value in plan.items() if key != "name"}
+        return self.model_copy(update={"lowering": plan["name"], "set": self.set | knobs})
 
     def run_settings(self) -> RunSettings:
         """Settings of the runner, of a completed recipe. Raises: RecipeError."""

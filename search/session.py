@@ -77,7 +77,10 @@ def evolve(recipe: Recipe, as_json: bool) -> int:
     settings = recipe.run_settings()
     space = spec.build()
     DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
-    space.load_data()
+    data = space.load_data()
+    if entry.plan is not None:
+        spec = replace(spec, settings=entry.resolve(entry.plan)(spec.settings, data, recipe.device))
+        recipe = recipe.with_plan(spec.settings)
     files = {RECIPE_FILE: recipe.to_yaml(), "environment.json": environment()}
     run_dir = create_run(Path(recipe.runs_dir), recipe.run, recipe.space, files)
     return _run(_Plan(run_dir, spec, settings), as_json)

@@ -31,13 +31,15 @@ class SpaceEntry:
 
     Args:
         entry: makes the space from its settings (plain data).
-        settings: ``(series, data, data_dir, preset, overrides, seed_layers)`` -> checked settings as plain data;
-            raises RecipeError or UnknownNameError with one sentence.
+        settings: ``(series, data, data_dir, preset, overrides, seed_layers, lowering)`` -> checked settings as plain
+            data; raises RecipeError or UnknownNameError with one sentence.
         presets: default budget by name of preset.
         series: variants of the space, the default one first; empty if it has none.
         data: name of the default data set.
         data_sets: registry of the data sets, by name.
         load: ``(name, data_dir)`` -> data; reads a data set, or raises DataError with one sentence.
+        plan: ``(settings, data, device)`` -> settings in which nothing is left to be measured, such as the lowering
+            ``auto``; if the space has any such setting.
         calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
         preload: modules that worker processes share by being forked after their import.
     """
@@ -51,6 +53,7 @@ class SpaceEntry:
     data: str = "digits"
     data_sets: str | None = None
     load: str | None = None
+    plan: str | None = None
     calibration: str | None = None
     preload: tuple[str, ...] = ("torch",)
 
@@ -81,6 +84,7 @@ SPACES.add(
         series=("b", "s"),
         data_sets="layersearch.spaces.tasks.images.data:IMAGE_SETS",
         load="layersearch.spaces.tasks.images.data:load_images",
+        plan="layersearch.spaces.evonorm.plan:planned",
         calibration="layersearch.spaces.evonorm.calibration",
     ),
 )

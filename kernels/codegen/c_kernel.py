@@ -1,15 +1,19 @@
 """Generated C at work: the functions of one library, called on memory addresses."""
 
 import ctypes
+import os
+import tempfile
 import weakref
 from _ctypes import dlclose
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from layersearch.kernels.codegen._compile import library
+from layersearch.errors import KernelError
+from layersearch.kernels.codegen._compile import build, find_compiler, library
 from layersearch.kernels.codegen.c import EMITTER, LAYOUTS, c_source
 from layersearch.kernels.codegen.program import Program
 
-__all__ = ["CKernel"]
+__all__ = ["CKernel", "build_seconds"]
 
 _ARGUMENTS = [ctypes.c_void_p] * 7 + [ctypes.c_long] * 4
 
@@ -54,3 +58,16 @@ class CKernel:
         """Runs a program; all arguments but ``sizes`` (N, C, H·W, groups) are addresses of float32 memory."""
         table = (ctypes.c_void_p * len(inputs))(*inputs)
         self._functions[name, layout](x, g, table, given, out, results, work, *sizes)
+
+
+def build_seconds(programs: Mapping[str, Program]) -> float:
+    """CPU time of the compiler for these programs, built where no cache is. Raises: KernelError."""
+    compiler = find_compiler()
+    if isinstance(compiler, str):
+        raise KernelError(compiler)
+    source = c_source(programs).text
+    before = os.times()
+    with tempfile.TemporaryDirectory(prefix="layersearch-build-") as folder:
+        build(source, EMITTER, compiler, Path(folder))
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system

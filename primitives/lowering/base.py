@@ -26,6 +26,10 @@ class Lowering:
     build: "Callable[[Graph, int, int], nn.Module]"
     why_unavailable: Callable[[], str | None] = lambda: None
     """Why this machine cannot run it; None if it can. ``build`` then gives another lowering, and warns once."""
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    """Types of device that it runs on."""
+    build_seconds: Callable[[Graph], float] | None = None
+    """Measures the CPU time of one build on this machine, caches left aside; None if there is nothing to build."""
 
 
 LOWERINGS: Registry[Lowering] = Registry("lowering", package="layersearch.primitives.lowering")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from layersearch.kernels.codegen._compile import find_compiler
-from layersearch.kernels.codegen.c_kernel import CKernel
+from layersearch.kernels.codegen.c_kernel import CKernel, build_seconds
 from layersearch.primitives.canonical import structural_key
 from layersearch.primitives.graph import Graph
 from layersearch.primitives.lowering.base import LOWERINGS, Lowering
@@ -273,4 +273,9 @@ def _say_once(reason: str) -> None:
     warnings.warn(f"layers are run by the torch lowering, which is slower: {reason}", RuntimeWarning, stacklevel=4)
 
 
-LOWERINGS.add("c", Lowering("c", _build, why_unavailable))
+def _build_seconds(graph: Graph) -> float:
+    program = lower(graph, training=True)
+    return build_seconds({_FORWARD: program.forward, _BACKWARD: program.backward})
+
+
+LOWERINGS.add("c", Lowering("c", _build, why_unavailable, devices=("cpu",), build_seconds=_build_seconds))

@@ -9,14 +9,18 @@ from torch import nn
 
 from layersearch.primitives.graph import Graph
 from layersearch.primitives.graph_json import graph_from_json
-from layersearch.primitives.lowering import build_layer
+from layersearch.primitives.lowering import LOWERINGS
+from layersearch.primitives.lowering.swap import SwappableLayers
 from layersearch.spaces.contracts import Arrays, Job, Outcome
 from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.evonorm.settings import EvonormSettings
 from layersearch.spaces.evonorm.stability import largest_gradient_norm
-from layersearch.spaces.tasks.images.training import ImageTask, Part, TrainResult
+from layersearch.spaces.tasks.images.training import ImageTask, OnStep, Part, TrainResult
 
-__all__ = ["EvonormEvaluator"]
+__all__ = ["KERNEL_FAILED", "EvonormEvaluator"]
+
+KERNEL_FAILED = "kernel_failed"
+"""Metric that is 1 where a layer was run by the ``torch`` lowering because its kernels could not be built."""
 
 _TIMED_STEPS = 3
 _LIMIT_FACTOR = 10
@@ -30,13 +34,11 @@ class EvonormEvaluator:
         settings: of the run.
         data: arrays of the image set.
         device: ``cpu`` or ``cuda[:i]``.
-        lowering: how layers are run.
     """
 
-    def __init__(self, settings: EvonormSettings, data: Arrays, device: str, lowering: str = "torch") -> None:
+    def __init__(self, settings: EvonormSettings, data: Arrays, device: str) -> None:
         self.settings = settings
         self.task = ImageTask(data, settings.task, device)
-        self.lowering = lowering
         self.chance = 1 / self.task.classes
 
     def time_limits(self) -> Mapping[str, float]:
@@ -63,15 +65,15 @@ class EvonormEvaluator:
 
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
         """Runs ``job.stage``, ``name:network[:repeat]``. An exception of the candidate is a failed outcome."""
-        wall, cpu = time.monotonic(), time.process_time()
-        deadline = None if time_limit_s is None else wall + time_limit_s
+        deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+        self._kernel_failed = False
         try:
             outcome = self._run(job, deadline)
         except _EndedError as ended:
             outcome = ended.outcome
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             outcome = Outcome("failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-        return replace(outcome, duration_s=time.monotonic() - wall, cpu_s=time.process_time() - cpu)
+        return replace(outcome, metrics={**outcome.metrics, KERNEL_FAILED: 1.0}) if self._kernel_failed else outcome
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         graph = graph_from_json(job.genome)
@@ -93,8 +95,7 @@ class EvonormEvaluator:
 
     def _probe(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         steps = self.settings.funnel.probe_steps
-        model = self._network(graph, network, job.seed)
-        result = self.task.train(model, until_step=steps, total_steps=steps, seed=job.seed, deadline=deadline)
+        model, result = self._train(graph, network, job, deadline, until_step=steps, total_steps=steps)
         _check_finished(result)
         if not all(bool(p.isfinite().all()) for p in model.parameters()):
             return Outcome("rejected", "weights are not finite", measured=float(result.steps))
@@ -104,7 +105,7 @@ class EvonormEvaluator:
         funnel = self.settings.funnel
         x, y = self.task.fixed_batch(funnel.stability_batch)
         found = largest_gradient_norm(
-            self._network(graph, network, job.seed).train(),
+            self._stability_network(graph, network, job.seed),
             x,
             y,
             steps=funnel.stability_steps,
@@ -126,13 +127,13 @@ class EvonormEvaluator:
         """The first steps of the fitness training, which goes on from this checkpoint."""
         task, funnel = self.settings.task, self.settings.funnel
         early = funnel.early_chance * self.chance
-        model = self._network(graph, network, job.seed)
-        result = self.task.train(
-            model,
+        model, result = self._train(
+            graph,
+            network,
+            job,
+            deadline,
             until_step=task.quality_steps,
             total_steps=task.fitness_steps,
-            seed=job.seed,
-            deadline=deadline,
             on_step=lambda step, _, accuracy: "slow" if step == funnel.early_step and accuracy < early else None,
         )
         if result.status == "stopped":
@@ -148,42 +149,69 @@ class EvonormEvaluator:
 
     def _fitness(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         steps = self.settings.task.fitness_steps
-        model = self._network(graph, network, job.seed)
-        result = self.task.train(
-            model, until_step=steps, total_steps=steps, seed=job.seed, checkpoint=job.checkpoint, deadline=deadline
-        )
+        model, result = self._train(graph, network, job, deadline, until_step=steps, total_steps=steps)
         accuracy = self._accuracy(model, result, "validation", network)
         return Outcome("passed", metrics={f"train.{network}": result.accuracy}, fitness={network: accuracy})
 
     def _rerank(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         """A wider network from scratch, evaluated on images that the search did not see."""
-        task = self.settings.task
-        model = self._network(graph, network, job.seed, width=task.rerank_width)
-        result = self.task.train(
-            model, until_step=task.rerank_steps, total_steps=task.rerank_steps, seed=job.seed, deadline=deadline
-        )
+        steps, width = self.settings.task.rerank_steps, self.settings.task.rerank_width
+        model, result = self._train(graph, network, job, deadline, until_step=steps, total_steps=steps, width=width)
         accuracy = self._accuracy(model, result, "holdout", network)
         return Outcome("passed", fitness={network: accuracy}, checkpoint=result.checkpoint())
 
     def _test(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         """The re-ranked network on the published test set, read here alone."""
-        task = self.settings.task
-        model = self._network(graph, network, job.seed, width=task.rerank_width)
-        steps = task.rerank_steps
-        result = self.task.train(
-            model, until_step=steps, total_steps=steps, seed=job.seed, checkpoint=job.checkpoint, deadline=deadline
-        )
+        steps, width = self.settings.task.rerank_steps, self.settings.task.rerank_width
+        model, result = self._train(graph, network, job, deadline, until_step=steps, total_steps=steps, width=width)
         accuracy = self._accuracy(model, result, "test", network)
         return Outcome("passed", fitness={network: accuracy})
 
-    def _network(self, graph: Graph, network: str, seed: int, width: float = 1.0) -> nn.Module:
-        groups = self.settings.task.groups
-        return self.task.build(
-            network,
-            lambda channels: build_layer(graph, channels, lowering=self.lowering, groups=groups),
-            seed,
-            width=width,
+    def _train(
+        self,
+        graph: Graph,
+        network: str,
+        job: Job,
+        deadline: float | None,
+        *,
+        until_step: int,
+        total_steps: int,
+        width: float = 1.0,
+        on_step: OnStep | None = None,
+    ) -> tuple[nn.Module, TrainResult]:
+        """The network of a job, trained from its checkpoint by the lowerings of the plan."""
+        plan = self.settings.lowering
+        first = network == self.settings.task.networks[0] and job.stage.partition(":")[0] not in ("rerank", "test")
+        swap_step = plan.swap_step if first else 0
+        begin = self.settings.task.quality_steps if job.checkpoint is not None else 0
+        layers = SwappableLayers(graph, self.settings.task.groups, "torch" if begin < swap_step else plan.name)
+        model = self.task.build(network, layers.make, job.seed, width=width)
+        if begin < swap_step <= until_step:
+            layers.prepare(plan.name)
+
+        def after(step: int, loss: float, accuracy: float) -> str | None:
+            if step == swap_step:
+                layers.swap(model, plan.name)
+            return None if on_step is None else on_step(step, loss, accuracy)
+
+        result = self.task.train(
+            model,
+            until_step=until_step,
+            total_steps=total_steps,
+            seed=job.seed,
+            checkpoint=job.checkpoint,
+            deadline=deadline,
+            on_step=after,
         )
+        self._kernel_failed = layers.failure is not None
+        return model, result
+
+    def _stability_network(self, graph: Graph, network: str, seed: int) -> nn.Module:
+        """Not by a compiled lowering: those differentiate once, and leave the second time to ``torch``."""
+        name = self.settings.lowering.name
+        lowering = "torch" if LOWERINGS[name].build_seconds is not None else name
+        layers = SwappableLayers(graph, self.settings.task.groups, lowering)
+        return self.task.build(network, layers.make, seed).train()
 
     def _accuracy(self, model: nn.Module, result: TrainResult, part: Part, network: str) -> float:
         """Of a training that reached its goal. Raises: _EndedError if it did not, or has no accuracy."""
@@ -195,7 +223,8 @@ class EvonormEvaluator:
         return accuracy
 
     def _seconds_per_step(self, network: str) -> float:
-        model = self._network(PUBLISHED["bn-relu"], network, seed=0)
+        layers = SwappableLayers(PUBLISHED["bn-relu"], self.settings.task.groups, "torch")
+        model = self.task.build(network, layers.make, seed=0)
         ends: list[float] = []
         self.task.train(
             model,

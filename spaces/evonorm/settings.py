@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.graph_json import MAX_DEPTH
+from layersearch.primitives.lowering import LOWERINGS
 from layersearch.primitives.numerics import Numerics
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
@@ -17,8 +18,19 @@ from layersearch.spaces.tasks.images.presets import preset as image_preset
 from layersearch.spaces.tasks.images.settings import ImageSettings
 from layersearch.spaces.validation import sentence
 
-__all__ = ["DEFAULT_SEEDS", "EvonormSettings", "FunnelSettings", "GraphSettings", "effective", "parse"]
+__all__ = [
+    "AUTO",
+    "DEFAULT_SEEDS",
+    "EvonormSettings",
+    "FunnelSettings",
+    "GraphSettings",
+    "LoweringSettings",
+    "effective",
+    "parse",
+]
 
+AUTO = "auto"
+"""The lowering that ``plan.planned`` replaces by the one that is fastest here."""
 
 DEFAULT_SEEDS = ("bn-relu", "gn-relu", "bn-silu", "frn-tlu")
 """Hand-designed layers from before the space's own discoveries; EvoNorms are seeds only where named."""
@@ -74,6 +86,26 @@ class FunnelSettings(_Settings):
     rerank_seeds: int = Field(1, ge=1, le=20)
 
 
+class LoweringSettings(_Settings):
+    """How layers are run, the same for all candidates of a run; stability, which differentiates twice, never compiles.
+
+    Args:
+        name: of a row of ``LOWERINGS``, or ``AUTO``.
+        swap_step: training step of the first network at which ``name`` takes over from ``torch``, which is built at
+            once: most candidates do not live long enough to be worth compiling.
+    """
+
+    name: str = "torch"
+    swap_step: int = Field(0, ge=0)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name != AUTO and name not in LOWERINGS:
+            raise ValueError(str(unknown_name("lowering", name, [AUTO, *LOWERINGS])))
+        return name
+
+
 class EvonormSettings(_Settings):
     """All of it.
 
@@ -86,6 +118,7 @@ class EvonormSettings(_Settings):
     data_dir: str | None = None
     graph: GraphSettings = GraphSettings()
     funnel: FunnelSettings = FunnelSettings()
+    lowering: LoweringSettings = LoweringSettings()
     task: ImageSettings
 
     @field_validator("seed_layers")
@@ -121,6 +154,7 @@ def effective(
     preset: str,
     overrides: Mapping[str, Any] | None = None,
     seed_layers: Sequence[str] | None = None,
+    lowering: str = "torch",
 ) -> JsonObject:
     """Settings of a run as plain data: the preset's, with ``--set`` overrides applied.
 
@@ -131,6 +165,7 @@ def effective(
         preset: ``smoke``, ``small`` or ``paper``.
         overrides: values by dotted key, e.g. ``{"funnel.stability_rate": 0.02, "task.batch": 64}``.
         seed_layers: known layers to start from, by name; by default those of ``DEFAULT_SEEDS`` that are legal.
+        lowering: how layers are run, ``AUTO`` or a row of ``LOWERINGS``.
     Raises: RecipeError with one sentence for an unknown key or an illegal value.
     """
     base: JsonObject = {
@@ -139,11 +174,12 @@ def effective(
         "data_dir": data_dir,
         "graph": GraphSettings().model_dump(mode="json"),
         "funnel": FunnelSettings().model_dump(mode="json"),
+        "lowering": LoweringSettings().model_dump(mode="json") | {"name": lowering},
         "task": image_preset(preset, data, series).model_dump(mode="json"),
     }
     for part, changes in _CALIBRATED.get((preset, data), {}).items():
         base[part] |= changes
-    known = [f"{part}.{key}" for part in ("graph", "funnel", "task") for key in base[part]]
+    known = [f"{part}.{key}" for part in ("graph", "funnel", "lowering", "task") for key in base[part]]
     for key, value in (overrides or {}).items():
         if key not in known:
             raise RecipeError(str(unknown_name("setting", key, known)))

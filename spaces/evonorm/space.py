@@ -110,6 +110,7 @@ class EvonormSpace:
             ("networks", ", ".join(task.networks)),
             ("quality", f"{task.quality_steps} steps, {funnel.quality_chance:g} × chance"),
             ("stability", f"gradient norm ≤ {funnel.stability_limit:g} in {funnel.stability_steps} ascent steps"),
+            ("lowering", _plan_sentence(self.settings)),
             ("fitness", f"validation accuracy after {task.fitness_steps} steps"),
         )
 
@@ -139,6 +140,11 @@ def _search_stages(networks: tuple[str, ...], stability_networks: tuple[str, ...
         *(Stage(f"quality:{n}", "quality") for n in others),
         *(Stage(f"fitness:{n}", "fitness", resumes=f"quality:{n}") for n in networks),
     )
+
+
+def _plan_sentence(settings: EvonormSettings) -> str:
+    name, step = settings.lowering.name, settings.lowering.swap_step
+    return f"{name}, on {settings.task.networks[0]} from step {step}" if step else name
 
 
 def from_settings(settings: JsonObject) -> EvonormSpace:

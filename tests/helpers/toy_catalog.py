@@ -38,6 +38,7 @@ def effective(
     preset: str,
     overrides: Mapping[str, Any],
     seed_layers: Sequence[str] | None,
+    lowering: str,
 ) -> JsonObject:
     assert toy_space.ToySpace.name == ENTRY.name
     for key in overrides:

@@ -1,0 +1,82 @@
+"""Changes how the layers of a network are run, in the middle of its training: weights, buffers and hooks stay."""
+
+import threading
+from collections.abc import Mapping
+
+from torch import nn
+
+from layersearch.errors import KernelError
+from layersearch.primitives.graph import Graph
+from layersearch.primitives.lowering.base import build_layer
+
+__all__ = ["SwappableLayers"]
+
+
+class SwappableLayers:
+    """Makes all layers of one graph in one network, and swaps them for those of another lowering.
+
+    Where a kernel cannot be built, the layers are (or stay) those of the ``torch`` lowering, and ``failure`` says why.
+
+    Args:
+        graph, groups: as in ``build_layer``.
+        lowering: name in ``LOWERINGS``.
+    """
+
+    def __init__(self, graph: Graph, groups: int, lowering: str) -> None:
+        self.graph, self.groups, self.lowering = graph, groups, lowering
+        self.failure: str | None = None
+        self._built: dict[int, tuple[nn.Module, int]] = {}
+        self._preparing: threading.Thread | None = None
+
+    def make(self, num_features: int) -> nn.Module:
+        """The next layer of the network."""
+        module = self._build(num_features)
+        self._built[id(module)] = module, num_features
+        return module
+
+    def prepare(self, lowering: str) -> None:
+        """Begins to build the kernels of ``lowering``, while the layers go on as they are."""
+        self._preparing = threading.Thread(target=self._try, args=(lowering,), name="build-kernel", daemon=True)
+        self._preparing.start()
+
+    def swap(self, network: nn.Module, lowering: str) -> None:
+        """Puts layers of ``lowering`` in place of all that were made, and waits for their kernels."""
+        if self._preparing is not None:
+            self._preparing.join()
+            self._preparing = None
+        if self.failure is not None:
+            return
+        self.lowering = lowering
+        replaced = {
+            name: self._successor(*self._built[id(module)])
+            for name, module in network.named_modules()
+            if id(module) in self._built
+        }
+        _put(network, replaced)
+
+    def _successor(self, old: nn.Module, num_features: int) -> nn.Module:
+        new = self.make(num_features)
+        new._parameters.update(old._parameters)
+        new._buffers.update(old._buffers)
+        return new.train(old.training)
+
+    def _build(self, num_features: int) -> nn.Module:
+        if self.failure is None:
+            try:
+                return build_layer(self.graph, num_features, lowering=self.lowering, groups=self.groups)
+            except KernelError as error:
+                self.failure = str(error)
+        return build_layer(self.graph, num_features, lowering="torch", groups=self.groups)
+
+    def _try(self, lowering: str) -> None:
+        """A layer holds the kernels of its graph in this process, so those to come need not be built."""
+        try:
+            build_layer(self.graph, 1, lowering=lowering, groups=self.groups)
+        except KernelError as error:
+            self.failure = str(error)
+
+
+def _put(network: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+    for name, module in modules.items():
+        owner, _, attribute = name.rpartition(".")
+        setattr(network.get_submodule(owner), attribute, module)
