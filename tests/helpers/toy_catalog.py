@@ -24,6 +24,7 @@ ENTRY = SpaceEntry(
     presets={"smoke": Budget(12, 8, 2), "small": Budget(60, 16, 5)},
     data_sets="toy_catalog:DATA",
     load="toy_catalog:load",
+    plan="toy_catalog:planned",
     calibration="toy_catalog",
     preload=(),
 )
@@ -42,9 +43,13 @@ def effective(
 ) -> JsonObject:
     assert toy_space.ToySpace.name == ENTRY.name
     for key in overrides:
-        if key not in ("size", "sleep_s", "tricks", "broken", "log", "reject_every"):
+        if key not in ("size", "sleep_s", "tricks", "broken", "log", "reject_every", "lowering.swap_step"):
             raise RecipeError(f"unknown setting '{key}'")
-    return dict(overrides)
+    return dict(overrides) if lowering == "auto" else {**overrides, "lowering": {"name": lowering}}
+
+
+def planned(settings: JsonObject, data: object, device: str) -> JsonObject:
+    return settings | {"lowering": {"name": "torch", "swap_step": 3}}
 
 
 def load(name: str, data_dir: Path | None) -> None:

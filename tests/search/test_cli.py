@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from toy_catalog import toy_cli
 
 from layersearch.search import runs, session
+from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import SCHEMA_VERSION
 
 TOY = ("evolve", "--space", "toy", "--backend", "inline")
@@ -84,6 +86,16 @@ def test_an_effective_recipe_makes_the_same_run_under_another_name(
     assert a["counts"] == b["counts"]
     c = shown(capsys, "evolve", "--recipe", "runs/toy-0001/recipe.yaml", "--seed", "6")
     assert [e["genome"] for e in c["best"]] != [e["genome"] for e in a["best"]]
+
+
+def test_what_was_planned_is_part_of_the_recipe_and_of_the_store(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown(capsys, *TOY, "--evaluations", "3")
+    recipe = yaml.safe_load((folder / "runs/toy-0001/recipe.yaml").read_text())
+    assert (recipe["lowering"], recipe["set"]) == ("torch", {"lowering.swap_step": 3})
+    with StoreReader(folder / "runs/toy-0001") as reader:
+        assert reader.meta("space")["settings"]["lowering"] == {"name": "torch", "swap_step": 3}
 
 
 def test_a_finished_run_says_so_and_can_be_extended(capsys: pytest.CaptureFixture[str]) -> None:
