@@ -77,6 +77,8 @@ def summary(rows: list[JsonObject]) -> dict[str, object]:
     failed = {row["candidate"] for row in rows if row["accuracy"] is None}
     seeds = sorted({row["seed"] for row in rows})
     numbers = sorted({row["candidate"] for row in rows} - failed)
+    if len(numbers) < 3:
+        raise SystemExit(f"ranks need at least 3 candidates that can be trained, got {len(numbers)}; name a larger run")
     of: dict[tuple[str, int, int], list[float]] = {}
     spent: dict[str, float] = dict.fromkeys(LOWERINGS, 0.0)
     for row in rows:
