@@ -1,8 +1,6 @@
 """What ``search show`` and the report say of a run, as one plain object read from its store."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from layersearch.search.candidate import Candidate
 from layersearch.search.lock import run_state
@@ -16,8 +14,7 @@ __all__ = ["show"]
 def show(reader: StoreReader, space: Space, k: int = 10) -> JsonObject:
     """The object of ``search show --json``: counts, the ``k`` best candidates and the baselines.
 
-    Numbers that are not finite are given as ``None``, so that it is valid JSON. ``rerank`` and ``test`` of an entry are
-    ``{objective: {mean, std, n}}`` over repeated trainings, where they were run.
+    ``rerank`` and ``test`` of an entry are ``{objective: {mean, std, n}}`` over repeated trainings, where they were run.
 
     Args:
         space: the run's, for formulas.
@@ -54,8 +51,8 @@ def _entry(reader: StoreReader, space: Space, candidate: Candidate) -> JsonObjec
         "state": candidate.state,
         "formula": space.formula(space.from_json(candidate.genome)),
         "genome": candidate.genome,
-        "fitness": _finite(candidate.fitness),
-        "metrics": _finite(metrics),
+        "fitness": dict(candidate.fitness),
+        "metrics": metrics,
         "parents": list(candidate.parents),
         "origin": candidate.origin,
         "known_as": candidate.known_as,
@@ -66,7 +63,3 @@ def _entry(reader: StoreReader, space: Space, candidate: Candidate) -> JsonObjec
     if candidate.reason:
         entry["reason"] = f"{candidate.stage}: {candidate.reason}" if candidate.stage else candidate.reason
     return entry
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
