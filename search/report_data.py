@@ -14,7 +14,7 @@ __all__ = ["show"]
 def show(reader: StoreReader, space: Space, k: int = 10) -> JsonObject:
     """The object of ``search show --json``: counts, the ``k`` best candidates and the baselines.
 
-    ``rerank`` and ``test`` of an entry are ``{objective: {mean, std, n}}`` over repeated trainings, where they were run.
+    ``rerank`` and ``test`` of an entry are ``{objective: {mean, std, n}}`` over repeated trainings, if any.
 
     Args:
         space: the run's, for formulas.
