@@ -153,6 +153,11 @@ class StoreReader:
         done = set(measured)
         return measured + [n for n in order if n not in done]
 
+    def winner(self) -> int | None:
+        """The winner of the re-rank, else the best of the search; ``None`` if nothing was evaluated."""
+        chosen = self.meta("winner")
+        return int(chosen) if chosen is not None else next(iter(self.order()), None)
+
     def rerank_value(self, number: int) -> float | None:
         """Mean over everything measured in the re-rank (larger is better); ``None`` if it was not passed to the end."""
         stages = [stage.id for stage in self.stages("rerank_stages")]

@@ -117,13 +117,10 @@ def _number(reader: StoreReader, candidate: str) -> int:
         if not re.fullmatch(r"[0-9]{1,12}", candidate):
             raise BadInputError(f"--candidate must be 'best' or a number, got '{candidate}'; see search show")
         return int(candidate)
-    winner = reader.meta("winner")
-    if winner is not None:
-        return int(winner)
-    order = reader.order()
-    if not order:
+    winner = reader.winner()
+    if winner is None:
         raise StoreError("the run must have an evaluated candidate, and has none; let it run on or name one")
-    return order[0]
+    return winner
 
 
 def _searched_name(candidate: Candidate) -> str:
