@@ -124,7 +124,7 @@ def known(space: str, name: str) -> Layer:
     """A published layer. Raises: UnknownNameError for a space or layer that there is not.
 
     >>> known("evonorm", "bn-relu").formula
-    'max((x - mean_batch(x)) / std_batch(x), 0)'
+    'max(v0 + v1·((x - mean_batch(x)) / std_batch(x)), 0)'
     """
     genome = _builder(space).known(name)
     return Layer(space, name, genome, _source={"space": space, "genome": f"known:{name}"})
