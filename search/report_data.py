@@ -40,11 +40,7 @@ def show(reader: StoreReader, space: Space, k: int = 10) -> JsonObject:
 
 def _entry(reader: StoreReader, space: Space, candidate: Candidate) -> JsonObject:
     results = reader.results(candidate.number)
-    kinds = {kind: [s.id for s in reader.stages(f"{kind}stages")] for kind in ("", "rerank_", "test_")}
-    metrics: dict[str, float] = {}
-    for result in results:
-        if result.stage in kinds[""]:
-            metrics.update(result.outcome.metrics)
+    kinds = {kind: [s.id for s in reader.stages(f"{kind}_stages")] for kind in ("rerank", "test")}
     entry: JsonObject = {
         "candidate": candidate.number,
         "name": candidate.name,
@@ -52,12 +48,12 @@ def _entry(reader: StoreReader, space: Space, candidate: Candidate) -> JsonObjec
         "formula": space.formula(space.from_json(candidate.genome)),
         "genome": candidate.genome,
         "fitness": dict(candidate.fitness),
-        "metrics": metrics,
+        "metrics": reader.metrics(candidate.number),
         "parents": list(candidate.parents),
         "origin": candidate.origin,
         "known_as": candidate.known_as,
-        "rerank": spread(results, kinds["rerank_"]),
-        "test": spread(results, kinds["test_"]),
+        "rerank": spread(results, kinds["rerank"]),
+        "test": spread(results, kinds["test"]),
         "cpu_s": math.fsum(result.outcome.cpu_s for result in results),
     }
     if candidate.reason:

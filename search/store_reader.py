@@ -121,6 +121,15 @@ class StoreReader:
         query = f"SELECT {_RESULT} FROM results WHERE candidate = ? ORDER BY seq"
         return [_result(row) for row in self._db.execute(query, (number,))]
 
+    def metrics(self, number: int) -> dict[str, float]:
+        """All metrics of one candidate from the stages of the search, by name."""
+        stages = {stage.id for stage in self.stages()}
+        found: dict[str, float] = {}
+        for result in self.results(number):
+            if result.stage in stages:
+                found.update(result.outcome.metrics)
+        return found
+
     def search_core_s(self) -> float:
         """CPU time of all stages of the search, in seconds; baselines and re-rank not included."""
         stages = [stage.id for stage in self.stages()]

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from layersearch.errors import BadInputError
 from layersearch.primitives.registry import Registry
 
-__all__ = ["SPACES", "Budget", "SpaceEntry"]
+__all__ = ["SPACES", "Budget", "SpaceEntry", "layers_of"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class SpaceEntry:
         plan: ``(settings, data, device)`` -> settings in which nothing is left to be measured, such as the lowering
             ``auto``; if the space has any such setting.
         layers: module with ``known(name)``, ``build(genome, num_features, lowering, groups)``, ``formula(genome)`` and
-            ``latex(genome)``, if the space is one of layers.
+            ``latex(genome)``, if the space is one of layers; genomes are plain data (``layers_of``).
         calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
         preload: modules that worker processes share by being forked after their import.
     """
@@ -97,3 +98,11 @@ SPACES.add(
         calibration="layersearch.spaces.evonorm.calibration",
     ),
 )
+
+
+def layers_of(space: str) -> ModuleType:
+    """Module ``SpaceEntry.layers`` of a space. Raises: UnknownNameError; BadInputError if the space has none."""
+    entry = SPACES[space]
+    if entry.layers is None:
+        raise BadInputError(f"a space must make layers to be asked for one, and '{space}' does not; see search spaces")
+    return entry.module(entry.layers)

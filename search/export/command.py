@@ -9,12 +9,11 @@ from layersearch.primitives.canonical import canonical
 from layersearch.primitives.graph_json import graph_to_json
 from layersearch.primitives.printing import formula
 from layersearch.search.export._files import check_target, new_file
-from layersearch.search.export._origin import from_genome, from_run, unguarded
+from layersearch.search.export._origin import Source, from_genome, from_run, unguarded
 from layersearch.search.export.base import FORMATS, Subject
-from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import JsonObject
 
-__all__ = ["run"]
+__all__ = ["run", "source"]
 
 _MOST_CHANNELS = 65536
 
@@ -53,29 +52,50 @@ def run(
         raise BadInputError(f"num_features must be in [1, {_MOST_CHANNELS}], got {num_features}; use for example 64")
     out = Path(out)
     check_target(out, force)
-    words = ["search", "export"]
-    if run is not None and space is None and genome is None:
-        source = from_run(run, candidate, runs_dir)
-        words += [run, "--candidate", candidate]
-    elif run is None and space is not None and genome is not None:
-        SPACES[space]  # an unknown name is an error
-        source = from_genome(genome)
-        words += ["--space", space, "--genome", genome if genome.startswith("known:") else Path(genome).name]
-    else:
-        raise BadInputError("an export needs either the name of a run, or --space and --genome; give one of the two")
+    found, words = _find(run, candidate, runs_dir, space, genome)
     words += ["--format", format, *(["--exact"] if exact else []), "-o", out.name]
-    graph = canonical(unguarded(source.graph) if exact else source.graph)
-    facts = (*source.facts, ("Exported by", shlex.join(words)))
-    subject = Subject(graph, source.class_name, facts, num_features)
+    subject = _subject(found, exact, num_features, (("Exported by", shlex.join(words)),))
     with new_file(out, force) as draft:
         max_error = row.write(subject, draft)
         sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
     return {
         "path": str(out),
         "format": format,
-        "formula": formula(graph),
+        "formula": formula(subject.graph),
         "class": subject.class_name,
-        "genome": graph_to_json(graph),
+        "genome": graph_to_json(subject.graph),
         "max_error": max_error,
         "sha256": sha256,
     }
+
+
+def source(
+    *,
+    run: str | None = None,
+    candidate: str = "best",
+    runs_dir: Path = Path("runs"),
+    space: str | None = None,
+    genome: str | None = None,
+    exact: bool = False,
+) -> str:
+    """Text of the python format, not checked; arguments and errors as of ``run``."""
+    from layersearch.search.export.python import python_text
+
+    return python_text(_subject(_find(run, candidate, runs_dir, space, genome)[0], exact))
+
+
+def _find(
+    run: str | None, candidate: str, runs_dir: Path, space: str | None, genome: str | None
+) -> tuple[Source, list[str]]:
+    """The layer, and the words of the command that finds it."""
+    if run is not None and space is None and genome is None:
+        return from_run(run, candidate, runs_dir), ["search", "export", run, "--candidate", candidate]
+    if run is None and space is not None and genome is not None:
+        shown = genome if genome.startswith("known:") else Path(genome).name
+        return from_genome(space, genome), ["search", "export", "--space", space, "--genome", shown]
+    raise BadInputError("an export needs either the name of a run, or --space and --genome; give one of the two")
+
+
+def _subject(found: Source, exact: bool, num_features: int = 64, facts: tuple[tuple[str, str], ...] = ()) -> Subject:
+    graph = canonical(unguarded(found.graph) if exact else found.graph)
+    return Subject(graph, found.class_name, (*found.facts, *facts), num_features)

@@ -1,5 +1,6 @@
 """Layers of the evonorm space as modules, from the plain data that a run or a file holds."""
 
+import torch
 from torch import nn
 
 from layersearch.primitives.graph_json import graph_from_json, graph_to_json
@@ -21,8 +22,14 @@ def known(name: str) -> JsonObject:
 
 
 def build(genome: JsonObject, num_features: int, lowering: str, groups: int | None) -> nn.Module:
-    """A module ``[N, C, H, W] -> [N, C, H, W]``, as ``build_layer``. Raises: GenomeError, KernelError."""
-    return build_layer(graph_from_json(genome), num_features, lowering=lowering, groups=groups)
+    """A module ``[N, C, H, W] -> [N, C, H, W]``, as ``build_layer``, with all its kernels built.
+
+    Raises: GenomeError, KernelError.
+    """
+    layer = build_layer(graph_from_json(genome), num_features, lowering=lowering, groups=groups).eval()
+    with torch.no_grad():  # eval mode has a kernel of its own, else built in the midst of a first evaluation
+        layer(layer.get_parameter("weight").new_zeros(1, num_features, 1, 1))
+    return layer.train()
 
 
 def formula(genome: JsonObject) -> str:
