@@ -61,9 +61,8 @@ def setting(
     default: Any, *, about: str, low: float = -REACH, high: float = REACH, choices: tuple[str, ...] = ()
 ) -> Any:
     """A field of a basis with its limits."""
-    return field(
-        default=default, metadata={"default": default, "low": low, "high": high, "choices": choices, "about": about}
-    )
+    rule = {"default": default, "low": low, "high": high, "choices": choices, "about": about}
+    return field(default=default, metadata=rule)
 
 
 def number(value: float | Tensor) -> str:
@@ -169,7 +168,7 @@ class Basis(ABC):
         return self.columns(x, state).transpose(-1, -2)
 
     def placed(self, x: Tensor, margin: float = 0.01) -> dict[str, Tensor]:
-        """Fresh tensors with the grid of each input over the data ``x`` ``[N, I]``, ``margin`` of their width beyond."""
+        """Fresh tensors with grids over the data ``x`` ``[N, I]`` and ``margin`` of their width beyond."""
         low, high = x.double().aminmax(dim=0)
         least = 1e-3 * (self.interval[1] - self.interval[0])
         pad = margin * (high - low) + 0.5 * (least - (high - low)).clamp_min(0)

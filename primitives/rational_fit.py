@@ -70,7 +70,7 @@ def _columns(s: Array, log_b: Array, degree: int) -> Array:
 
 def _solve(columns: Array, y: Array, weight: Array) -> tuple[Array, Array]:
     """The best numerator and the residual of it."""
-    a: Array = np.linalg.lstsq(columns * weight[:, None], y * weight, rcond=None)[0]
+    a = np.asarray(np.linalg.lstsq(columns * weight[:, None], y * weight, rcond=None)[0], dtype=np.float64)
     return a, np.asarray(columns @ a - y)
 
 

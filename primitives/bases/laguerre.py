@@ -1,6 +1,5 @@
 """Laguerre functions."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +13,10 @@ __all__ = ["Laguerre"]
 
 @dataclass(frozen=True, kw_only=True)
 class Laguerre(Polynomial):
-    """``L_n^α(x) exp(-x/2) / sqrt(Γ(n+α+1)/n!)`` on x >= 0; orthonormal there under x^α.
+    """``L_n^α(x) exp(-x/2) / L_n^α(0)`` on x >= 0; orthogonal there under x^α, at most 1.
 
-    ``(n+1) L_{n+1} = (2n+1+α-x) L_n - (n+α) L_{n-1}``. Inputs reach the half line by softplus; below 0
-    they are clamped.
+    ``(n+1) L_{n+1} = (2n+1+α-x) L_n - (n+α) L_{n-1}``, ``L_n(0) = (α+1)_n / n!``. Inputs reach the half line by
+    softplus; below 0 they are clamped.
     """
 
     name = "laguerre"
@@ -28,7 +27,7 @@ class Laguerre(Polynomial):
     )
     domain = "softplus"
 
-    alpha: float = setting(0.0, low=-0.9, high=20, about="weight exponent α")
+    alpha: float = setting(0.0, low=0.0, high=20, about="weight exponent α")
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -43,22 +42,18 @@ class Laguerre(Polynomial):
         return 5.0 * self.degree + 11
 
     def weight(self, x: Tensor) -> Tensor:
-        weight: Tensor = torch.exp(-0.5 * x) * math.gamma(self.alpha + 1) ** -0.5
-        return weight
+        return torch.exp(-0.5 * x)
 
     def step(self, n: int, state: State) -> Step:
-        a = self.alpha
-        shrink = math.sqrt((n + 1) / (n + 1 + a)) / (n + 1)
-        back = math.sqrt(n / (n + a)) * (n + a) * shrink if n else 0.0
-        return Step(-shrink, (2 * n + 1 + a) * shrink, -back)
+        over = n + 1 + self.alpha
+        return Step(-1 / over, (2 * n + 1 + self.alpha) / over, -n / over)
 
     def text(self, k: int, state: State, i: int = 0) -> str:
-        scale = number(math.gamma(self.alpha + 1) ** -0.5)
-        return f"({printed(self.coefficients(k, state))})*exp(-x/2)*{scale}"
+        return f"({printed(self.coefficients(k, state))})*exp(-x/2)"
 
     def latex(self, k: int) -> str:
-        a = number(self.alpha)
-        return rf"\sqrt{{\frac{{{k}!}}{{\Gamma({k}+{a}+1)}}}}\,L_{{{k}}}^{{({a})}}(x)\,e^{{-x/2}}"
+        symbol = rf"L_{{{k}}}^{{({number(self.alpha)})}}"
+        return rf"\frac{{{symbol}(x)\,e^{{-x/2}}}}{{{symbol}(0)}}"
 
 
 BASES.add(Laguerre.name, Laguerre())

@@ -159,9 +159,11 @@ def _expose_functions(model: nn.Module) -> None:
 
 def _calibrate(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, tuple[nn.Module, _Seen]]:
     """The activations that are used, by name, with what they saw."""
-    records: dict[str, tuple[nn.Module, _Seen]] = {
-        name: (module, _Seen()) for name, module in model.named_modules() if isinstance(module, (*CONVERTED, _Function))
-    }
+    kinds: tuple[type[nn.Module], ...] = (*CONVERTED, _Function)
+    records: dict[str, tuple[nn.Module, _Seen]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, kinds):
+            records[name] = (module, _Seen())
     handles = [module.register_forward_pre_hook(record) for module, record in records.values()]
     try:
         with torch.no_grad():

@@ -18,8 +18,8 @@ class DomainMap(nn.Module):
 
     - ``tanh``: m + h tanh((x - m) / h); slope 1 in the middle, never outside.
     - ``layernorm``: normalised over I without an affine part; ±2 standard deviations reach the ends.
-    - ``minmax``: by the range of each feature, tracked in training (weight ``momentum`` on the batch at hand), frozen in
-      evaluation, so that the output of a sample does not depend on the others; values outside are clamped.
+    - ``minmax``: by the range of each feature, tracked in training (weight ``momentum`` on the batch at hand) and fixed
+      in evaluation, so that the output of a sample does not depend on the others; values outside are clamped.
     - ``clamp``: the identity inside, no gradient outside.
     - ``softplus``: low + log(1 + e^x), for half lines.
     - ``none``: the identity; what a basis does outside its interval is its own matter.
