@@ -67,7 +67,7 @@ def setting(
 
 def number(value: float | Tensor) -> str:
     """A number as it stands in printed forms: the shortest text that reads back to it, in brackets if negative."""
-    text = repr(float(value)).removesuffix(".0")
+    text = repr(value.item() if isinstance(value, Tensor) else float(value)).removesuffix(".0")
     return f"({text})" if text.startswith("-") else text
 
 

@@ -62,16 +62,41 @@ class RationalFit:
         return len(self.numerator) - 1
 
 
-def _columns(s: Array, log_b: Array, degree: int) -> Array:
-    """``s^i / Q(s)``, i = 0 … degree: F is linear in the numerator once the denominator is chosen."""
-    q = 1 + sum(np.exp(b) * s ** (2 * (j + 1)) for j, b in enumerate(log_b))
-    return np.asarray(np.stack([s**i for i in range(degree + 1)], axis=1) / q[:, None])
+class _Projected:
+    """``min_a |s^i / Q(s) a - y|`` for a denominator Q given by the logarithms of its even coefficients.
 
+    F is linear in the numerator, which is therefore solved, not searched (variable projection, Golub & Pereyra 1973);
+    slopes of the residual are Kaufman's, which leave out how the solved numerator turns.
+    """
 
-def _solve(columns: Array, y: Array, weight: Array) -> tuple[Array, Array]:
-    """The best numerator and the residual of it."""
-    a = np.asarray(np.linalg.lstsq(columns * weight[:, None], y * weight, rcond=None)[0], dtype=np.float64)
-    return a, np.asarray(columns @ a - y)
+    def __init__(self, s: Array, y: Array, degree: int) -> None:
+        self.y = y
+        self.powers = np.stack([s**i for i in range(degree + 1)], axis=1)
+        self.even = self.powers[:, 2:degree:2]
+        self._last: bytes = b""
+
+    def at(self, log_b: Array) -> None:
+        """Solves for this denominator."""
+        if log_b.tobytes() == self._last:
+            return
+        self._last = log_b.tobytes()
+        terms = self.even * np.exp(log_b)
+        q = 1 + terms.sum(axis=1)
+        columns = self.powers / q[:, None]
+        ortho, upper = np.linalg.qr(columns)
+        self.numerator: Array = np.asarray(np.linalg.solve(upper, ortho.T @ self.y))
+        values = columns @ self.numerator
+        self.residual: Array = np.asarray(values - self.y)
+        slopes = -values[:, None] * terms / q[:, None]
+        self.slopes: Array = np.asarray(slopes - ortho @ (ortho.T @ slopes))
+
+    def residuals(self, log_b: Array) -> Array:
+        self.at(log_b)
+        return self.residual
+
+    def jacobian(self, log_b: Array) -> Array:
+        self.at(log_b)
+        return self.slopes
 
 
 def fit_rational(
@@ -101,29 +126,29 @@ def fit_rational(
     x = np.linspace(low, high, _POINTS) if points is None else np.sort(np.asarray(points, dtype=np.float64))
     radius = float(max(abs(low), abs(high)))
     s, y = x / radius, function(torch.from_numpy(x)).numpy().astype(np.float64)
-    weight = np.ones_like(s)
-    powers = np.arange(degree + 1)
-
-    none = np.full((degree - 1) // 2, -np.inf)
-    a, residual = _solve(_columns(s, none, degree), y, weight)
-    best, cost = none, float(np.square(residual).sum())
-    if np.abs(residual).max() > _EXACT * max(1.0, radius):
-        for start in itertools.product(np.log(_STARTS[degree]), repeat=len(none)):
-            found = least_squares(
-                lambda b: _solve(_columns(s, b, degree), y, weight)[1], start, bounds=(-30, 15), max_nfev=100
-            )
-            if 2 * found.cost < cost:
-                best, cost = found.x, 2 * float(found.cost)
-        a, residual = _solve(_columns(s, best, degree), y, weight)
+    whole = _Projected(s, y, degree)
+    best = np.full((degree - 1) // 2, -np.inf)
+    whole.at(best)
+    if np.abs(whole.residual).max() <= _EXACT * max(1.0, radius):
+        a = whole.numerator.round(12)
     else:
-        a = np.where(np.abs(a) < _EXACT * max(1.0, radius), 0.0, a).round(12)
-        residual = _columns(s, none, degree) @ a - y
+        # Searched on a quarter of the points, and settled on all of them.
+        thin = _Projected(s[::4], y[::4], degree)
+        limits = {"bounds": (-30, 15), "max_nfev": 100}
+        starts = itertools.product(np.log(_STARTS[degree]), repeat=len(best))
+        found = min(
+            (least_squares(thin.residuals, start, thin.jacobian, **limits) for start in starts), key=lambda r: r.cost
+        )
+        best = least_squares(whole.residuals, found.x, whole.jacobian, **limits).x
+        whole.at(best)
+        a = whole.numerator
+    residual = whole.powers @ a / (1 + whole.even @ np.exp(best)) - y
     denominator = np.zeros(degree - 1)
     denominator[1::2] = np.exp(best) / radius ** np.arange(2, degree, 2)
     return RationalFit(
         low=float(low),
         high=float(high),
-        numerator=tuple((a / radius**powers).tolist()),
+        numerator=tuple((a / radius ** np.arange(degree + 1)).tolist()),
         denominator=tuple(denominator.tolist()),
         max_error=float(np.abs(residual).max()),
         rms_error=float(np.sqrt(np.square(residual).mean())),

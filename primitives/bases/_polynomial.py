@@ -77,7 +77,7 @@ class Polynomial(Basis):
         """Coefficients of ``p_k`` divided by ``weight``, lowest power first."""
         last, now = [0.0], [1.0]
         for n in range(k):
-            a, b, c = (float(value) for value in self.step(n, state))
+            a, b, c = (v.item() if isinstance(v, Tensor) else v for v in self.step(n, state))
             following = [0.0] * (n + 2)
             for power, value in enumerate(now):
                 following[power + 1] += a * value

@@ -177,7 +177,7 @@ def _calibrate(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, tuple[nn.
 def _places(model: nn.Module, module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
     """Every parent and name under which ``module`` is reached."""
     for parent in list(model.modules()):
-        for child, value in list(parent.named_children()):
+        for child, value in list(parent._modules.items()):  # named_children leaves out repetitions
             if value is module:
                 yield parent, child
 
@@ -211,7 +211,7 @@ def _fitted(
     function = _pure(module)
     sample = torch.cat(seen.values).quantile(torch.linspace(0, 1, 501, dtype=torch.float64))
     points = torch.cat([torch.linspace(low, high, 501, dtype=torch.float64), sample])
-    check = torch.linspace(low, high, 4001, dtype=torch.float64)
+    check = torch.linspace(seen.low, seen.high, 4001, dtype=torch.float64)
     best: tuple[float, RationalFit] | None = None
     for degree in DEGREES[1:]:
         fit = fit_rational(function, degree, low, high, points.tolist())
