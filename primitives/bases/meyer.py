@@ -35,7 +35,8 @@ class Meyer(Wavelet):
     def profile(self, z: Tensor) -> Tensor:
         inside = z.clamp(-1, 1)
         t = (2 * inside.abs() - 1).clamp_min(0)
-        step = t**4 * (35 + t * (-84 + t * (70 - 20 * t)))
+        t2 = t * t
+        step = t2 * t2 * (35 + t * (-84 + t * (70 - 20 * t)))
         return torch.sin(math.pi * inside) * torch.cos(math.pi / 2 * step)
 
     def profile_text(self, z: str) -> str:

@@ -122,6 +122,7 @@ def test_bad_input_is_refused_in_one_sentence() -> None:
         KANLinear(3, 2, init="xavier")
 
 
+@pytest.mark.slow
 def test_the_package_offers_its_names_without_loading_torch() -> None:
     code = (
         "import sys, layersearch.primitives as p; assert 'torch' not in sys.modules;"
