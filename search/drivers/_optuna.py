@@ -82,11 +82,8 @@ class OptunaDriver:
             self._out[slot] = _Out(answers=self._space.parameters(seed.genome))
             yield seed
         for i in range(first, first + _MOST_SUGGESTIONS):
-            self._study.sampler = sampler(self._name, rng.getrandbits(32), self._population)
-            if i < len(recorded):
-                self._study.enqueue_trial(dict(self._space.parameters(recorded[i]) or {}))
-            trial = self._study.ask()
-            genome = self._space.suggest(trial)
+            answers = self._space.parameters(recorded[i]) if i < len(recorded) else None
+            trial, genome = self._suggested(rng.getrandbits(32), answers)
             self._out[slot] = _Out(trial)
             yield Proposal(genome, "suggested")
         while True:
@@ -94,6 +91,15 @@ class OptunaDriver:
             genome = self._space.suggest(drawn)
             self._out[slot] = _Out(answers=drawn.answers)
             yield Proposal(genome, "random")
+
+    def _suggested(self, seed: int, answers: Mapping[str, Answer] | None) -> tuple[optuna.Trial, Genome]:
+        """A new trial of the study and its genome: what the sampler suggests, but for the ``answers`` that are given."""
+        self._study.sampler = sampler(self._name, seed, self._population)
+        if answers is not None:
+            self._study.enqueue_trial(dict(answers))
+        trial = self._study.ask()
+        trial.relative_params  # noqa: B018 (left out where all answers are given, and with it the trial's generation)
+        return trial, self._space.suggest(trial)
 
     def turned_away(self, told: Told) -> None:
         out = self._out.pop(told.slot)
@@ -113,10 +119,7 @@ class OptunaDriver:
         self._fates[told.candidate] = fate
         out = self._out.pop(told.slot)
         if out.answers is not None:
-            self._study.sampler = sampler(self._name, 0, self._population)
-            self._study.enqueue_trial(dict(out.answers))
-            out.trial = self._study.ask()
-            self._space.suggest(out.trial)
+            out.trial, _ = self._suggested(0, out.answers)
         for trial in (*([] if out.trial is None else [out.trial]), *self._waiting.pop(told.candidate, ())):
             self._settle(trial, fate)
 
@@ -129,7 +132,7 @@ class OptunaDriver:
         return _NOTHING_KNOWN
 
     def _settle(self, trial: optuna.Trial, fate: _Fate) -> None:
-        if fate.missed > 0:
+        if fate.missed > 0 and self._name == "tpe":  # the others have no use for it, or say so in a warning
             trial.set_constraint("stages not passed", fate.missed)
         self._study.tell(trial, fate.values, fate.state)
 
