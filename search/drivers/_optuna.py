@@ -29,6 +29,7 @@ class _Fate:
 
 
 _NOTHING_KNOWN = _Fate(TrialState.FAIL)
+_SCREENED_OUT = _Fate(TrialState.PRUNED, missed=1.0)
 
 
 @dataclass
@@ -45,10 +46,10 @@ class OptunaDriver:
     Known layers come first, as trials with given answers. Then each slot gets suggestions of the sampler, at most 20;
     if all of them are turned away, uniformly drawn answers follow, of which only the one that passes becomes a trial.
 
-    An evaluated candidate is a complete trial with the values of all objectives. A rejected one is pruned, with the
-    share of stages that it did not pass as a constraint, so that TPE ranks it after all evaluated ones and the later
-    rejections before the earlier. A failed or screened-out one is a failed trial, which samplers ignore. A duplicate is
-    told what its first was.
+    An evaluated candidate is a complete trial with the values of all objectives. A rejected or screened-out one is
+    pruned, with the share of stages that it did not pass as a constraint, so that TPE ranks it after all evaluated ones
+    and the later rejections before the earlier (as failed trials, screened-out ones came back four times as often). A
+    failed one is a failed trial, which samplers ignore. A duplicate is told what its first was.
 
     Every proposal has a sampler of its own, seeded from the slot: what is suggested depends on the trials so far and on
     nothing else, so that recorded trials can be put in place of suggestions.
@@ -103,16 +104,15 @@ class OptunaDriver:
 
     def turned_away(self, told: Told) -> None:
         out = self._out.pop(told.slot)
+        first = told.candidate if told.duplicate_of is None else told.duplicate_of
         if told.duplicate_of is None:
-            self._fates[told.candidate] = _NOTHING_KNOWN
+            self._fates[first] = _SCREENED_OUT
         if out.trial is None:
             return
-        fate = _NOTHING_KNOWN if told.duplicate_of is None else self._fates.get(told.duplicate_of)
-        if fate is None:
-            assert told.duplicate_of is not None
-            self._waiting.setdefault(told.duplicate_of, []).append(out.trial)
+        if first in self._fates:
+            self._settle(out.trial, self._fates[first])
         else:
-            self._settle(out.trial, fate)
+            self._waiting.setdefault(first, []).append(out.trial)
 
     def tell(self, told: Told) -> None:
         fate = self._fate(told)
