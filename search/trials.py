@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from layersearch.errors import LayerSearchError
 
-__all__ = ["AnswerError", "Answer", "Choice", "GivenTrial", "Question", "Range", "UniformTrial"]
+__all__ = ["Answer", "AnswerError", "Choice", "GivenTrial", "Question", "Range", "UniformTrial"]
 
 Answer: TypeAlias = int | float | str | bool
 

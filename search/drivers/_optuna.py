@@ -94,7 +94,7 @@ class OptunaDriver:
             yield Proposal(genome, "random")
 
     def _suggested(self, seed: int, answers: Mapping[str, Answer] | None) -> tuple[optuna.Trial, Genome]:
-        """A new trial of the study and its genome: what the sampler suggests, but for the ``answers`` that are given."""
+        """A new trial of the study and its genome: what the sampler suggests, or what ``answers`` say."""
         self._study.sampler = sampler(self._name, seed, self._population)
         if answers is not None:
             self._study.enqueue_trial(dict(answers))
@@ -142,7 +142,7 @@ class OptunaDriver:
             if proposal.genome != told.genome:
                 raise StoreError(
                     "a run is resumed by proposing again what is recorded, but another genome came up than that of "
-                    f"candidate {told.candidate}; resume with the versions in its environment.json, or begin another run"
+                    f"candidate {told.candidate}; resume with the versions in its environment.json or begin another run"
                 )
             if told is not recorded[-1]:
                 self.turned_away(told)

@@ -32,7 +32,7 @@ class _Inheriting(BaseGASampler):
     output's op.
     """
 
-    _shared: Mapping[str, BaseDistribution] = {}  # noqa: RUF012 (replaced, never changed)
+    _shared: Mapping[str, BaseDistribution] = {}
     _parents: tuple[FrozenTrial, ...] = ()
     _random: random.Random
 

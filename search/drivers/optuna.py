@@ -28,14 +28,12 @@ _LOOKS = 64  # suggestions that are looked at for choices
 
 
 def _make(space: Space, population: int, given: Mapping[str, float | str]) -> Driver:
-    name = given.get("sampler", DEFAULT_SAMPLER)
+    name = str(given.get("sampler", DEFAULT_SAMPLER))
     knobs("optuna", {key: value for key, value in given.items() if key != "sampler"}, {})
     if name not in SAMPLERS:
-        raise unknown_name("sampler", str(name), sorted(SAMPLERS))
+        raise unknown_name("sampler", name, sorted(SAMPLERS))
     if not isinstance(space, TunableSpace):
-        raise RecipeError(
-            f"a space must have parameters to be tuned, and '{space.name}' has none; use search evolve"
-        )
+        raise RecipeError(f"a space must have parameters to be tuned, and '{space.name}' has none; use search evolve")
     for package in ("optuna", *SAMPLERS[name]):
         if importlib.util.find_spec(package) is None:
             raise BadInputError(
@@ -45,7 +43,7 @@ def _make(space: Space, population: int, given: Mapping[str, float | str]) -> Dr
         _only_numbers_and_one_objective(space)
     from layersearch.search.drivers._optuna import OptunaDriver  # loads optuna
 
-    return OptunaDriver(space, population, str(name))
+    return OptunaDriver(space, population, name)
 
 
 def _only_numbers_and_one_objective(space: TunableSpace) -> None:

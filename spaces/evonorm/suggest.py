@@ -1,4 +1,4 @@
-"""Graphs as parameters that a sampler of numbers and choices can learn: one decision after the other, all of them legal.
+"""Graphs as parameters that a sampler of numbers and choices can learn: one decision after the other, all legal.
 
 A graph is written down from its output downwards, since a sampler fits each parameter by itself: numbered from the
 inputs on, three in four would describe nodes that the output does not use, and the rest would mean another thing in
@@ -21,7 +21,7 @@ from layersearch.spaces.evonorm.published import INPUTS
 __all__ = ["Encoding"]
 
 Place: TypeAlias = str
-"""Where a value stands below the output: ``f`` is the output, ``f0`` and ``f1`` its arguments, ``f10`` that of ``f1``."""
+"""Where a value stands: ``f`` is the output, ``f0`` and ``f1`` are its arguments, ``f10`` is the first of ``f1``."""
 
 _CONSTANTS = ("0", "v0", "v1")  # the initial nodes after x
 _TYPES = tuple(sorted({op.type for op in OPS.values()}))
