@@ -1,7 +1,9 @@
 """A run as a journal of Optuna: what optuna-dashboard and Optuna's plots open."""
 
 import importlib
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ _STATES = {"evaluated": "COMPLETE", "rejected": "PRUNED", "failed": "FAIL", "sto
 
 
 def write(run_dir: Path, path: Path) -> str:
-    """Writes one trial per candidate that passed the screen, of a run by any driver.
+    """Writes one trial per counted candidate that passed the screen, of a run by any driver.
 
     Its parameters are those for which the space would suggest the genome, where there are such; user attributes are the
     candidate's number, formula, key, origin and why it was rejected; its values are the objectives.
@@ -31,11 +33,14 @@ def write(run_dir: Path, path: Path) -> str:
         if facts is None:
             raise BadInputError(f"a run must have begun to be exported, and {run_dir.name} has not; resume it first")
         space = SpaceSpec(facts["entry"], facts["settings"]).build()
-        trials = [_trial(optuna, space, candidate) for candidate in reader.candidates() if candidate.state in _STATES]
+        end_slot = reader.meta("end_slot")
+        trials = [
+            _trial(optuna, space, candidate)
+            for candidate in reader.candidates()
+            if candidate.state in _STATES and (end_slot is None or (candidate.slot or 0) <= end_slot)
+        ]
         settings = reader.meta("run", {})
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
+    with _quiet(optuna):
         study = optuna.create_study(
             study_name=run_dir.name,
             storage=_storage(optuna, path),
@@ -46,11 +51,21 @@ def write(run_dir: Path, path: Path) -> str:
         study.set_user_attr("search seed", settings.get("seed"))
         study.add_trials(trials)
         again = optuna.load_study(study_name=run_dir.name, storage=_storage(optuna, path)).get_trials(deepcopy=False)
-    finally:
-        optuna.logging.set_verbosity(verbosity)
     if [_facts(trial) for trial in again] != [_facts(trial) for trial in trials]:
         raise ExportError("the journal must hold the trials that were written, and does not; report this")
-    return f"{len(trials)} trials of study {run_dir.name}; look at it by: optuna-dashboard FILE"
+    return f"{len(trials)} trials of study {run_dir.name}, for optuna-dashboard"
+
+
+@contextmanager
+def _quiet(optuna: Any) -> Iterator[None]:
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the names of objectives
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _needed() -> Any:
