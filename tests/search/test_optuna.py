@@ -147,7 +147,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, rounds: int, back
 def test_without_determinism_a_run_goes_on_from_the_recorded_order(tmp_path: Path) -> None:
     """Each resume works out again every suggestion, between the results that had come in."""
     given = settings("tpe", deterministic=False, backend="pool", workers=3)
-    for evaluations in (6, 15):
+    for evaluations in (20, 25):
         assert run_toy(tmp_path / "a", {"sleep_s": 0.001}, evaluations=evaluations, **given) == "finished"
         with StoreReader(tmp_path / "a") as reader:
             assert reader.counts()["evaluated"] == evaluations
