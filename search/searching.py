@@ -23,7 +23,7 @@ MOST_PROPOSALS = 10_000
 CHECKED_SLOTS = 64
 """Slots that a driver which remembers works out again on resume, evenly spread, the last one among them.
 
-Each takes as long as it did: all of 1,000 TPE slots are minutes, of 5,000 an hour.
+Each takes as long as it did: all of 1,000 TPE suggestions are a core-minute, of 5,000 more than half an hour.
 """
 
 
@@ -96,13 +96,15 @@ class Search:
             self._number = number + 1
         self._core_s = self._store.search_core_s()
         arrived: list[tuple[int, Told]] = []
+        open_slots: list[tuple[int, int]] = []
         for slot, number, state, fitness, n_passed, order in self._store.slots():
             self._slot = slot + 1
             if state in ("evaluated", "rejected", "failed"):
                 arrived.append((-1 if order is None else order, self._told(slot, number, state, fitness, n_passed)))
+            elif state == "in_flight":
+                open_slots.append((slot, number))
         self._n_told = 1 + max((order for order, _ in arrived), default=-1)
         self._replay([told for _, told in sorted(arrived, key=lambda pair: pair[0])])
-        open_slots = [(slot, number) for slot, number, state, *_ in self._store.slots() if state == "in_flight"]
         for slot, number in open_slots:
             track = self._track(slot, self._store.candidate(number))
             track.done = {result.stage: result for result in self._store.results(number)}
