@@ -28,6 +28,7 @@ def show(reader: StoreReader, space: Space, k: int = 10) -> JsonObject:
             "phase": reader.meta("phase", "search"),
             "seed": settings.get("seed"),
             "driver": settings.get("driver"),
+            "sampler": settings.get("driver_settings", {}).get("sampler"),
             "elapsed_s": reader.meta("elapsed_s", 0.0),
             "objectives": [{"name": o.name, "maximize": o.maximize} for o in reader.objectives()],
             "counts": reader.counts().to_json(),

@@ -124,7 +124,9 @@ def _number(reader: StoreReader, candidate: str) -> int:
 
 
 def _searched_name(candidate: Candidate) -> str:
-    return {"evolved": "EvolvedNormAct", "random": "RandomNormAct"}.get(candidate.origin, "NormAct")
+    return {"evolved": "EvolvedNormAct", "random": "RandomNormAct", "suggested": "SuggestedNormAct"}.get(
+        candidate.origin, "NormAct"
+    )
 
 
 def _numbers(reader: StoreReader, chosen: Candidate) -> str:
@@ -162,9 +164,10 @@ def _search_command(reader: StoreReader, settings: Mapping[str, Any]) -> str:
     except RecipeError:
         return f"search evolve --space {space} (the recipe of the run cannot be read)"
     given |= {end: settings[end] for end in ENDS if end in settings}  # a resume may have moved it
-    words = ["search", "evolve", "--space", str(space)]
+    tuned = given.get("driver") == "optuna"
+    words = ["search", "tune" if tuned else "evolve", "--space", str(space)]
     for key, value in given.items():
-        if key in ("space", *_PLACES) or value is None:
+        if key in ("space", *_PLACES) or value is None or (tuned and key == "driver"):
             continue
         option = f"--{str(key).replace('_', '-')}"
         if isinstance(value, bool):

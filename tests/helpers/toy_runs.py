@@ -15,6 +15,7 @@ from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.contracts import JsonObject
 
 HELPERS = Path(__file__).parent
+PATHS = os.pathsep.join(filter(None, [str(HELPERS), os.environ.get("PYTHONPATH")]))
 
 
 def run_toy(run_dir: Path, space: dict[str, Any] | None = None, on_event: Any = None, **settings: Any) -> str:
@@ -36,7 +37,7 @@ def start_toy(run_dir: Path, space: dict[str, Any] | None = None, **settings: An
     )
     return subprocess.Popen(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(HELPERS), "TOY_RUN": str(run_dir)},
+        env={**os.environ, "PYTHONPATH": PATHS, "TOY_RUN": str(run_dir)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
