@@ -111,5 +111,5 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
     """One for each thread and device: torch has 32 of them, and hands the first out again after the last."""
     streams: dict[torch.device, torch.cuda.Stream] = _own.__dict__.setdefault("streams", {})
     if device not in streams:
-        streams[device] = torch.cuda.Stream(device)
+        streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     return streams[device]

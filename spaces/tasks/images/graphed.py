@@ -16,7 +16,10 @@ from layersearch.spaces.tasks.images.course import Course
 from layersearch.spaces.tasks.images.cuda_graph import StepGraph, beside_default
 from layersearch.spaces.tasks.images.step import TrainingStep
 
-__all__ = ["MOST_AHEAD", "Feed", "run_graphed"]
+__all__ = ["LEAST_GRAPHED", "MOST_AHEAD", "Feed", "run_graphed"]
+
+LEAST_GRAPHED = 8
+"""Steps of a training below which a capture, which costs about three, is not worth it."""
 
 MOST_AHEAD = 32
 """Steps between two looks at their losses. The first looks come after 1, 2, 4, … steps: most failures are early."""
@@ -50,13 +53,16 @@ def run_graphed(
     """
     with beside_default(device):
         while course.goes_on():
-            graph = make_graph()
+            graph, first = make_graph(), course.step
             with closing(graph), closing(_ReplayedStep(step, feed, device)) as replayed:
                 try:
-                    replayed.capture(graph, course.step)
+                    replayed.capture(graph, first)
                 except RuntimeError as error:
+                    replayed.forget()
                     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
                 _run_until_change(course, replayed)
+                if course.step == first:
+                    replayed.forget()
     return ""
 
 
@@ -96,6 +102,7 @@ class _ReplayedStep:
         self._rates = torch.zeros(MOST_AHEAD, dtype=torch.float64, device=device)
         self._seen = torch.zeros(MOST_AHEAD, 2, device=device)
         self._place = torch.zeros(1, dtype=torch.int64, device=device)
+        self._momentum_before: list[Tensor] = []
         self._live: list[Tensor] = []
         self._saved: list[Tensor] = []
         self._graph: StepGraph | None = None
@@ -103,19 +110,21 @@ class _ReplayedStep:
     def capture(self, graph: StepGraph, first: int) -> None:
         """Raises: RuntimeError if it cannot be captured; the training is then where it was."""
         before = self._step.state()
+        self._momentum_before = self._step.momentum()
         copies = [tensor.clone() for tensor in before]
         self._fill(self.tables(first, 1))
         try:
             graph.capture(self._run, self._warm_up)
         finally:
             torch._foreach_copy_(before, copies)
-            known = {id(tensor) for tensor in before}
-            for momentum in self._step.momentum():
-                if id(momentum) not in known:
-                    momentum.zero_()
+            self._step.clear_momentum(but=self._momentum_before)
         self._graph = graph
         self._live = self._step.state()
         self._saved = [tensor.clone() for tensor in self._live]
+
+    def forget(self) -> None:
+        """Takes away the momentum that capturing has made: no step was done with it."""
+        self._step.forget_momentum(but=self._momentum_before)
 
     def tables(self, first: int, n: int) -> tuple[Tensor, Tensor]:
         """Draws and learning rates of ``n`` steps from step ``first`` on, on the host."""

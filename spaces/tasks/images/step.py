@@ -3,7 +3,7 @@
 On a GPU nothing in it waits for the device; the learning rate is a tensor there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +45,24 @@ class TrainingStep:
 
     def momentum(self) -> list[Tensor]:
         """The momentum there is, in the order of the parameters."""
+        return [state[MOMENTUM] for state in self._states()]
+
+    def clear_momentum(self, but: Sequence[Tensor]) -> None:
+        """Sets all momentum ``but`` some to 0, where it lies."""
+        for momentum in self.momentum():
+            if not any(momentum is kept for kept in but):
+                momentum.zero_()
+
+    def forget_momentum(self, but: Sequence[Tensor]) -> None:
+        """Removes all momentum ``but`` some."""
+        for state in self._states():
+            if not any(state[MOMENTUM] is kept for kept in but):
+                del state[MOMENTUM]
+
+    def _states(self) -> list[dict[str, Tensor]]:
+        """Those of the optimiser that hold momentum."""
         states = (self.optimizer.state.get(parameter, {}) for parameter in self.model.parameters())
-        return [state[MOMENTUM] for state in states if state.get(MOMENTUM) is not None]
+        return [state for state in states if state.get(MOMENTUM) is not None]
 
     def state(self) -> list[Tensor]:
         """Everything that a step changes: weights, buffers and momentum; not copied."""

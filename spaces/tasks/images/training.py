@@ -20,7 +20,7 @@ from layersearch.spaces.tasks.images.checkpoint import Progress, read_checkpoint
 from layersearch.spaces.tasks.images.course import Course, OnStep, TrainResult
 from layersearch.spaces.tasks.images.cuda_graph import CudaGraph, StepGraph
 from layersearch.spaces.tasks.images.data import from_arrays
-from layersearch.spaces.tasks.images.graphed import Feed, run_graphed
+from layersearch.spaces.tasks.images.graphed import LEAST_GRAPHED, Feed, run_graphed
 from layersearch.spaces.tasks.images.networks import NETWORKS, Layer
 from layersearch.spaces.tasks.images.settings import ImageSettings
 from layersearch.spaces.tasks.images.splits import split
@@ -124,7 +124,7 @@ class ImageTask:
     ) -> TrainResult:
         """SGD with Nesterov momentum from the checkpoint (or step 0) to ``until_step``.
 
-        On a GPU the step is captured as a CUDA graph, if it can be: same results, in less time.
+        On a GPU the step is captured as a CUDA graph, if it can be and there are some to do: same results, less time.
 
         Args:
             until_step, total_steps: goal of this call, and horizon of the learning rate.
@@ -141,7 +141,8 @@ class ImageTask:
             raise ValueError(f"until_step must be in 1..total_steps = {total_steps}, got {until_step}")
         settings = self.settings
         optimizer = make_optimizer(model, settings)
-        before, recent = 0, ()
+        before = 0
+        recent: tuple[float, ...] = ()
         if checkpoint is not None:
             progress = read_checkpoint(checkpoint, model, optimizer)
             _check_same_training(progress, total_steps, seed, settings)
@@ -155,7 +156,7 @@ class ImageTask:
             settings.batch,
         )
         graph_failure = ""
-        if self.make_graph is not None and graphed:
+        if self.make_graph is not None and graphed and until_step - before >= LEAST_GRAPHED:
             graph_failure = run_graphed(course, step, feed, self.device, self.make_graph)
         _run_one_by_one(course, step, feed, self.device)
         now = Progress(course.step, total_steps, seed, settings.fingerprint(), tuple(course.recent))
