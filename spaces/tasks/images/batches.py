@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from layersearch.errors import DataError
 from layersearch.primitives.seeds import Seeds
-from layersearch.spaces.tasks.images.settings import ImageSettings
+
+if TYPE_CHECKING:
+    from layersearch.spaces.tasks.images.settings import ImageSettings
 
 __all__ = ["Images", "channel_moments", "drawn", "shrunk", "training_batch"]
 
@@ -71,13 +73,13 @@ class Images:
 
 
 def training_batch(
-    images: Images, rows: NDArray[np.int64], settings: ImageSettings, seed: int, step: int
+    images: Images, rows: NDArray[np.int64], settings: "ImageSettings", seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
     """The batch of ``step`` (from 0): epochs in seeded random order, then random crops and, if set, mirroring."""
     return images.drawn(drawn(rows, settings, seed, step).to(images.device), settings.crop)
 
 
-def drawn(rows: NDArray[np.int64], settings: ImageSettings, seed: int, step: int) -> Tensor:
+def drawn(rows: NDArray[np.int64], settings: "ImageSettings", seed: int, step: int) -> Tensor:
     """What is random about the batch of ``step``: int64 ``[4, B]``, image, top, left and (0 or 1) mirrored."""
     seeds = Seeds(seed)
     per_epoch = len(rows) // settings.batch

@@ -4,12 +4,14 @@ On a GPU nothing in it waits for the device; the learning rate is a tensor there
 """
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from layersearch.spaces.tasks.images.settings import ImageSettings
+if TYPE_CHECKING:
+    from layersearch.spaces.tasks.images.settings import ImageSettings
 
 __all__ = ["TrainingStep", "make_optimizer", "update"]
 
@@ -69,7 +71,7 @@ class TrainingStep:
         return [*(p.detach() for p in self.model.parameters()), *self.model.buffers(), *self.momentum()]
 
 
-def make_optimizer(model: nn.Module, settings: ImageSettings) -> torch.optim.SGD:
+def make_optimizer(model: nn.Module, settings: "ImageSettings") -> torch.optim.SGD:
     """SGD with Nesterov momentum.
 
     Vectors - biases and the parameters of a layer, in whatever shape they broadcast - are not decayed.
