@@ -102,9 +102,11 @@ def beside_default(device: torch.device) -> Iterator[None]:
     before = torch.cuda.current_stream(device)
     stream = before if before != torch.cuda.default_stream(device) else _side_stream(device)
     stream.wait_stream(before)
-    with torch.cuda.stream(stream):
-        yield
-    before.wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        before.wait_stream(stream)
 
 
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
