@@ -141,12 +141,12 @@ class _Planner:
         """The first pass in which all sums that the output rests on are there."""
         level: dict[int, int] = {}
         for k, step in enumerate(self.program.passes):
-            level |= {i: k + 1 for i in (*step.sums, *step.centred)}
+            level |= dict.fromkeys((*step.sums, *step.centred), k + 1)
             level |= {i: k for i in step.small if self.program.statements[i].code == "sum"}
         return max((level[i] for i in self._rests_on(self.program.output)), default=0)
 
     def axes_within(self) -> str | None:
-        """The one axis of the sums over channels that stay within a slab, "" if there are none; None if not possible."""
+        """The one axis of the sums over channels within a slab, "" if there are none; None if a slab is not enough."""
         planes = [i for i, s in enumerate(self.program.statements) if s.code in PLANE]
         inner = self._sums(closure(self.program, [self.program.output, *planes]))
         axes = {axis_of(self.program, i) for i in inner}
@@ -173,7 +173,7 @@ class _Planner:
         return tuple(self.found)
 
     def _small(self, waiting: list[int]) -> None:
-        """Greedy: the first sum whose terms are there opens a kernel, all sums over the same axis that can join it do."""
+        """Greedy: the first sum whose terms are there opens a kernel, all sums over its axis that can join it do."""
         while waiting:
             axis, taken = "", list[int]()
             for i in waiting:

@@ -1,7 +1,7 @@
 """Text of one kernel: a stage of a program as Triton.
 
-Every kernel works on a tile of two axes. One axis is that of the cells of small values: ``n``, ``c`` and ``p = n·C + c``
-are their indices and ``inside`` says which exist; the other is what is summed over. In a sweep cells lie along axis 0
+Every kernel works on a tile of two axes. One is that of the cells of small values: ``n``, ``c`` and ``p = n·C + c`` are
+their indices and ``inside`` says which exist; the other is what is summed over. In a sweep cells lie along axis 0
 (planes, or channels of a sample where the memory is channels_last) and space along axis 1: one text for both layouts.
 """
 
@@ -64,18 +64,18 @@ else:
 """
 _ROWS = {
     "group": """
-n = row // (C // CG)
+n = row // (C // CG) + i * 0
 c = (row % (C // CG)) * CG + i
 inside = (row < {samples} * (C // CG)) & (i < CG)
 """,
     "layer": """
-n = row
-c = i
+n = row + i * 0
+c = i + row * 0
 inside = (row < {samples}) & (i < C)
 """,
     "groups": """
-n = row
-c = i * CG
+n = row + i * 0
+c = i * CG + row * 0
 inside = (row < {samples}) & (c < C)
 """,
 }
@@ -190,7 +190,7 @@ class Text:
         self._add("lane = tl.arange(0, LANES)[:, None]", _LANES, "span = tl.arange(0, SPAN)[None, :]")
         self._add("first = tl.program_id(1) * (SPAN * STEPS)")
         self._compute(i for i in needed if not statements[i].extent.s)
-        self._hand_out(" & (tl.program_id(1) == 0)")
+        self._hand_out(" & (p * 0 + tl.program_id(1) == 0)")
         self._add(*(f"{kind}{u} = tl.full((LANES, SPAN), 0.0, tl.float32)" for kind, u in sums))
         self._add("for j in range(STEPS):")
         self.indent = "    "
@@ -331,7 +331,7 @@ def merge_body(program: Program, places: Places, stage: Stage) -> list[str]:
         "split = (S + SPAN - 1) // SPAN",
         *(f"{kind}{u} = tl.full((LANES,), 0.0, tl.float32)" for kind, u in sums),
         "for j in range(STEPS):",
-        "    valid = inside & (j < split)",
+        "    valid = inside & (p * 0 + j < split)",
         "    before = tl.minimum(S, j * SPAN) * 1.0",
         "    count = tl.maximum(tl.minimum(S - j * SPAN, SPAN), 0) * 1.0",
     ]

@@ -1,7 +1,7 @@
 """Measured block sizes: one entry for a kernel class and shape bucket, shared by all candidates, kept on disk.
 
-Nothing is measured unless ``LAYERSEARCH_TRITON_TUNE=1``: block sizes decide the order of sums, so runs are equal bit for
-bit where they read the same file. Without an entry the default of the class holds.
+Nothing is measured unless ``LAYERSEARCH_TRITON_TUNE=1``: block sizes decide the order of sums, so runs are equal bit
+for bit where they read the same file. Without an entry the default of the class holds.
 """
 
 import functools

@@ -9,7 +9,7 @@ file begins at the same line with the same names in every process: Triton's own 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from layersearch.kernels.codegen._triton_stages import Places, Stage, closure, stages
+from layersearch.kernels.codegen._triton_stages import Places, Stage, stages
 from layersearch.kernels.codegen._triton_text import Text, merge_body, slots
 from layersearch.kernels.codegen._triton_words import head
 from layersearch.kernels.codegen.program import Layout, Program

@@ -1,5 +1,6 @@
 """Compiles generated Triton for a GPU on a machine that has none, and reads from the machine code what it will need."""
 
+import os
 import re
 import subprocess
 import tempfile
@@ -13,12 +14,13 @@ from layersearch.kernels.codegen._triton_load import interprets, loaded, why_no_
 from layersearch.kernels.codegen._triton_shapes import Config, Launch, Sizes, default_config, ints, planned
 from layersearch.kernels.codegen._triton_words import META
 from layersearch.kernels.codegen.program import Program
-from layersearch.kernels.codegen.triton import TritonSource, triton_source
+from layersearch.kernels.codegen.triton import Kernel, TritonSource, triton_source
 
-__all__ = ["Compiled", "compile_ahead"]
+__all__ = ["Compiled", "build_seconds", "compile_ahead"]
 
 _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 _TIMEOUT_S = 60
+_USUAL = (128, 64, 1024)
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,25 @@ def compile_ahead(
     sizes = Sizes(n, channels, pixels, channels // groups, _BYTES[dtype], layout == "nhwc")
     found: list[Compiled] = []
     for name, source in triton_source(programs).items():
-        launches = planned(
-            source,
-            sizes,
-            lambda kernel, source=source: (  # type: ignore[misc]
-                config if config is not None and kernel.reads else default_config(kernel, source, sizes)
-            ),
-        )
-        for made in launches:
+
+        def choose(kernel: Kernel, source: TritonSource = source) -> Config:
+            return config if config is not None and kernel.reads else default_config(kernel, source, sizes)
+
+        for made in planned(source, sizes, choose):
             found.append(_report(name, made.kernel.kind, _compile(made, source, sizes, dtype, capability)))
     return found
+
+
+def build_seconds(programs: Mapping[str, Program], capability: int = 90) -> float:
+    """CPU time of the compiler for these programs at usual sizes, compiled where no cache is. Raises: KernelError."""
+    from triton import knobs
+
+    before = os.times()
+    with knobs.compilation.scope():
+        knobs.compilation.always_compile = True
+        compile_ahead(programs, _USUAL, 1, capability=capability)
+    after = os.times()
+    return sum(after[:4]) - sum(before[:4])
 
 
 def _compile(made: Launch, source: TritonSource, sizes: Sizes, dtype: str, capability: int) -> Mapping[str, Any]:

@@ -38,7 +38,7 @@ class _Prepared:
 
 
 class TritonKernel:
-    """The programs of a layer. Kernels are compiled at the first run of each class of shapes, or found in Triton's cache.
+    """The programs of a layer. Kernels are compiled, or found in Triton's cache, at the first run of a class of shapes.
 
     Programs run on the current stream of the tensors' device and never wait for it; what they need is allocated by
     torch, so that they can be captured in a CUDA graph once they have run.
@@ -93,7 +93,7 @@ class TritonKernel:
         try:
             if prepared is None:
                 prepared = self._prepared[key] = self._prepare(self._sources[name], layout, groups, tensors)
-            tensors["work_ptr"] = torch.empty(prepared.work_floats, device=x.device)
+            tensors["work_ptr"] = torch.empty(prepared.work_floats, dtype=torch.float32, device=x.device)
             for call, names in prepared.calls:
                 call(*[tensors[word] for word in names])
             prepared.has_run = True
@@ -153,7 +153,7 @@ def _measured(kernel: Kernel, source: TritonSource, sizes: Sizes, tensors: Mappi
     times: list[float] = []
     for option in options:
         made = next(m for m in planned(source, sizes, lambda _: option) if m.kernel is kernel)  # noqa: B023
-        work = torch.empty(work_floats(source, sizes, [made]), device=x.device)
+        work = torch.empty(work_floats(source, sizes, [made]), dtype=torch.float32, device=x.device)
         held = [{**tensors, "work_ptr": work}[word] for word in _tensors(kernel)]
         times.append(median_ms(functools.partial(_bound(made, source, sizes), *held)))
     return options[times.index(min(times))]
