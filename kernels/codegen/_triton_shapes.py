@@ -95,9 +95,10 @@ def members(source: TritonSource, sizes: Sizes) -> int:
 
 def holds_slab(source: TritonSource, sizes: Sizes) -> bool:
     """Whether one program can hold a slab, in registers."""
-    if source.slab is None:
-        return False
-    tile = _least_lanes(members(source, sizes), sizes) * power(sizes.s)
+    per_slab = members(source, sizes)
+    if source.slab is None or (sizes.nhwc and per_slab != power(per_slab)):
+        return False  # channels that are not next to each other are read one by one
+    tile = _least_lanes(per_slab, sizes) * power(sizes.s)
     return tile <= _SLAB_ELEMENTS[max(source.slab[0].reads, 1)]
 
 
@@ -192,7 +193,7 @@ def _launch(kernel: Kernel, source: TritonSource, sizes: Sizes, config: Config, 
         least = _least_lanes(per_slab, sizes)
         most = power(sizes.c) if sizes.nhwc else power(planes // per_slab) * pad
         lanes = max(least, min(config.tile // span, most))
-        blocks |= {"LANES": lanes, "SPAN": span, "PAD": pad, "EXACT": pad == per_slab}
+        blocks |= {"LANES": lanes, "SPAN": span, "PAD": pad}
         held = lanes // pad
         each = sizes.c // per_slab
         grid = (sizes.n * _ceil(each, held) if sizes.nhwc else _ceil(sizes.n * each, held), 1)

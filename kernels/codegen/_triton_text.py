@@ -21,46 +21,27 @@ _ONLY = {
     (False, False): " & (n == 0) & (c == 0)",
 }
 _LANES = """
+lane = tl.arange(0, LANES)
 if NHWC:
-    strips = (C + LANES - 1) // LANES
+    strips = {strips}
     sample = tl.program_id(0) // strips
-    c = (tl.program_id(0) % strips) * LANES + lane
-    inside = c < C
-    n = sample + c * 0
-    p = sample * C + c
-    base = sample.to(tl.int64) * S * C + c
+    lane_c = (tl.program_id(0) % strips) * LANES + lane
+    lane_n = sample + lane * 0
+    lane_p = sample * C + lane_c
+    exists = lane_c < C
+    base = (sample.to(tl.int64) * S * C + lane_c)[:, None]
     stride = C
 else:
-    p = tl.program_id(0) * LANES + lane
-    inside = p < N * C
-    n = p // C
-    c = p - n * C
-    base = p.to(tl.int64) * S
+    lane_p = {plane}
+    lane_n = lane_p // C
+    lane_c = lane_p - lane_n * C
+    exists = {exists}
+    base = (lane_p.to(tl.int64) * S)[:, None]
     stride = 1
-"""
-_PADDED = """
-if NHWC:
-    strips = (C // M + LANES // PAD - 1) // (LANES // PAD)
-    sample = tl.program_id(0) // strips
-    if EXACT:
-        c = (tl.program_id(0) % strips) * LANES + lane
-        inside = c < C
-    else:
-        which = (tl.program_id(0) % strips) * (LANES // PAD) + lane // PAD
-        c = which * M + lane % PAD
-        inside = (which < C // M) & (lane % PAD < M)
-    n = sample + c * 0
-    p = sample * C + c
-    base = sample.to(tl.int64) * S * C + c
-    stride = C
-else:
-    which = tl.program_id(0) * (LANES // PAD) + lane // PAD
-    p = which * M + lane % PAD
-    inside = (p < N * C) & (lane % PAD < M)
-    n = p // C
-    c = p - n * C
-    base = p.to(tl.int64) * S
-    stride = 1
+inside = exists[:, None]
+n = lane_n[:, None]
+c = lane_c[:, None]
+p = lane_p[:, None]
 """
 _ROWS = {
     "group": """
@@ -100,6 +81,7 @@ class Text:
         self.indent = ""
         self.known: set[int] = set()
         self.masks = dict.fromkeys(_INDEX, "inside")
+        self.is_laned = stage.kind in ("sweep", "slab")
 
     def body(self) -> list[str]:
         getattr(self, f"_{self.stage.kind}")()
@@ -153,7 +135,12 @@ class Text:
 
     def _load(self, pointer: str, cells: tuple[bool, bool]) -> str:
         index = _INDEX[cells]
-        return f"tl.load({pointer} + {index}, mask={self.masks[cells]}, other=1.0)" if index else f"tl.load({pointer})"
+        if not index:
+            return f"tl.load({pointer})"
+        if self.is_laned:
+            # One axis, spread out afterwards: Triton 3.6 loads a value of two axes once for every element of a thread.
+            return f"tl.load({pointer} + lane_{index}, mask=exists, other=1.0)[:, None]"
+        return f"tl.load({pointer} + {index}, mask={self.masks[cells]}, other=1.0)"
 
     def _store(self, pointer: str, cells: tuple[bool, bool], value: str, only: str = "") -> None:
         index = _INDEX[cells] or "p * 0"
@@ -187,7 +174,8 @@ class Text:
         sums = slots(self.program, stage.planes)
         targets = [u for _, u in sums] + [self.program.output] * stage.writes
         needed = closure(self.program, targets, stage.at_hand)
-        self._add("lane = tl.arange(0, LANES)[:, None]", _LANES, "span = tl.arange(0, SPAN)[None, :]")
+        self._add(_lanes("(C + LANES - 1) // LANES", "tl.program_id(0) * LANES + lane", "lane_p < N * C"))
+        self._add("span = tl.arange(0, SPAN)[None, :]")
         self._add("first = tl.program_id(1) * (SPAN * STEPS)")
         self._compute(i for i in needed if not statements[i].extent.s)
         self._hand_out(" & (p * 0 + tl.program_id(1) == 0)")
@@ -245,7 +233,14 @@ class Text:
 
     def _slab(self) -> None:
         stage, statements = self.stage, self.program.statements
-        self._add("lane = tl.arange(0, LANES)[:, None]", _PADDED, "s = tl.arange(0, SPAN)[None, :]")
+        self._add(
+            _lanes(
+                "(C // M + LANES // PAD - 1) // (LANES // PAD)",
+                "(tl.program_id(0) * (LANES // PAD) + lane // PAD) * M + lane % PAD",
+                "(lane_p < N * C) & (lane % PAD < M)",
+            ),
+            "s = tl.arange(0, SPAN)[None, :]",
+        )
         self._add("valid = inside & (s < S)", "at = base + s * stride")
         held = {*stage.planes, *stage.sums}
         totals: set[int] = set()
@@ -313,6 +308,11 @@ class Text:
             self._add(f"v{i} = tl.sum(tl.where(inside, {self._name(statements[i].args[0])}, 0.0), 1)[:, None]")
             self.known.add(i)
         self._store_sums(stage.stored)
+
+
+def _lanes(strips: str, plane: str, exists: str) -> str:
+    """Indices of the cells of a tile: one axis of them, and spread over two. channels_last: a strip of channels."""
+    return _LANES.format(strips=strips, plane=plane, exists=exists)
 
 
 def _product(sizes: tuple[str, ...]) -> str:

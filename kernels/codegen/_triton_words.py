@@ -57,7 +57,6 @@ META = (
     "STEPS",
     "SPLIT",
     "PAD",
-    "EXACT",
     "ROWS",
     "COLUMNS",
     "MEMBERS",
