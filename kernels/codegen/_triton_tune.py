@@ -10,7 +10,9 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 from layersearch.kernels.codegen._compile import cache_folder
 from layersearch.kernels.codegen._triton_shapes import Config
@@ -82,12 +84,13 @@ def median_ms(call: Callable[[], object]) -> float:
 
     for _ in range(3):
         call()
+    event = partial(cast(Callable[..., torch.cuda.Event], torch.cuda.Event), enable_timing=True)
     times: list[float] = []
     for _ in range(_ROUNDS):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()  # type: ignore[no-untyped-call]
+        start, end = event(), event()
+        start.record()
         call()
-        end.record()  # type: ignore[no-untyped-call]
-        end.synchronize()  # type: ignore[no-untyped-call]
-        times.append(start.elapsed_time(end))  # type: ignore[no-untyped-call]
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
     return sorted(times)[_ROUNDS // 2]
