@@ -22,6 +22,7 @@ from layersearch.primitives.lowering.torch_source import build_torch_layer
 __all__ = ["why_unavailable"]
 
 _DTYPES = (torch.float32, *HALF)
+_DEVICE = "cpu" if interprets() else "cuda"
 
 
 def _run(
@@ -45,8 +46,7 @@ def _covered(input: Tensor, inputs: Sequence[Tensor]) -> Tensor | None:
 
 
 def _is_covered(x: Tensor) -> bool:
-    kind = "cpu" if interprets() else "cuda"
-    return x.dtype in _DTYPES and x.device.type == kind and x.dim() == 4 and x.numel() > 0
+    return x.dtype in _DTYPES and x.device.type == _DEVICE and x.dim() == 4 and x.numel() > 0
 
 
 _FUSION = Fusion("triton", TritonKernel, _run, _covered, pixels="nchw")

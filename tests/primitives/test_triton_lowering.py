@@ -4,6 +4,7 @@ The same checks run on a GPU (marked ``gpu``) and, where ``TRITON_INTERPRET=1`` 
 CPU. The variable must be set before Triton is imported: the last test runs this file in a process of its own.
 """
 
+import copy
 import math
 import os
 import resource
@@ -368,6 +369,23 @@ def test_the_ops_have_the_derivative_of_the_layer() -> None:
     torch.testing.assert_close(by_op.grad, eager.grad)
     for got, wanted in zip(made.parameters(), expected, strict=True):
         torch.testing.assert_close(got.grad, wanted)
+
+
+@with_marks
+def test_torch_compile_sees_one_op_per_direction() -> None:
+    made = with_state_of(layer(KNOWN["evonorm-b0"], 4), oracle_of(KNOWN["evonorm-b0"], 4))
+    other = copy.deepcopy(made)
+    compiled = torch.compile(other, backend="aot_eager", fullgraph=True)
+    x = batch((2, 4, 3, 3)).float().to(DEVICE)
+    expected = results(made, x)
+    leaf = x.clone().requires_grad_(True)
+    y = compiled(leaf)
+    upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64).float()
+    y.backward(upstream.to(DEVICE))
+    got = {"y": y, "x": leaf.grad, **{n: p.grad for n, p in other.named_parameters()}}
+    for key, value in expected.items():
+        torch.testing.assert_close(got[key], value)
+    torch.testing.assert_close(other.state_dict(), made.state_dict())
 
 
 @pytest.mark.torch_allowed
