@@ -79,7 +79,15 @@ def distinct_graphs(n: int) -> dict[str, Graph]:
     return found
 
 
+def shifted(moment: str) -> Graph:
+    """x plus a moment of σ(x), which is not 0 where x is: padding must not be counted."""
+    return canonical(Graph((Node("x"), Node("sigmoid", (0,)), Node(moment, (1,)), Node("add", (0, 2)))))
+
+
 RANDOM = distinct_graphs(12)
+NOT_ZERO = {
+    moment: shifted(moment) for moment in ("mean_batch", "std_batch", "std_group", "rms_layer", "mean_instance")
+}
 
 
 def layer(graph: Graph, channels: int, groups: int = 4) -> nn.Module:
@@ -126,6 +134,16 @@ def test_known_layers(name: str, shape: tuple[int, ...], layout: str) -> None:
 def test_random_graphs_of_all_kinds_of_kernels(name: str, layout: str) -> None:
     for shape in ((3, 8, 7, 5), (2, 12, 1, 1)):
         assert_as_good_as_eager(RANDOM[name], batch(shape).contiguous(memory_format=LAYOUTS[layout]))
+
+
+@with_marks
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("slabs", [True, False], ids=["slab", "passes"])
+@pytest.mark.parametrize("moment", NOT_ZERO)
+def test_padding_never_enters_a_sum(moment: str, slabs: bool, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not slabs:
+        monkeypatch.setattr(_triton_shapes, "_SLAB_ELEMENTS", {1: 0, 2: 0})
+    assert_as_good_as_eager(NOT_ZERO[moment], batch((3, 12, 5, 3)).contiguous(memory_format=LAYOUTS[layout]))
 
 
 @with_marks
