@@ -11,6 +11,8 @@ from layersearch.primitives.lowering.base import build_layer
 
 __all__ = ["SwappableLayers"]
 
+_KEPT = ("_parameters", "_buffers", "training")
+
 
 class SwappableLayers:
     """Makes all layers of one graph in one network, and swaps them for those of another lowering.
@@ -47,18 +49,20 @@ class SwappableLayers:
         if self.failure is not None:
             return
         self.lowering = lowering
-        replaced = {
-            name: self._successor(*self._built[id(module)])
-            for name, module in network.named_modules()
-            if id(module) in self._built
-        }
-        _put(network, replaced)
+        named = network.named_modules(remove_duplicate=False)  # a layer in two places gets one successor
+        places = [(name, module) for name, module in named if id(module) in self._built]
+        successors: dict[nn.Module, nn.Module] = {}
+        for _, module in places:
+            if module not in successors:
+                successors[module] = self._successor(module)
+        _put(network, {name: successors[module] for name, module in places})
 
-    def _successor(self, old: nn.Module, num_features: int) -> nn.Module:
+    def _successor(self, old: nn.Module) -> nn.Module:
+        _, num_features = self._built.pop(id(old))
         new = self.make(num_features)
-        new._parameters.update(old._parameters)
-        new._buffers.update(old._buffers)
-        return new.train(old.training)
+        # The dictionaries themselves: handles of hooks refer to them.
+        vars(new).update({name: part for name, part in vars(old).items() if name in _KEPT or "hook" in name})
+        return new
 
     def _build(self, num_features: int) -> nn.Module:
         if self.failure is None:
