@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 from layersearch.errors import KernelError
@@ -56,6 +57,21 @@ class SwappableLayers:
             if module not in successors:
                 successors[module] = self._successor(module)
         _put(network, {name: successors[module] for name, module in places})
+
+    @torch.no_grad()
+    def prepare_evaluation(self, network: nn.Module) -> None:
+        """Builds what evaluating needs; where that cannot be built, the layers are those of ``torch`` from now on."""
+        module, num_features = next(iter(self._built.values()))
+        like = next(module.parameters())
+        was_training, failure = module.training, None
+        try:
+            module.eval()(torch.zeros(1, num_features, 1, 1, dtype=like.dtype, device=like.device))
+        except KernelError as error:
+            failure = str(error)
+        module.train(was_training)
+        if failure is not None:
+            self.swap(network, "torch")
+            self.failure = failure
 
     def _successor(self, old: nn.Module) -> nn.Module:
         _, num_features = self._built.pop(id(old))

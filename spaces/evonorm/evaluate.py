@@ -207,6 +207,8 @@ class EvonormEvaluator:
             on_step=on_step,
             changes=changes,
         )
+        if result.status == "ok":
+            layers.prepare_evaluation(model)
         if layers.failure is not None:
             self._marks.found[KERNEL_FAILED] = 1.0
         if result.graph_failure:

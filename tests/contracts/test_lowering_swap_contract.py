@@ -145,3 +145,21 @@ def test_kernels_that_cannot_be_built_in_mid_training(
     assert training.layers.failure == "the compiler says: no"
     assert type(training.network.norm) is type(build_layer(GRAPH, 4))
     assert not prepared or training.network.norm is before
+
+
+@compiled
+def test_what_evaluating_needs_is_built_or_left_to_torch(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = KNOWN["evonorm-b1"]  # nobody else's, so that its kernels are not built yet
+    layers = SwappableLayers(graph, groups=4, lowering=subject.name)
+    network = Network(layers).to(subject.device)
+    weight = network.norm.weight
+
+    def refused(programs: object) -> None:
+        raise KernelError("no kernel today")
+
+    monkeypatch.setattr(type(network.norm)._evaluation_mode.fusion, "kernel", refused)
+    layers.prepare_evaluation(network)
+    assert layers.failure == "no kernel today"
+    assert type(network.norm) is type(build_layer(graph, 4, lowering="torch"))
+    assert network.norm.weight is weight
+    assert network.norm.training

@@ -75,7 +75,7 @@ def test_float64_goes_the_torch_way(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_compiler_the_torch_lowering_runs_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
-    c._say_once.cache_clear()
+    c.say_once.cache_clear()
     assert "no C compiler" in str(available()["c"])
     with pytest.warns(RuntimeWarning, match="run by the torch lowering.*no C compiler"):
         made = layer(KNOWN["evonorm-b0"], 4)
