@@ -4,9 +4,9 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, cast
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.registry import Registry
@@ -17,6 +17,7 @@ __all__ = [
     "EXECUTORS",
     "Executor",
     "ExecutorFactory",
+    "Resources",
     "SpaceSpec",
     "allowed_seconds",
     "run_timed",
@@ -92,8 +93,28 @@ class Executor(Protocol):
         ...
 
 
-ExecutorFactory: TypeAlias = Callable[[SpaceSpec, Space, int, str], Executor]
-"""From spec, the space already built from it, number of workers and device."""
+@dataclass(frozen=True)
+class Resources:
+    """Where workers run, and what each of them takes; for backends that reach beyond this process and its children.
+
+    Args:
+        address: of a running cluster; ``None`` for one of this machine alone.
+        gpus_per_worker: a share of one GPU, or a whole number of them; ``None`` for one if the device is ``cuda``.
+        cpus_per_worker: as the cluster counts them.
+    """
+
+    address: str | None = None
+    gpus_per_worker: float | None = None
+    cpus_per_worker: float | None = None
+
+
+class ExecutorFactory(Protocol):
+    """From spec, the space already built from it, number of workers, device, and where they run."""
+
+    def __call__(
+        self, spec: SpaceSpec, space: Space, workers: int, device: str, resources: Resources | None = ..., /
+    ) -> Executor: ...
+
 
 EXECUTORS: Registry[ExecutorFactory] = Registry("backend", package="layersearch.search.executors")
 """By the name used in recipes. A new executor is a new file in this folder that adds its row."""
