@@ -63,6 +63,9 @@ def evolve(
     driver: o.Driver = None,
     backend: o.Backend = None,
     workers: o.Workers = None,
+    address: o.Address = None,
+    gpus_per_worker: o.GpusPerWorker = None,
+    cpus_per_worker: o.CpusPerWorker = None,
     seed: o.Seed = None,
     run: o.Run = None,
     runs_dir: Annotated[
@@ -106,6 +109,9 @@ def resume(
     core_minutes: o.CoreMinutes = None,
     workers: o.Workers = None,
     backend: o.Backend = None,
+    address: o.Address = None,
+    gpus_per_worker: o.GpusPerWorker = None,
+    cpus_per_worker: o.CpusPerWorker = None,
     device: o.Device = None,
     data_dir: o.DataDir = None,
     runs_dir: o.RunsDir = "runs",
@@ -118,8 +124,8 @@ def resume(
     """
     given = {
         "evaluations": evaluations, "minutes": minutes, "core_minutes": core_minutes, "workers": workers,
-        "backend": backend, "device": device,
-        "data_dir": data_dir,
+        "backend": backend, "address": address, "gpus_per_worker": gpus_per_worker,
+        "cpus_per_worker": cpus_per_worker, "device": device, "data_dir": data_dir,
     }  # fmt: skip
 
     def work() -> int:

@@ -9,16 +9,19 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "Address",
     "AsJson",
     "Backend",
     "Candidate",
     "CoreMinutes",
+    "CpusPerWorker",
     "Data",
     "DataDir",
     "Deterministic",
     "Device",
     "Driver",
     "Evaluations",
+    "GpusPerWorker",
     "Lookahead",
     "Lowering",
     "Minutes",
@@ -104,12 +107,32 @@ Backend = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        metavar="inline|pool",
-        help="Train in this process, or in several (default: inline for one worker, else pool).",
+        metavar="inline|pool|ray",
+        help="Train in this process, in several, or on a cluster (default: inline for one worker, else pool).",
     ),
 ]
 Workers = Annotated[
-    str | None, typer.Option("--workers", metavar="W", help="Processes that train (default: cores, at most 8).")
+    str | None,
+    typer.Option(
+        "--workers", metavar="W", help="Processes that train (default: cores, at most 8; all that fit on a cluster)."
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="ray: a running cluster, from one of its nodes (default: RAY_ADDRESS, or one of this machine alone).",
+    ),
+]
+GpusPerWorker = Annotated[
+    str | None,
+    typer.Option(
+        "--gpus-per-worker", metavar="F", help="ray: share of a GPU, e.g. 0.25, or whole ones (default: 1 if on cuda)."
+    ),
+]
+CpusPerWorker = Annotated[
+    str | None, typer.Option("--cpus-per-worker", metavar="F", help="ray: CPUs that a worker takes (default: 1).")
 ]
 Seed = Annotated[str | None, typer.Option("--seed", metavar="S", help="Seed of everything random (default: 0).")]
 Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: <space>-NNNN).")]

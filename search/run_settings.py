@@ -78,10 +78,6 @@ class RunSettings:
         for name in ("address", "gpus_per_worker", "cpus_per_worker"):
             if self.backend != "ray" and getattr(self, name) is not None:
                 raise RecipeError(f"{name} must be given with the backend ray, got the backend {self.backend}; drop it")
-        if self.backend == "ray" and gpus is not None and (gpus > 0) != (self.device != "cpu"):
-            raise RecipeError(
-                f"device must fit gpus_per_worker {gpus:g}, got '{self.device}'; drop --device or --gpus-per-worker"
-            )
 
     @property
     def resources(self) -> Resources:

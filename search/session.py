@@ -10,10 +10,10 @@ from typing import Any
 from layersearch.errors import BadInputError, RecipeError, StoreError
 from layersearch.search.drivers.base import DRIVERS
 from layersearch.search.environment import cores, environment
-from layersearch.search.executors.base import SpaceSpec
+from layersearch.search.executors.base import AS_MANY_AS_FIT, SpaceSpec
 from layersearch.search.live import Progress, watching
 from layersearch.search.lock import RunLock
-from layersearch.search.recipe import Recipe, parse_set
+from layersearch.search.recipe import CLUSTER, MOST_DEFAULT_WORKERS, Recipe, parse_set
 from layersearch.search.recipe_yaml import load_file, load_text
 from layersearch.search.run_settings import ENDS, RunSettings
 from layersearch.search.runner import RunEvent, Runner
@@ -26,7 +26,9 @@ __all__ = ["INTERRUPTED", "evolve", "recipe_of", "resume"]
 
 INTERRUPTED = 130
 DATA_VARIABLE = "LAYERSEARCH_DATA"
-_NUMBERS = (*ENDS, "population", "workers", "seed", "lookahead", "rerank_top")
+_NUMBERS = (
+    *ENDS, "population", "workers", "gpus_per_worker", "cpus_per_worker", "seed", "lookahead", "rerank_top"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
     flags = {name: _plain(value) if name in _NUMBERS else value for name, value in given.items() if value is not None}
     if flags.keys() & set(ENDS):  # one end replaces the other
         values = {name: value for name, value in values.items() if name not in ENDS}
-    if "workers" in flags or "backend" in flags:
-        values = {name: value for name, value in values.items() if name not in ("workers", "backend")}
+    if "backend" in flags or ("workers" in flags and values.get("backend") != "ray"):
+        values = {name: value for name, value in values.items() if name not in ("workers", "backend", *CLUSTER)}
     if seed_layers:
         names = [name for part in seed_layers for name in part.split(",") if name]
         flags["seed_layers"] = [] if names == ["none"] else names
@@ -73,8 +75,9 @@ def evolve(recipe: Recipe, as_json: bool) -> int:
     """Begins a run. Returns the exit code; nothing is written before all that the user gave was checked."""
     entry = recipe.entry()
     spec = SpaceSpec(entry.entry, recipe.space_settings(), entry.preload)
-    recipe = recipe.model_copy(update={"device": _device(recipe.device)})
     settings = recipe.run_settings()
+    settings = replace(settings, device=_device_of(settings))
+    recipe = recipe.model_copy(update={"device": settings.device})
     space = spec.build()
     DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
     data = space.load_data()
@@ -91,7 +94,7 @@ def resume(name: str, runs_dir: Path, given: Mapping[str, Any], as_json: bool) -
 
     Args:
         given: flags, ``None`` for those not given: at most one of ``ENDS``, the new end, in total; ``workers``,
-            ``backend``, ``device``, ``data_dir``.
+            ``backend``, those of ``CLUSTER``, ``device``, ``data_dir``.
     """
     run_dir = find_run(runs_dir, name)
     flags = {name: _plain(value) if name in _NUMBERS else value for name, value in given.items() if value is not None}
@@ -101,15 +104,34 @@ def resume(name: str, runs_dir: Path, given: Mapping[str, Any], as_json: bool) -
     ends = {name: getattr(checked, name) for name in ENDS}
     if any(value is not None for value in ends.values()):
         changes = ends
-    if checked.workers is not None or checked.backend is not None:
-        workers = checked.workers or (1 if checked.backend == "inline" else max(1, plan.settings.workers))
-        changes |= {"workers": workers, "backend": checked.backend or ("inline" if workers == 1 else "pool")}
+    changes |= _moved(plan.settings, checked)
     if "device" in flags:
         changes["device"] = checked.device
     plan = replace(plan, settings=replace(plan.settings, **changes))
     if not plan.done:
-        plan = replace(plan, settings=replace(plan.settings, device=_device(plan.settings.device)))
+        plan = replace(plan, settings=replace(plan.settings, device=_device_of(plan.settings)))
     return _run(plan, as_json)
+
+
+def _moved(recorded: RunSettings, given: Recipe) -> dict[str, Any]:
+    """Where a run goes on, if that was given: what changes in its settings."""
+    if given.workers is None and given.backend is None and not given.on_cluster:
+        return {}
+    stays = recorded.backend == "ray" and given.backend is None
+    backend = given.backend or ("ray" if stays or given.on_cluster else None)
+    workers = given.workers
+    if workers is None:
+        workers = 1 if backend == "inline" else max(1, recorded.workers)
+        if backend == "ray" and given.address and recorded.backend != "ray":
+            workers = AS_MANY_AS_FIT
+        if backend == "pool" and recorded.backend == "ray":
+            workers = min(workers, cores(), MOST_DEFAULT_WORKERS)
+    backend = backend or ("inline" if workers == 1 else "pool")
+    changes: dict[str, Any] = {"workers": workers, "backend": backend}
+    for name in CLUSTER:
+        value = getattr(given, name)
+        changes[name] = getattr(recorded, name) if value is None and backend == "ray" else value
+    return changes
 
 
 def _recorded(run_dir: Path, data_dir: str | None) -> _Plan:
@@ -167,6 +189,22 @@ def _run(plan: _Plan, as_json: bool) -> int:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def _device_of(settings: RunSettings) -> str:
+    """The device of a run. Raises: BadInputError if it is not there, or does not fit the GPUs asked for."""
+    name, gpus = settings.device, settings.gpus_per_worker
+    if settings.backend != "ray":
+        return _device(name)
+    fits = {"cuda"} if gpus else {"cpu", "cuda"} if gpus is None else {"cpu"}
+    if name != "auto" and name not in fits:
+        raise BadInputError(
+            f"device must be auto or {' or '.join(sorted(fits))} with this backend and gpus_per_worker, got '{name}'; "
+            "drop --device"
+        )
+    if gpus is not None:
+        return "cuda" if gpus else "cpu"
+    return name if settings.address is not None and name != "auto" else _device(name)
 
 
 def _device(name: str) -> str:

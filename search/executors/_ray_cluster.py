@@ -1,9 +1,10 @@
 """Connects this process to a Ray cluster, or to one of its own on this machine; says in one sentence why it cannot.
 
-Ray itself tries an address for minutes and writes what it thinks of it to the terminal, so a short-lived process tries it
-first, within a time limit.
+Ray itself tries an address for minutes and writes what it thinks of it to the terminal, so a short-lived process tries
+it first, within a time limit.
 """
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -44,7 +45,7 @@ class Cluster:
     def __init__(self, address: str | None, workers: int, cpus: float, data_bytes: int) -> None:
         if importlib.util.find_spec("ray") is None:
             raise BadInputError(
-                "ray must be installed for the backend ray, but it is not; pip install 'ray[tune]', or use --backend pool"
+                "ray must be installed for the backend ray, but it is not; pip install ray, or use --backend pool"
             )
         address = address or os.environ.get("RAY_ADDRESS") or None
         self.head: LocalHead | None = None
@@ -69,8 +70,7 @@ class Cluster:
     def _join(self, address: str, loopback: bool, own: bool) -> None:
         if own:
             _use_token()
-        import ray
-
+        ray: Any = importlib.import_module("ray")
         with _signals_kept(), _loopback_only(loopback):
             try:
                 ray.init(address=address, log_to_driver=False, configure_logging=False)
@@ -84,22 +84,19 @@ class Cluster:
 
     def nodes(self) -> list[dict[str, float]]:
         """Resources of each node that is alive, as Ray counts them."""
-        import ray
-
+        ray: Any = importlib.import_module("ray")
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
     def largest(self) -> dict[str, float]:
         """What an autoscaler may add up to, over all nodes; empty if there is none."""
-        import ray
-
+        ray: Any = importlib.import_module("ray")
         find = getattr(ray._private.state.state, "get_max_resources_from_cluster_config", None)
         return dict((find() if find is not None else None) or {})
 
     def close(self) -> None:
         """May be called twice."""
         if self._joined:
-            import ray
-
+            ray: Any = importlib.import_module("ray")
             self._joined = False
             with _signals_kept():
                 ray.shutdown()
@@ -189,8 +186,8 @@ def _sentence(address: str, said: str) -> str:
     """What is wrong with a cluster, from what Ray says of it."""
     if "InvalidAuthToken" in said or "AuthenticationError" in said or "Unauthenticated" in said:
         return (
-            f"the token must be that of the cluster at {address}, but it is another or none; set RAY_AUTH_MODE=token and "
-            "RAY_AUTH_TOKEN_PATH to a file with the token of the cluster"
+            f"the token must be that of the cluster at {address}, but it is another or none; set RAY_AUTH_MODE=token "
+            "and RAY_AUTH_TOKEN_PATH to a file with the token of the cluster"
         )
     if _MISMATCH.search(said):
         versions = re.findall(r"(Ray|Python): (\S+)", said)
@@ -218,9 +215,8 @@ def _use_token() -> None:
         return
     os.environ[f"RAY_{_AUTH}"] = "token"
     if "ray" in sys.modules:
-        from ray._raylet import Config
-
-        Config.initialize("")
+        raylet: Any = importlib.import_module("ray._raylet")
+        raylet.Config.initialize("")
 
 
 @contextmanager

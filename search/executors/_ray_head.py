@@ -4,6 +4,7 @@ Its own session keeps the signals of a terminal and of job schedulers away from 
 decision. When the runner is gone, however it went, its end of the pipe closes, and Ray is shut down in good order.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -69,8 +70,7 @@ def _main(settings: dict[str, Any]) -> None:
     import logging
 
     logging.getLogger("ray").addHandler(logging.NullHandler())
-    import ray
-
+    ray: Any = importlib.import_module("ray")
     context = ray.init(
         address="local", include_dashboard=False, log_to_driver=False, configure_logging=False, **settings
     )

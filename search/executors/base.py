@@ -14,6 +14,7 @@ from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import Evaluator, Job, JsonObject, Outcome, Space
 
 __all__ = [
+    "AS_MANY_AS_FIT",
     "EXECUTORS",
     "Executor",
     "ExecutorFactory",
@@ -24,6 +25,9 @@ __all__ = [
     "settle_torch",
     "trust",
 ]
+
+AS_MANY_AS_FIT = 1024
+"""Number of workers that stands for no number: a cluster is filled, as large as it is at the time."""
 
 _trusted: list[str] = []
 
@@ -75,8 +79,10 @@ class SpaceSpec:
 class Executor(Protocol):
     """Runs jobs. An error, a lost worker or an exceeded time limit gets one more try; then the outcome is *failed*."""
 
-    capacity: int
-    """How many jobs it runs at once; more wait their turn."""
+    @property
+    def capacity(self) -> int:
+        """How many jobs keep it busy; more wait their turn. It may change, as workers come and go."""
+        ...
 
     def submit(self, job: Job) -> None: ...
 
