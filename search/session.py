@@ -1,6 +1,7 @@
 """What ``search evolve`` and ``search resume`` do: everything is checked first, then the folder made, then it runs."""
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from layersearch.search.runner import RunEvent, Runner
 from layersearch.search.runs import RECIPE_FILE, create_run, find_run, resume_command
 from layersearch.search.show import print_show
 from layersearch.search.store import Store
+from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import STORE_FILE
 
 __all__ = ["INTERRUPTED", "evolve", "recipe_of", "resume"]
@@ -86,7 +88,12 @@ def evolve(recipe: Recipe, as_json: bool) -> int:
         recipe = recipe.with_plan(spec.settings)
     files = {RECIPE_FILE: recipe.to_yaml(), "environment.json": environment()}
     run_dir = create_run(Path(recipe.runs_dir), recipe.run, recipe.space, files)
-    return _run(_Plan(run_dir, spec, settings), as_json)
+    try:
+        return _run(_Plan(run_dir, spec, settings), as_json)
+    except BadInputError:  # a cluster that is not there, say: as if the run had never been asked for
+        if not _has_begun(run_dir):
+            shutil.rmtree(run_dir)
+        raise
 
 
 def resume(name: str, runs_dir: Path, given: Mapping[str, Any], as_json: bool) -> int:
@@ -132,6 +139,13 @@ def _moved(recorded: RunSettings, given: Recipe) -> dict[str, Any]:
         value = getattr(given, name)
         changes[name] = getattr(recorded, name) if value is None and backend == "ray" else value
     return changes
+
+
+def _has_begun(run_dir: Path) -> bool:
+    if not (run_dir / STORE_FILE).exists():
+        return False
+    with StoreReader(run_dir) as store:
+        return store.meta("run") is not None
 
 
 def _recorded(run_dir: Path, data_dir: str | None) -> _Plan:

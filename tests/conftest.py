@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Read when Ray is imported, here and in every process of its clusters: they are open to this machine alone, ask for a token
-# that is not in the user's home, send no statistics, and notice within seconds that a node is gone.
+# Read when Ray is imported, here and in every process of its clusters: they are open to this machine alone, ask for a
+# token that is not in the user's home, send no statistics, and notice within seconds that a node is gone.
 os.environ |= {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",

@@ -2,6 +2,7 @@
 
 import importlib
 import time
+from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = ["Fleet", "reason_of"]
 _LOOK_S = 2.0
 _MOST_DEATHS_AT_START = 3
 _MOST_LOCAL_WORKERS = 64
+_REST_S = 5.0
 _START_S = 600.0
 """For a first worker: nodes of an autoscaling cluster may have to be bought and booted."""
 
@@ -140,6 +142,12 @@ class Fleet:
         self.workers.pop(worker.number, None)
         self._ray.kill(worker.actor)
         self.look_at = 0.0
+
+    def rest(self, workers: Sequence[Worker]) -> None:
+        """Has idle workers give back memory that they hold for speed only."""
+        asked = [worker.actor.rest.remote() for worker in workers]
+        if asked:
+            self._ray.wait(asked, num_returns=len(asked), timeout=_REST_S)
 
     def close(self) -> None:
         """May be called twice."""

@@ -113,6 +113,8 @@ class Worker:
             return float("inf")
         if not self.calls:
             return now
+        if self.calls[-1].items[0].job.attempt > 0:
+            return float("inf")
         return self.head_since + sum(call.seconds for call in self.calls) - _AHEAD_S
 
     def kill_at(self) -> float:

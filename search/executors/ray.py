@@ -47,6 +47,7 @@ class RayExecutor:
         resources: Resources | None = None,
     ) -> None:
         self._waiting: deque[Item] = deque()
+        self._retries: deque[Item] = deque()
         self._alone: deque[Item] = deque()
         self._quiet: str | None = None  # node that is kept for an item of ``_alone``
         self._n = 0  # jobs that are not answered
@@ -85,8 +86,16 @@ class RayExecutor:
     # Giving out jobs
 
     def _assign(self) -> None:
-        while self._waiting and self._hungry:
-            number = next((n for n in self._hungry if not self._workers[n].calls), next(iter(self._hungry)))
+        while self._hungry and (self._retries or self._waiting):
+            idle = next((n for n in self._hungry if not self._workers[n].calls), None)
+            if self._retries:
+                # What was lost once may be to blame for it. It has an idle worker to itself: with other calls before or
+                # behind it, the loss of that worker could be put down to the wrong one.
+                if idle is None:
+                    return
+                self._send(self._workers[idle], [self._retries.popleft()])
+                continue
+            number = next(iter(self._hungry)) if idle is None else idle
             most = -(-len(self._waiting) // len(self._hungry))
             self._send(self._workers[number], self._estimates.batch(self._waiting, most))
 
@@ -123,8 +132,7 @@ class RayExecutor:
             there = [worker for worker in ready if worker.ready is not None and worker.ready.node == self._quiet]
         if there and all(not worker.calls for worker in there):
             if self._alone:
-                for other in there[1:]:
-                    other.actor.rest.remote()
+                self._fleet.rest(there[1:])
                 self._send(there[0], [self._alone.popleft()])
             else:
                 self._quiet = None
@@ -220,7 +228,8 @@ class RayExecutor:
     def _give_back(self, items: Iterable[Item]) -> None:
         """To the front, in their order."""
         for item in reversed(list(items)):
-            (self._alone if item.alone else self._waiting).appendleft(item)
+            queue = self._alone if item.alone else self._retries if item.job.attempt else self._waiting
+            queue.appendleft(item)
 
     def _on_alarms(self) -> _Answered:
         """Workers that are nearly done get a call; those over the time limit are ended."""
@@ -243,6 +252,7 @@ class RayExecutor:
             concurrent.futures.wait(running, timeout=_END_S)
         self._n = 0
         self._waiting.clear()
+        self._retries.clear()
         self._alone.clear()
         self._hungry.clear()
         self._fleet.close()

@@ -34,9 +34,10 @@ def start_toy(run_dir: Path, space: dict[str, Any] | None = None, **settings: An
     code = (
         f"import pathlib, toy_runs; print(toy_runs.run_toy(pathlib.Path({str(run_dir)!r}), {space!r}, **{settings!r}))"
     )
+    path = os.pathsep.join(filter(None, (str(HELPERS), os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(HELPERS), "TOY_RUN": str(run_dir)},
+        env={**os.environ, "PYTHONPATH": path, "TOY_RUN": str(run_dir)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

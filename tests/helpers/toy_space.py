@@ -45,7 +45,7 @@ class ToySpace:
     Args:
         log: file that the evaluator appends ``candidate stage`` to, whenever it runs a job.
         tricks: what happens to a genome at the first trained stage: ``reject``, ``fail``, ``nan``, ``raise``, ``hang``,
-            ``stuck``, ``die``, or with ``-once`` only at the first attempt.
+            ``stuck``, ``die``, ``oom``, or with ``-once`` only at the first attempt.
         sleep_s: time each stage takes.
     """
 
@@ -166,6 +166,8 @@ class ToyEvaluator:
             trick = ""
         if trick == "raise":
             raise ValueError(f"cannot do {genome}\nand a second line")
+        if trick == "oom":
+            raise MemoryError(f"no room for {genome}")
         if trick == "hang":
             time.sleep(3600)
         if trick == "stuck":  # never lets another thread run
