@@ -53,7 +53,7 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         logging.getLogger("ray").addHandler(logging.NullHandler())
-        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        if _is_joined():
             return
         if address is not None:
             loopback = _reachable(address)
@@ -102,6 +102,10 @@ class Cluster:
                 ray.shutdown()
         if self.head is not None:
             self.head.close()
+
+
+def _is_joined() -> bool:
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 def _reachable(address: str) -> bool:
