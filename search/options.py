@@ -22,6 +22,8 @@ __all__ = [
     "Driver",
     "Evaluations",
     "GpusPerWorker",
+    "JobApi",
+    "JobName",
     "Lookahead",
     "Lowering",
     "Minutes",
@@ -43,6 +45,15 @@ __all__ = [
 RunName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a run, as in search list.")]
 RunsDir = Annotated[str, typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, progress on stderr.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of a job, as search submit printed it.")]
+JobApi = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="http://HEAD:8265",
+        help="Job API of a Ray cluster (default: RAY_API_SERVER_ADDRESS); its token as for Ray.",
+    ),
+]
 
 Space = Annotated[
     str | None, typer.Option("--space", metavar="NAME", help="What to search, e.g. evonorm; see search spaces.")
