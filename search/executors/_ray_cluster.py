@@ -16,10 +16,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from layersearch.errors import BadInputError, RunError
 from layersearch.search.executors._ray_head import LOOPBACK_ONLY, LocalHead
+from layersearch.search.executors.base import AS_MANY_AS_FIT
 
 __all__ = ["Cluster"]
 
@@ -88,10 +92,11 @@ class Cluster:
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
     def largest(self) -> dict[str, float]:
-        """What an autoscaler may add up to, over all nodes; empty if there is none."""
+        """What an autoscaler may add up to, over all nodes; empty if there is none, or it cannot be known from here."""
         ray: Any = importlib.import_module("ray")
         find = getattr(ray._private.state.state, "get_max_resources_from_cluster_config", None)
-        return dict((find() if find is not None else None) or {})
+        reported = dict((find() if find is not None else None) or {})
+        return reported or _launched_with(Path.home() / "ray_bootstrap_config.yaml")
 
     def close(self) -> None:
         """May be called twice."""
@@ -102,6 +107,22 @@ class Cluster:
                 ray.shutdown()
         if self.head is not None:
             self.head.close()
+
+
+def _launched_with(file: Path) -> dict[str, float]:
+    """Resources of all nodes that the cluster file of this head allows; ``ray up`` leaves it there."""
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        types = config["available_node_types"].values()
+        most = config.get("max_workers", AS_MANY_AS_FIT)
+        total: dict[str, float] = {}
+        for node in types:
+            for name, amount in (node.get("resources") or {}).items():
+                if isinstance(amount, int | float):
+                    total[name] = total.get(name, 0.0) + min(most, node.get("max_workers", 0)) * amount
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError):
+        return {}
+    return {name: amount for name, amount in total.items() if amount > 0}
 
 
 def _is_joined() -> bool:

@@ -14,7 +14,7 @@ from toy_catalog import toy_cli
 from layersearch.errors import BadInputError
 from layersearch.search.executors import _ray_cluster as cluster_module
 from layersearch.search.executors._ray_actor import RayWorker
-from layersearch.search.executors._ray_cluster import Cluster, _sentence, _try
+from layersearch.search.executors._ray_cluster import Cluster, _launched_with, _sentence, _try
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +121,15 @@ def test_more_gpus_than_there_are(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_options_that_do_not_fit(capsys: pytest.CaptureFixture[str], options: tuple[str, ...], says: str) -> None:
     assert says in refusal(capsys, *options)
+
+
+def test_nodes_that_an_autoscaler_may_add_count(folder: Path) -> None:
+    assert _launched_with(folder / "nothing.yaml") == {}
+    recipes = Path(__file__).parents[2] / "runs" / "recipes"
+    assert _launched_with(recipes / "ray-cluster-gpu.yaml") == {"CPU": 64.0, "GPU": 8.0}
+    for odd in ("a: [", "3", "available_node_types: 3", "available_node_types: {a: 3}", "{}"):
+        (folder / "odd.yaml").write_text(odd)
+        assert _launched_with(folder / "odd.yaml") == {}
 
 
 def test_a_worker_keeps_to_its_share_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
