@@ -1,4 +1,4 @@
-"""What a cluster of one machine adds to the work of its stages, beside the pool: scaling, cost per job, cheap candidates.
+"""What a cluster of one machine adds to the work of its stages, beside the pool: scaling, cost per job, cheap ones.
 
 CPU is that of all processes, Ray's own included, beyond what was measured around each stage.
 
@@ -53,14 +53,14 @@ def executor(backend: str, workers: int, iterations: int) -> Iterator[Executor]:
     spec = burn_spec(iterations=iterations, checkpoint_bytes=0)
     made = EXECUTORS[backend](spec, spec.build(), workers, "cpu")
     try:
-        drive(made, 20 * workers)
+        drive(made, 2 * workers)
         yield made
     finally:
         made.close(now=True)
 
 
 def drive(made: Executor, jobs: int) -> float:
-    """Runs ``jobs`` jobs, as many at once as keep it busy. Returns the work that was measured around them, in core-s."""
+    """Runs ``jobs`` jobs, as many at once as keep it busy. Returns their work, as measured, in core-s."""
     given = done = 0
     work_s = 0.0
     while done < jobs:
@@ -98,7 +98,7 @@ def main() -> None:
     for backend in ("pool", "ray"):
         rates = {}
         for workers in (1, 2):
-            jobs = max(2, int(20 * scale)) * workers
+            jobs = max(1, int(20 * scale)) * workers
             row = measure(backend, workers, jobs, int(2.0 * speed))
             rates[workers] = row["jobs per s"]
             rows[f"{backend} {workers}"] = {**row, "of ideal": rates[workers] / workers / rates[1]}
