@@ -55,6 +55,7 @@ class Fleet:
         self._cluster = Cluster(address, min(most, _MOST_LOCAL_WORKERS), cpus, n_bytes)
         try:
             self._ray: Any = importlib.import_module("ray")
+            self._largest = self._cluster.largest()
             self._check()
             self._data: Any = self._ray.put(arrays)
             options = {"num_cpus": cpus, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
@@ -67,7 +68,7 @@ class Fleet:
 
     def _check(self) -> None:
         """Raises: BadInputError if what was asked for is not there and nobody could add it."""
-        nodes, largest = self._cluster.nodes(), self._cluster.largest()
+        nodes, largest = self._cluster.nodes(), self._largest
         total = sum(node.get("GPU", 0.0) for node in nodes)
         asked = self._gpus * (1 if self._most == AS_MANY_AS_FIT else self._most)
         if asked > max(total, largest.get("GPU", 0.0)):
@@ -90,7 +91,7 @@ class Fleet:
         """As many workers as the cluster has, or may get, room for. Raises: RunError if none starts for long."""
         now = time.monotonic()
         self.look_at = now + _LOOK_S
-        room = max(sum(map(self._room, self._cluster.nodes())), self._room(self._cluster.largest()))
+        room = max(sum(map(self._room, self._cluster.nodes())), self._room(self._largest))
         target = min(self._most, max(1, room))
         for worker in list(self.workers.values()):
             if worker.ready is not None:

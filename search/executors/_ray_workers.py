@@ -18,10 +18,10 @@ _GRACE_S = 10.0
 _MOST_CALLS = 4
 _AHEAD_S = 0.25
 """A worker gets its next call this long before it is expected to be done: longer than any round trip."""
-_BATCH_S = 0.1
-"""Of work per call: a call costs the cluster some 0.3 ms, so that cheap stages pay 0.3 %."""
-_PIPELINE_S = 0.4
-_MOST_IN_FLIGHT = 256
+_BATCH_S = 0.15
+"""Of work per call: a call costs the cluster some 0.3 ms, so that cheap stages pay 0.2 %."""
+_PIPELINE_S = 0.5
+_MOST_IN_FLIGHT = 512
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,18 @@ class Estimates:
 
 @dataclass(frozen=True)
 class Call:
-    """Items that were sent together. ``seconds`` is what they are expected to take."""
+    """Items that were sent together.
+
+    Args:
+        seconds: that they are expected to take.
+        limit_s: time limit of the longest; ``None`` if one of them may take forever.
+    """
 
     number: int
     items: Sequence[Item]
     future: "Future[list[Answer]]"
     seconds: float
+    limit_s: float | None
 
 
 class Worker:
@@ -96,7 +102,7 @@ class Worker:
         method: Callable[..., Any] = self.actor.run_alone.remote if items[0].alone else self.actor.run.remote
         seconds = sum(estimates.seconds(item.job.stage) for item in items)
         future = method([item.job for item in items]).future()
-        call = Call(next(self._numbers), items, future, seconds)
+        call = Call(next(self._numbers), items, future, seconds, self._limit_s(items))
         if not self.calls:
             self.head_since = now
         self.calls.append(call)
@@ -119,17 +125,14 @@ class Worker:
 
     def kill_at(self) -> float:
         """When the call that runs has taken too long. The evaluator keeps the limit itself, if it is not stuck."""
-        limit = self.limit_s()
-        if limit is None:
+        call = self.calls[0] if self.calls else None
+        if call is None or call.limit_s is None:
             return float("inf")
-        call = self.calls[0]
         others = call.seconds if len(call.items) > 1 else 0.0  # a batch of known stages, within _BATCH_S
-        return self.head_since + _HARD_FACTOR * limit + others + _GRACE_S
+        return self.head_since + _HARD_FACTOR * call.limit_s + others + _GRACE_S
 
-    def limit_s(self) -> float | None:
-        """Time limit of the longest job in the call that runs; ``None`` if it may take forever."""
-        if not self.calls or self.ready is None:
-            return None
-        limits = [allowed_seconds(self.ready.limits, item.job) for item in self.calls[0].items]
+    def _limit_s(self, items: Sequence[Item]) -> float | None:
+        assert self.ready is not None, "only a ready worker gets a job"
+        limits = [allowed_seconds(self.ready.limits, item.job) for item in items]
         known = [limit for limit in limits if limit is not None]
         return max(known) if len(known) == len(limits) else None

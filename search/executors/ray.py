@@ -240,7 +240,7 @@ class RayExecutor:
             if worker is None or not worker.calls or worker.calls[0].number != call:
                 continue
             if worker.kill_at() <= now:
-                limit_s = worker.limit_s()
+                limit_s = worker.calls[0].limit_s
                 done += self._lose(worker, f"the time limit of {limit_s:g} s was exceeded and the worker was ended")
             else:
                 self._watch(worker, now)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_nodes import kill_node, parent, raylet_of
 from toy_runs import content_of, run_toy
 
 from layersearch.search.executors import _ray_workers as workers_module
@@ -19,7 +20,7 @@ from layersearch.spaces.contracts import JsonObject
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-SPACE = {"sleep_s": 0.1, "limit_s": 2.0}
+SPACE = {"sleep_s": 0.2, "limit_s": 2.0}
 SETTINGS = {"evaluations": 20, "seed": 3, "population": 16, "deterministic": True, "lookahead": 4}
 FAULTS = ("kill a worker", "stop a worker", "kill a node")
 
@@ -32,33 +33,32 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> JsonObject:
     return content_of(run_dir)
 
 
-def at_work(raylet: int | None = None) -> list[int]:
-    """Ray workers (of one node) that are in the middle of a call: that is when they have this title."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            title = (folder / "cmdline").read_text()
-            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if title.startswith("ray::RayWorker.run") and raylet in (None, parent):
-                found.append(int(folder.name))
-    return found
+def in_a_stage(moments: Path) -> list[int]:
+    """Processes that have begun a stage and not ended it, the latest first."""
+    open_: dict[int, None] = {}
+    for line in moments.read_text().splitlines() if moments.exists() else []:
+        moment, pid = line.split()
+        open_.pop(int(pid), None)
+        if moment == "begin":
+            open_[int(pid)] = None
+    return [*reversed(open_)]
 
 
-def strike(fault: str, cluster: Any, node: Any, rng: random.Random, log: Path, n_starts: int) -> bool:
-    """Waits for a stage that is being run, after ``n_starts`` were begun, and ends its worker or node."""
-    raylet = node.all_processes["raylet"][0].process.pid
+def strike(fault: str, node: Any, moments: Path, n_starts: int) -> bool:
+    """Once ``n_starts`` stages were begun, ends the worker or node that is the last to have begun one."""
     end = time.monotonic() + 60
+    n_seen = 0
     while time.monotonic() < end:
-        begun = len(log.read_text().splitlines()) if log.exists() else 0
-        there = at_work(raylet if fault == "kill a node" else None)
-        if begun >= n_starts and there:
-            time.sleep(rng.random() * 0.05)
+        there = in_a_stage(moments)
+        n = moments.read_text().count("begin") if moments.exists() else 0
+        fresh, n_seen = n > n_seen, n
+        if fresh and n >= n_starts and there and (fault != "kill a node" or parent(there[0]) == raylet_of(node)):
             if fault == "kill a node":
-                cluster.remove_node(node, allow_graceful=False)
+                kill_node(node)
             else:
-                os.kill(rng.choice(there), signal.SIGKILL if fault == "kill a worker" else signal.SIGSTOP)
+                os.kill(there[0], signal.SIGKILL if fault == "kill a worker" else signal.SIGSTOP)
             return True
-        time.sleep(0.01)
+        time.sleep(0.005)
     return False
 
 
@@ -77,12 +77,13 @@ def test_faults_at_random_change_nothing(
 ) -> None:
     monkeypatch.setattr(workers_module, "_GRACE_S", 0.5)
     for i in range(rounds + 1):
-        rng, fault = random.Random(i), FAULTS[i % len(FAULTS)]
-        run_dir, log = tmp_path / str(i), tmp_path / f"{i}.log"
+        n_starts, fault = random.Random(i).randrange(3, 40), FAULTS[i % len(FAULTS)]
+        run_dir, log, moments = tmp_path / str(i), tmp_path / f"{i}.log", tmp_path / f"{i}.moments"
         with another_node(ray_cluster) as node:
             with ThreadPoolExecutor(1) as other:
-                struck = other.submit(strike, fault, ray_cluster, node, rng, log, rng.randrange(3, 40))
-                assert run_toy(run_dir, SPACE | {"log": str(log)}, backend="ray", workers=4, **SETTINGS) == "finished"
+                struck = other.submit(strike, fault, node, moments, n_starts)
+                space = SPACE | {"log": str(log), "moments": str(moments)}
+                assert run_toy(run_dir, space, backend="ray", workers=4, **SETTINGS) == "finished"
             assert struck.result(), fault
         again = {job: n for job, n in Counter(log.read_text().splitlines()).items() if n > 1}
         assert again, f"{fault}: a stage was running, and ran again"
