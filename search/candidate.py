@@ -10,7 +10,7 @@ __all__ = ["REMOVED", "Candidate", "Finish", "Origin", "StageResult", "State"]
 
 State: TypeAlias = Literal["screened_out", "duplicate", "in_flight", "evaluated", "rejected", "failed", "stopped"]
 """``in_flight``: passed screen and dedup, its stages are not all run. ``stopped``: was in flight when the run ended."""
-Origin: TypeAlias = Literal["seed", "random", "evolved", "baseline"]
+Origin: TypeAlias = Literal["seed", "random", "evolved", "suggested", "baseline"]
 
 REMOVED = ""
 """Stands for the hash of a checkpoint that was there and is no longer needed."""

@@ -3,8 +3,10 @@
 Numbers are taken as text: they are checked where those of a recipe are, so that both get the same sentence.
 """
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -34,13 +36,17 @@ __all__ = [
     "Run",
     "RunName",
     "RunsDir",
+    "Sampler",
     "Seed",
     "SeedLayers",
     "Series",
     "Set",
     "Space",
     "Workers",
+    "begins_run",
 ]
+
+Result = TypeVar("Result")
 
 RunName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a run, as in search list.")]
 RunsDir = Annotated[str, typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs.")]
@@ -103,7 +109,9 @@ CoreMinutes = Annotated[
 Population = Annotated[
     str | None,
     typer.Option(
-        "--population", metavar="P", help="Evolution breeds from the P youngest candidates (default: by preset)."
+        "--population",
+        metavar="P",
+        help="Evolution breeds from the P youngest candidates; a generation of nsga2 and nsga3 (default: by preset).",
     ),
 ]
 Driver = Annotated[
@@ -114,18 +122,29 @@ Driver = Annotated[
         help="What proposes candidates; random is the control (default: evolution).",
     ),
 ]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        "--sampler",
+        metavar="tpe|nsga2|nsga3|gp|cmaes|random",
+        help="Which of Optuna's samplers suggests candidates; cmaes is for one objective and numbers (default: tpe).",
+    ),
+]
 Backend = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        metavar="inline|pool|ray",
-        help="Train in this process, in several, or on a cluster (default: inline for one worker, else pool).",
+        metavar="inline|pool|streams|ray",
+        help="Train in this process, in several, in threads of this one, which fills a GPU, or on a Ray cluster "
+        "(default: inline for one worker, else pool, or streams on a GPU).",
     ),
 ]
 Workers = Annotated[
     str | None,
     typer.Option(
-        "--workers", metavar="W", help="Processes that train (default: cores, at most 8; all that fit on a cluster)."
+        "--workers",
+        metavar="W",
+        help="Processes or threads that train (default: cores, at most 8; all that fit on a cluster).",
     ),
 ]
 Address = Annotated[
@@ -197,3 +216,54 @@ RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", metavar="FILE", help="YAML file of options; flags override it.")
 ]
 Candidate = Annotated[str, typer.Option("--candidate", metavar="best|ID", help="Which candidate of the run.")]
+
+
+def _of_a_run(
+    *,
+    space: Space = None,
+    series: Series = None,
+    data: Data = None,
+    data_dir: DataDir = None,
+    preset: Preset = None,
+    evaluations: Evaluations = None,
+    minutes: Minutes = None,
+    core_minutes: CoreMinutes = None,
+    population: Population = None,
+    backend: Backend = None,
+    workers: Workers = None,
+    address: Address = None,
+    gpus_per_worker: GpusPerWorker = None,
+    cpus_per_worker: CpusPerWorker = None,
+    seed: Seed = None,
+    run: Run = None,
+    runs_dir: Annotated[
+        str | None, typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs (default: runs).")
+    ] = None,
+    device: Device = None,
+    lowering: Lowering = None,
+    deterministic: Deterministic = None,
+    lookahead: Lookahead = None,
+    seed_layers: SeedLayers = None,
+    rerank_top: RerankTop = None,
+    recipe: RecipeFile = None,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """The options of every command that begins a run, in the order of the help text."""
+
+
+def begins_run(**own: Any) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Gives a command that takes any keywords the options of a run and, after --population, its ``own`` ones."""
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(_of_a_run).parameters.values():
+        parameters.append(parameter)
+        if parameter.name == "population":
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters += [inspect.Parameter(name, kind, default=None, annotation=own[name]) for name in own]
+
+    def give(command: Callable[..., Result]) -> Callable[..., Result]:
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return command
+
+    return give

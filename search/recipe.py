@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 import layersearch
 from layersearch.errors import RecipeError
 from layersearch.primitives.registry import unknown_name
+from layersearch.search.drivers.optuna import DEFAULT_SAMPLER
 from layersearch.search.executors.base import AS_MANY_AS_FIT
 from layersearch.search.recipe_yaml import load_text
-from layersearch.search.run_settings import ENDS, RunSettings
+from layersearch.search.run_settings import BACKENDS, ENDS, RunSettings, default_backend
 from layersearch.spaces.catalog import SPACES, SpaceEntry
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.validation import sentence
@@ -32,7 +33,7 @@ _Minutes = Annotated[float, Field(gt=0, le=10_000_000)]
 
 
 class Recipe(BaseModel):
-    """What ``search evolve`` was asked for. ``None`` stands for a default that depends on other options.
+    """What ``search evolve`` or ``tune`` was asked for. ``None`` stands for a default that depends on other options.
 
     Raises: RecipeError (by ``parse``) with one sentence.
     """
@@ -49,7 +50,8 @@ class Recipe(BaseModel):
     core_minutes: _Minutes | None = None
     population: _Count | None = None
     driver: str = "evolution"
-    backend: Literal["inline", "pool", "ray"] | None = None
+    sampler: str | None = None
+    backend: Literal["inline", "pool", "ray", "streams"] | None = None
     workers: Annotated[int, Field(ge=1, le=AS_MANY_AS_FIT)] | None = None
     address: Annotated[str, Field(min_length=1, max_length=300)] | None = None
     gpus_per_worker: Annotated[float, Field(ge=0, le=1024)] | None = None
@@ -78,6 +80,8 @@ class Recipe(BaseModel):
         ends = [f"{name} {value:g}" for name in ENDS if (value := getattr(self, name)) is not None]
         if len(ends) > 1:
             raise ValueError(f"a run must have one end, got both {' and '.join(ends)}")
+        if self.sampler is not None and self.driver != "optuna":
+            raise ValueError(f"sampler must be left out with driver '{self.driver}', got {self.sampler}")
         if self.backend == "inline" and (self.workers or 1) > 1:
             raise ValueError(f"the inline backend must have one worker, got {self.workers}")
         return self
@@ -109,19 +113,21 @@ class Recipe(BaseModel):
         if self.series is not None and self.series not in entry.series:
             raise unknown_name("series", self.series, list(entry.series))
         budget = entry.presets[self.preset]
-        backend, workers = self.backend or ("ray" if self.on_cluster else None), self.workers
+        workers = self.workers
+        backend: str | None = self.backend or ("ray" if self.on_cluster else None)
         fills = self.address or self.gpus_per_worker or "RAY_ADDRESS" in os.environ
         if workers is None and backend == "ray" and fills:
             workers = AS_MANY_AS_FIT
         if workers is None:
             workers = 1 if backend == "inline" else min(cores, MOST_DEFAULT_WORKERS)
-        backend = backend or ("inline" if workers == 1 else "pool")
+        backend = backend or default_backend(workers, self.device)
         population = self.population or budget.population
         values = {
             "series": self.series or next(iter(entry.series), None),
             "data": self.data or entry.data,
             "evaluations": self.evaluations or (None if self.minutes or self.core_minutes else budget.evaluations),
             "population": population,
+            "sampler": self.sampler or (DEFAULT_SAMPLER if self.driver == "optuna" else None),
             "backend": backend,
             "workers": workers,
             "rerank_top": budget.rerank_top if self.rerank_top is None else self.rerank_top,
@@ -151,7 +157,7 @@ class Recipe(BaseModel):
 
     def run_settings(self) -> RunSettings:
         """Settings of the runner, of a completed recipe. Raises: RecipeError."""
-        knobs: dict[str, float] = {}
+        knobs: dict[str, float | str] = {} if self.sampler is None else {"sampler": self.sampler}
         for key, value in self.set.items():
             if key.startswith(_DRIVER):
                 if isinstance(value, bool) or not isinstance(value, int | float):
@@ -177,9 +183,10 @@ class Recipe(BaseModel):
         )
 
     def to_yaml(self) -> str:
-        """The file that ``search evolve --recipe`` takes to make the same run under another name."""
+        """The file that ``--recipe`` takes to make the same run under another name."""
         values = {key: value for key, value in self.model_dump(exclude=_PLACES).items() if value not in (None, {})}
-        return f"# search evolve, layersearch {layersearch.__version__}\n" + yaml.safe_dump(
+        command = "tune" if self.driver == "optuna" else "evolve"
+        return f"# search {command}, layersearch {layersearch.__version__}\n" + yaml.safe_dump(
             values, sort_keys=False, allow_unicode=True
         )
 
@@ -214,5 +221,5 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "string_pattern_mismatch":
         return f"device must be auto, cpu, cuda or cuda:N, got {first['input']!r:.60}; correct the option"
     if first["type"] == "literal_error":
-        return str(unknown_name(name, str(first["input"])[:60], ["inline", "pool", "ray"]))
+        return str(unknown_name(name, str(first["input"])[:60], list(BACKENDS)))
     return sentence(error, list(Recipe.model_fields), kind="option")

@@ -9,12 +9,22 @@ from layersearch.errors import RecipeError, StoreError
 from layersearch.search.executors.base import Resources
 from layersearch.spaces.contracts import JsonObject
 
-__all__ = ["ENDS", "RunSettings"]
+__all__ = ["BACKENDS", "ENDS", "RunSettings", "default_backend"]
+
+BACKENDS = ("inline", "pool", "ray", "streams")
+"""Names in ``EXECUTORS``, for those who must not import them."""
 
 ENDS = ("evaluations", "minutes", "core_minutes")
 """What ends a search: one of them is given."""
 
 _IDENTITY = ("driver", "driver_settings", "population", "seed", "deterministic", "lookahead")
+
+
+def default_backend(workers: int, device: str) -> str:
+    """``inline`` for one worker; for more, ``streams`` on a GPU and ``pool`` elsewhere."""
+    if workers == 1:
+        return "inline"
+    return "streams" if device.startswith("cuda") else "pool"
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class RunSettings:
             One of the three must be given.
         population: candidates the driver keeps.
         driver, driver_settings: name in ``DRIVERS`` and its own knobs.
-        backend, workers, device: name in ``EXECUTORS``, number of processes, ``cpu`` or ``cuda[:i]``.
+        backend, workers, device: name in ``EXECUTORS``, number of processes or threads, ``cpu`` or ``cuda[:i]``.
         address, gpus_per_worker, cpus_per_worker: of the backend ray, see ``Resources``.
         seed: of everything random.
         deterministic: results do not depend on the number of workers; by default for the inline backend.
@@ -42,7 +52,7 @@ class RunSettings:
     core_minutes: float | None = None
     population: int = 16
     driver: str = "evolution"
-    driver_settings: Mapping[str, float] = field(default_factory=dict)
+    driver_settings: Mapping[str, float | str] = field(default_factory=dict)
     backend: str = "inline"
     workers: int = 1
     seed: int = 0

@@ -1,4 +1,4 @@
-"""What ``search evolve`` and ``search resume`` do: everything is checked first, then the folder made, then it runs."""
+"""What ``search evolve``, ``tune`` and ``resume`` do: all is checked first, then the folder made, then it runs."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from layersearch.search.live import Progress, watching
 from layersearch.search.lock import RunLock
 from layersearch.search.recipe import CLUSTER, MOST_DEFAULT_WORKERS, Recipe, parse_set
 from layersearch.search.recipe_yaml import load_file, load_text
-from layersearch.search.run_settings import ENDS, RunSettings
+from layersearch.search.run_settings import ENDS, RunSettings, default_backend
 from layersearch.search.runner import RunEvent, Runner
 from layersearch.search.runs import RECIPE_FILE, create_run, find_run, resume_command
 from layersearch.search.show import print_show
@@ -54,6 +54,8 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
         values = {name: value for name, value in values.items() if name not in ENDS}
     if "backend" in flags or ("workers" in flags and values.get("backend") != "ray"):
         values = {name: value for name, value in values.items() if name not in ("workers", "backend", *CLUSTER)}
+    if flags.get("driver", "optuna") != "optuna":
+        values.pop("sampler", None)
     if seed_layers:
         names = [name for part in seed_layers for name in part.split(",") if name]
         flags["seed_layers"] = [] if names == ["none"] else names
@@ -62,6 +64,9 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
         recipe = Recipe.parse(recipe.model_dump() | {"set": recipe.set | parse_set(list(pairs))})
     if recipe.data_dir is not None:
         recipe = recipe.model_copy(update={"data_dir": str(Path(recipe.data_dir).expanduser().absolute())})
+    # Which backend is best depends on the device.
+    if recipe.backend is None and not recipe.on_cluster and recipe.workers != 1:
+        recipe = recipe.model_copy(update={"device": _device(recipe.device)})
     return recipe.completed(cores())
 
 
@@ -107,33 +112,41 @@ def resume(name: str, runs_dir: Path, given: Mapping[str, Any], as_json: bool) -
     flags = {name: _plain(value) if name in _NUMBERS else value for name, value in given.items() if value is not None}
     checked = Recipe.parse({"space": "", **flags})  # of the flags alone
     plan = _recorded(run_dir, checked.data_dir)
-    changes: dict[str, Any] = {}
+    device = checked.device if "device" in flags else plan.settings.device
+    if not plan.done and _backend_of(plan.settings, checked) != "ray":
+        device = _device(device)
+    changes: dict[str, Any] = {"device": device}
     ends = {name: getattr(checked, name) for name in ENDS}
     if any(value is not None for value in ends.values()):
-        changes = ends
-    changes |= _moved(plan.settings, checked)
-    if "device" in flags:
-        changes["device"] = checked.device
-    plan = replace(plan, settings=replace(plan.settings, **changes))
+        changes |= ends
+    changes |= _moved(plan.settings, checked, device)
+    settings = replace(plan.settings, **changes)
     if not plan.done:
-        plan = replace(plan, settings=replace(plan.settings, device=_device_of(plan.settings)))
+        settings = replace(settings, device=_device_of(settings))
+    plan = replace(plan, settings=settings)
     return _run(plan, as_json)
 
 
-def _moved(recorded: RunSettings, given: Recipe) -> dict[str, Any]:
-    """Where a run goes on, if that was given: what changes in its settings."""
+def _backend_of(recorded: RunSettings, given: Recipe) -> str | None:
+    """Where a run goes on; ``None`` if that depends on the number of its workers."""
+    if given.backend is None and (given.on_cluster or recorded.backend == "ray"):
+        return "ray"
+    return given.backend or (recorded.backend if given.workers is None else None)
+
+
+def _moved(recorded: RunSettings, given: Recipe, device: str) -> dict[str, Any]:
+    """What changes in the settings of a run that goes on elsewhere, if that was given."""
     if given.workers is None and given.backend is None and not given.on_cluster:
         return {}
-    stays = recorded.backend == "ray" and given.backend is None
-    backend = given.backend or ("ray" if stays or given.on_cluster else None)
+    backend = _backend_of(recorded, given)
     workers = given.workers
     if workers is None:
         workers = 1 if backend == "inline" else max(1, recorded.workers)
         if backend == "ray" and given.address and recorded.backend != "ray":
             workers = AS_MANY_AS_FIT
-        if backend == "pool" and recorded.backend == "ray":
+        if backend != "ray" and recorded.backend == "ray":
             workers = min(workers, cores(), MOST_DEFAULT_WORKERS)
-    backend = backend or ("inline" if workers == 1 else "pool")
+    backend = backend or default_backend(workers, device)
     changes: dict[str, Any] = {"workers": workers, "backend": backend}
     for name in CLUSTER:
         value = getattr(given, name)

@@ -81,7 +81,8 @@ def _print_tables(found: JsonObject) -> None:
     from layersearch.search.tables import output, plain_table
 
     console = output()
-    facts = [f"space {found['space']}", f"driver {found['driver']}", f"seed {found['seed']}", f"{found['state']}"]
+    driver = found["driver"] if found["sampler"] is None else f"{found['driver']} ({found['sampler']})"
+    facts = [f"space {found['space']}", f"driver {driver}", f"seed {found['seed']}", f"{found['state']}"]
     if found["state"] != "finished" and found["phase"] != "search":
         facts[-1] += f" in phase {found['phase']}"
     console.print(Text(f"{found['run']}: {', '.join(facts)}, {clock(found['elapsed_s'])} of search", style="bold"))

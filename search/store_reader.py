@@ -121,6 +121,15 @@ class StoreReader:
         query = f"SELECT {_RESULT} FROM results WHERE candidate = ? ORDER BY seq"
         return [_result(row) for row in self._db.execute(query, (number,))]
 
+    def metrics(self, number: int) -> dict[str, float]:
+        """All metrics of one candidate from the stages of the search, by name."""
+        stages = {stage.id for stage in self.stages()}
+        found: dict[str, float] = {}
+        for result in self.results(number):
+            if result.stage in stages:
+                found.update(result.outcome.metrics)
+        return found
+
     def search_core_s(self) -> float:
         """CPU time of all stages of the search, in seconds; baselines and re-rank not included."""
         stages = [stage.id for stage in self.stages()]
@@ -152,6 +161,11 @@ class StoreReader:
         measured.sort(key=lambda n: -(again[n] or 0.0))
         done = set(measured)
         return measured + [n for n in order if n not in done]
+
+    def winner(self) -> int | None:
+        """The winner of the re-rank, else the best of the search; ``None`` if nothing was evaluated."""
+        chosen = self.meta("winner")
+        return int(chosen) if chosen is not None else next(iter(self.order()), None)
 
     def rerank_value(self, number: int) -> float | None:
         """Mean over everything measured in the re-rank (larger is better); ``None`` if it was not passed to the end."""

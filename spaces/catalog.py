@@ -3,11 +3,13 @@
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
+from layersearch.errors import BadInputError
 from layersearch.primitives.registry import Registry
 
-__all__ = ["SPACES", "Budget", "SpaceEntry"]
+__all__ = ["SPACES", "Budget", "SpaceEntry", "layers_of"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class SpaceEntry:
         load: ``(name, data_dir)`` -> data; reads a data set, or raises DataError with one sentence.
         plan: ``(settings, data, device)`` -> settings in which nothing is left to be measured, such as the lowering
             ``auto``; if the space has any such setting.
+        layers: module with ``known(name)``, ``build(genome, num_features, lowering, groups)``, ``formula(genome)`` and
+            ``latex(genome)``, if the space is one of layers; genomes are plain data (``layers_of``).
         calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
         preload: modules that worker processes share by being forked after their import.
     """
@@ -54,13 +58,18 @@ class SpaceEntry:
     data_sets: str | None = None
     load: str | None = None
     plan: str | None = None
+    layers: str | None = None
     calibration: str | None = None
     preload: tuple[str, ...] = ("torch",)
 
     def resolve(self, path: str) -> Any:
         """The object that ``module:name`` is."""
         module, _, name = path.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return getattr(self.module(module), name)
+
+    def module(self, path: str) -> ModuleType:
+        """The module of that name."""
+        return importlib.import_module(path)
 
     def settings_of(self, *args: Any) -> dict[str, Any]:
         """Calls ``settings``."""
@@ -85,6 +94,15 @@ SPACES.add(
         data_sets="layersearch.spaces.tasks.images.data:IMAGE_SETS",
         load="layersearch.spaces.tasks.images.data:load_images",
         plan="layersearch.spaces.evonorm.plan:planned",
+        layers="layersearch.spaces.evonorm.layers",
         calibration="layersearch.spaces.evonorm.calibration",
     ),
 )
+
+
+def layers_of(space: str) -> ModuleType:
+    """Module ``SpaceEntry.layers`` of a space. Raises: UnknownNameError; BadInputError if the space has none."""
+    entry = SPACES[space]
+    if entry.layers is None:
+        raise BadInputError(f"a space must make layers to be asked for one, and '{space}' does not; see search spaces")
+    return entry.module(entry.layers)

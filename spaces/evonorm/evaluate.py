@@ -1,6 +1,7 @@
 """Runs the stages of the evonorm funnel in a worker: network probe, stability, quality, fitness, re-rank, test."""
 
 import math
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,10 +18,13 @@ from layersearch.spaces.evonorm.settings import EvonormSettings
 from layersearch.spaces.evonorm.stability import largest_gradient_norm
 from layersearch.spaces.tasks.images.training import ImageTask, OnStep, Part, TrainResult
 
-__all__ = ["KERNEL_FAILED", "EvonormEvaluator"]
+__all__ = ["GRAPH_FAILED", "KERNEL_FAILED", "EvonormEvaluator"]
 
 KERNEL_FAILED = "kernel_failed"
 """Metric that is 1 where a layer was run by the ``torch`` lowering because its kernels could not be built."""
+
+GRAPH_FAILED = "graph_failed"
+"""Metric that is 1 where a GPU ran a training step by step because it could not be captured as a CUDA graph."""
 
 _TIMED_STEPS = 3
 _LIMIT_FACTOR = 10
@@ -29,6 +33,8 @@ _SMALLEST_LIMIT_S = 30.0
 
 class EvonormEvaluator:
     """``layersearch.spaces.contracts.Evaluator`` of the evonorm space: holds the data of one worker.
+
+    Several threads may run jobs at the same time.
 
     Args:
         settings: of the run.
@@ -40,6 +46,7 @@ class EvonormEvaluator:
         self.settings = settings
         self.task = ImageTask(data, settings.task, device)
         self.chance = 1 / self.task.classes
+        self._marks = _Marks()
 
     def time_limits(self) -> Mapping[str, float]:
         """Seconds per stage id: ten times what BN-ReLU would take, at least 30 s."""
@@ -66,14 +73,14 @@ class EvonormEvaluator:
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
         """Runs ``job.stage``, ``name:network[:repeat]``. An exception of the candidate is a failed outcome."""
         deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-        self._kernel_failed = False
+        self._marks.found = {}
         try:
             outcome = self._run(job, deadline)
         except _EndedError as ended:
             outcome = ended.outcome
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             outcome = Outcome("failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-        return replace(outcome, metrics={**outcome.metrics, KERNEL_FAILED: 1.0}) if self._kernel_failed else outcome
+        return replace(outcome, metrics={**outcome.metrics, **self._marks.found}) if self._marks.found else outcome
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         graph = graph_from_json(job.genome)
@@ -186,14 +193,10 @@ class EvonormEvaluator:
         begin = self.settings.task.quality_steps if job.checkpoint is not None else 0
         layers = SwappableLayers(graph, self.settings.task.groups, "torch" if begin < swap_step else plan.name)
         model = self.task.build(network, layers.make, job.seed, width=width)
+        changes = {}
         if begin < swap_step <= until_step:
             layers.prepare(plan.name)
-
-        def after(step: int, loss: float, accuracy: float) -> str | None:
-            if step == swap_step:
-                layers.swap(model, plan.name)
-            return None if on_step is None else on_step(step, loss, accuracy)
-
+            changes = {swap_step: lambda: layers.swap(model, plan.name)}
         result = self.task.train(
             model,
             until_step=until_step,
@@ -201,9 +204,13 @@ class EvonormEvaluator:
             seed=job.seed,
             checkpoint=job.checkpoint,
             deadline=deadline,
-            on_step=after,
+            on_step=on_step,
+            changes=changes,
         )
-        self._kernel_failed = layers.failure is not None
+        if layers.failure is not None:
+            self._marks.found[KERNEL_FAILED] = 1.0
+        if result.graph_failure:
+            self._marks.found[GRAPH_FAILED] = 1.0
         return model, result
 
     def _stability_network(self, graph: Graph, network: str, seed: int) -> nn.Module:
@@ -232,8 +239,16 @@ class EvonormEvaluator:
             total_steps=_TIMED_STEPS + 1,
             seed=0,
             on_step=lambda *_: ends.append(time.monotonic()),
+            graphed=False,
         )
         return (ends[-1] - ends[0]) / _TIMED_STEPS  # the first step pays for warming up
+
+
+class _Marks(threading.local):
+    """What a job that this thread runs has to say beside its outcome."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, float] = {}
 
 
 class _EndedError(Exception):

@@ -16,6 +16,7 @@ from layersearch.spaces.contracts import JsonObject
 __all__ = ["effective", "toy_cli"]
 
 DATA = ("bad", "good")
+KNOBS = ("size", "sleep_s", "tricks", "broken", "log", "reject_every", "objectives", "choices", "lowering.swap_step")
 ENTRY = SpaceEntry(
     name="toy",
     summary="whole numbers",
@@ -43,7 +44,7 @@ def effective(
 ) -> JsonObject:
     assert toy_space.ToySpace.name == ENTRY.name
     for key in overrides:
-        if key not in ("size", "sleep_s", "tricks", "broken", "log", "reject_every", "lowering.swap_step"):
+        if key not in KNOBS:
             raise RecipeError(f"unknown setting '{key}'")
     return dict(overrides) if lowering == "auto" else {**overrides, "lowering": {"name": lowering}}
 

@@ -15,6 +15,7 @@ from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.contracts import JsonObject
 
 HELPERS = Path(__file__).parent
+PATHS = os.pathsep.join(filter(None, [str(HELPERS), os.environ.get("PYTHONPATH")]))
 
 
 def run_toy(run_dir: Path, space: dict[str, Any] | None = None, on_event: Any = None, **settings: Any) -> str:
@@ -34,10 +35,9 @@ def start_toy(run_dir: Path, space: dict[str, Any] | None = None, **settings: An
     code = (
         f"import pathlib, toy_runs; print(toy_runs.run_toy(pathlib.Path({str(run_dir)!r}), {space!r}, **{settings!r}))"
     )
-    path = os.pathsep.join(filter(None, (str(HELPERS), os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path, "TOY_RUN": str(run_dir)},
+        env={**os.environ, "PYTHONPATH": PATHS, "TOY_RUN": str(run_dir)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -23,6 +23,7 @@ from layersearch.spaces.contracts import (
     Outline,
     Probe,
     Stage,
+    Trial,
 )
 
 trust("toy_space")
@@ -48,6 +49,7 @@ class ToySpace:
         tricks: what happens to a genome at the first trained stage: ``reject``, ``fail``, ``nan``, ``raise``, ``hang``,
             ``stuck``, ``die``, ``oom``, or with ``-once`` only at the first attempt.
         sleep_s: time each stage takes.
+        choices: whether one of the parameters of ``suggest`` is a choice.
     """
 
     name = "toy"
@@ -63,6 +65,7 @@ class ToySpace:
         reject_every: int = 5,
         broken: str | None = None,
         moments: str | None = None,
+        choices: bool = True,
     ) -> None:
         self.size = size
         self.moments = moments
@@ -72,6 +75,7 @@ class ToySpace:
         self.limit_s = limit_s
         self.reject_every = reject_every
         self.broken = broken
+        self.choices = choices
         self.objectives = tuple(Objective(f"o{i}", maximize=i != 1) for i in range(objectives))
         self.stages = (
             Stage("quality", "quality"),
@@ -85,6 +89,22 @@ class ToySpace:
 
     def mutate(self, genome: int, rng: random.Random) -> int:
         return (genome + rng.randint(-5, 5)) % (2 * self.size)
+
+    def suggest(self, trial: Trial) -> int:
+        """The last digit of an even ten has a parameter of its own, so that no two trials need have the same ones."""
+        last = (2 * self.size - 1) // 10
+        ten = trial.suggest_int("ten", 0, last)
+        if ten == last:
+            return 10 * ten + trial.suggest_int("rest", 0, (2 * self.size - 1) % 10)
+        if ten % 2 and self.choices:
+            return 10 * ten + int(trial.suggest_categorical("odd", "0123456789"))
+        return 10 * ten + trial.suggest_int("even", 0, 9)
+
+    def parameters(self, genome: int) -> dict[str, int | str] | None:
+        ten, rest = divmod(genome, 10)
+        if ten == (2 * self.size - 1) // 10:
+            return {"ten": ten, "rest": rest}
+        return {"ten": ten, "odd": str(rest)} if ten % 2 and self.choices else {"ten": ten, "even": rest}
 
     def seeds(self) -> Mapping[str, int]:
         return SEEDS

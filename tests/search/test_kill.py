@@ -38,7 +38,7 @@ def wait_until_gone(run_dir: Path, seconds: float) -> list[int]:
     return left
 
 
-@pytest.mark.parametrize(("backend", "workers"), [("inline", 1), ("pool", 2)])
+@pytest.mark.parametrize(("backend", "workers"), [("inline", 1), ("pool", 2), ("streams", 2)])
 def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, rounds: int, backend: str, workers: int) -> None:
     settings = {"backend": backend, "workers": workers, "evaluations": 50 + 10 * rounds, "seed": 3, "population": 8}
     run_toy(tmp_path / "whole", SPACE, **settings)
@@ -110,7 +110,7 @@ def told_asked(run_dir: Path) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("backend", ["inline", "pool"])
+@pytest.mark.parametrize("backend", ["inline", "pool", "streams"])
 def test_a_signal_to_the_whole_group_is_resumable(tmp_path: Path, backend: str, number: signal.Signals) -> None:
     """So a terminal sends Ctrl-C, and job schedulers SIGTERM: workers finish their stage, the runner saves."""
     settings = {"backend": backend, "workers": 2, "evaluations": 40}

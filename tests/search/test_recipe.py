@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from layersearch.errors import LayerSearchError
-from layersearch.search.executors.base import AS_MANY_AS_FIT
+from layersearch.search.executors.base import AS_MANY_AS_FIT, EXECUTORS
 from layersearch.search.recipe import Recipe, parse_set
 from layersearch.search.recipe_yaml import load_text
-from layersearch.search.run_settings import RunSettings
+from layersearch.search.run_settings import BACKENDS, RunSettings
 from layersearch.search.session import _moved, recipe_of
 
 
@@ -71,6 +71,10 @@ def test_defaults_depend_on_preset_and_cores() -> None:
     assert (one.backend, one.workers, one.deterministic) == ("inline", 1, True)
     assert Recipe.parse({"space": "evonorm"}).completed(64).workers == 8
     assert Recipe.parse({"space": "evonorm", "backend": "inline"}).completed(64).workers == 1
+    gpu = {"space": "evonorm", "device": "cuda:1"}
+    assert [Recipe.parse(gpu).completed(n).backend for n in (1, 2)] == ["inline", "streams"]
+    assert Recipe.parse(gpu | {"backend": "pool"}).completed(2).backend == "pool"
+    assert set(BACKENDS) == set(EXECUTORS)
     paper = Recipe.parse({"space": "evonorm", "preset": "paper"}).completed(2)
     assert (paper.evaluations, paper.population) == (2500, 256)
     assert Recipe.parse({"space": "evonorm", "minutes": 3}).completed(2).evaluations is None
@@ -169,10 +173,10 @@ def test_a_run_may_go_on_elsewhere(
     recorded: tuple[str, int, str | None], given: dict[str, Any], moved: tuple[str, int, str | None]
 ) -> None:
     settings = RunSettings(evaluations=1, backend=recorded[0], workers=recorded[1], address=recorded[2])
-    changes = _moved(settings, Recipe.parse({"space": "", **given}))
+    changes = _moved(settings, Recipe.parse({"space": "", **given}), "cpu")
     assert tuple(changes.get(name) for name in ("backend", "workers", "address") if changes) == moved
 
 
 def test_a_cluster_never_leaves_its_workers_to_a_pool() -> None:
     settings = RunSettings(evaluations=1, backend="ray", workers=AS_MANY_AS_FIT)
-    assert _moved(settings, Recipe.parse({"space": "", "backend": "pool"}))["workers"] <= 8
+    assert _moved(settings, Recipe.parse({"space": "", "backend": "pool"}), "cpu")["workers"] <= 8
