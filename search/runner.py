@@ -92,7 +92,8 @@ class Runner:
             if store.meta("phase") == "done" and not _wants_more(store, settings):
                 return "finished"
             driver = DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
-            executor = EXECUTORS[settings.backend](self._spec, space, settings.workers, settings.device)
+            make = EXECUTORS[settings.backend]
+            executor = make(self._spec, space, settings.workers, settings.device, settings.resources)
             end: End = "interrupted"
             try:
                 self._record(store, space, settings)
