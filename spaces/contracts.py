@@ -35,10 +35,16 @@ Arrays: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
 
 @dataclass(frozen=True)
 class Objective:
-    """One number of ``Outcome.fitness``. Drivers always maximise ``sign * value``."""
+    """One number of ``Outcome.fitness``. Drivers always maximise ``sign * value``.
+
+    ``weight`` is its share in the mean by which candidates are put in order; 0 for one in other units than the rest,
+    such as a number of parameters, which counts only where one candidate dominates another. One weight at least is
+    not 0.
+    """
 
     name: str
     maximize: bool = True
+    weight: float = 1.0
 
     @property
     def sign(self) -> int:
