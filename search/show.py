@@ -184,7 +184,7 @@ def _mean(values: Sequence[float | None], objectives: Sequence[JsonObject]) -> f
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
+    return f"{value:,.0f}" if abs(value) >= 10 and value == round(value) else f"{value:.4f}"
 
 
 def _spread(spread: Mapping[str, Any] | None) -> str:

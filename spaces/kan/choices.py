@@ -5,6 +5,7 @@ A basis that is added to ``BASES`` is in the table at once, with its knob and wh
 """
 
 import functools
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,18 @@ from layersearch.primitives.basis import BASES
 from layersearch.primitives.layers.init import INITS
 from layersearch.spaces.contracts import Trial
 
-__all__ = ["BASE_BRANCHES", "INIT_NAMES", "MLP", "NONE", "Choice", "OneOf", "Value", "Whole", "domains_of", "settings_of"]
+__all__ = [
+    "BASE_BRANCHES",
+    "INIT_NAMES",
+    "MLP",
+    "NONE",
+    "Choice",
+    "OneOf",
+    "Value",
+    "Whole",
+    "domains_of",
+    "settings_of",
+]
 
 Value: TypeAlias = int | float | str | bool
 
@@ -37,7 +49,8 @@ class Whole:
     def draw(self, rng: random.Random) -> int:
         if not self.log:
             return rng.randint(self.low, self.high)
-        return min(self.high, max(self.low, round(self.low * (self.high / self.low) ** rng.random())))
+        drawn = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+        return min(self.high, max(self.low, round(drawn)))
 
     def near(self, value: int, rng: random.Random) -> int:
         """Another number not far off, if there is one."""

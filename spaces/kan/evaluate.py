@@ -65,8 +65,12 @@ class KANEvaluator:
             case "fitness":
                 return self._fitness(genome, job, deadline)
             case "rerank":
-                _, result, found = self._measured(genome, job, deadline, task.rerank_steps, task.rerank_steps, "holdout")
-                return Outcome("passed", metrics=_in_units(found), fitness=_error(found), checkpoint=result.checkpoint())
+                _, result, found = self._measured(
+                    genome, job, deadline, task.rerank_steps, task.rerank_steps, "holdout"
+                )
+                return Outcome(
+                    "passed", metrics=_in_units(found), fitness=_error(found), checkpoint=result.checkpoint()
+                )
             case "test":
                 _, _, found = self._measured(genome, job, deadline, task.rerank_steps, task.rerank_steps, "test")
                 return Outcome("passed", metrics=_in_units(found), fitness=_error(found))
@@ -83,7 +87,7 @@ class KANEvaluator:
 
     def _fitness(self, genome: KANGenome, job: Job, deadline: float | None) -> Outcome:
         steps = self.settings.task.fitness_steps
-        network, result, found = self._measured(genome, job, deadline, steps, steps, "validation")
+        network, _, found = self._measured(genome, job, deadline, steps, steps, "validation")
         trained = self.task.evaluate(network, "train")
         fitness = _error(found)
         if "parameters" in self.settings.funnel.objectives:

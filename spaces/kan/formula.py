@@ -1,8 +1,8 @@
 """Genomes as text: what a user reads in tables and in the head of an exported file."""
 
+from layersearch.primitives.basis import BASES
 from layersearch.spaces.kan.choices import MLP, NONE
 from layersearch.spaces.kan.genome import KANGenome
-from layersearch.primitives.basis import BASES
 
 __all__ = ["formula", "latex"]
 

@@ -110,7 +110,8 @@ class Generator:
 
     def _one_of(self, genome: KANGenome, rng: random.Random) -> KANGenome:
         name, choice = rng.choice((("base", BASE_BRANCHES), ("domain", domains_of(genome.basis)), ("init", INIT_NAMES)))
-        return replace(genome, **{name: choice.near(getattr(genome, name), rng)})
+        changed = str(choice.near(getattr(genome, name), rng))
+        return replace(genome, **{name: changed})  # type: ignore[arg-type]
 
     def _other_basis(self, genome: KANGenome, rng: random.Random) -> KANGenome:
         """Settings with a name that both bases have are kept where they are legal."""

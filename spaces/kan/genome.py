@@ -7,7 +7,17 @@ from layersearch.errors import GenomeError
 from layersearch.primitives.basis import BASES
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
-from layersearch.spaces.kan.choices import BASE_BRANCHES, INIT_NAMES, MLP, NONE, Choice, OneOf, Value, domains_of, settings_of
+from layersearch.spaces.kan.choices import (
+    BASE_BRANCHES,
+    INIT_NAMES,
+    MLP,
+    NONE,
+    Choice,
+    OneOf,
+    Value,
+    domains_of,
+    settings_of,
+)
 
 __all__ = ["FORMAT", "MAX_DEPTH", "MAX_WIDTH", "KANGenome", "from_json", "make", "to_json"]
 
@@ -132,4 +142,8 @@ def _check(genome: KANGenome) -> None:
 
 
 def _shown(data: Any) -> str:
-    return f"{type(data).__name__} with {', '.join(map(str, list(data)[:8])) or 'nothing'}"[:120] if isinstance(data, dict | list) else f"{data!r:.40}"
+    return (
+        f"{type(data).__name__} with {', '.join(map(str, list(data)[:8])) or 'nothing'}"[:120]
+        if isinstance(data, dict | list)
+        else f"{data!r:.40}"
+    )

@@ -1,5 +1,6 @@
 """Genomes as networks: which layers a genome stands for, how many parameters they have, and the modules."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def plans(genome: KANGenome, in_features: int, out_features: int) -> tuple[Layer
     """
     widths = (in_features, *genome.hidden, out_features)
     found = []
-    for i, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         values = dict(genome.settings)
         if "groups" in values:
             values["groups"] = max(g for g in range(1, int(values["groups"]) + 1) if inputs % g == 0)
@@ -70,7 +71,7 @@ def count_parameters(genome: KANGenome, in_features: int, out_features: int) -> 
     """Trained numbers of ``build``, without building it."""
     if genome.basis == MLP:
         widths = (in_features, *genome.hidden, out_features)
-        return sum((i + 1) * o for i, o in zip(widths, widths[1:], strict=False))
+        return sum((i + 1) * o for i, o in itertools.pairwise(widths))
     return sum(plan.n_parameters for plan in plans(genome, in_features, out_features))
 
 
@@ -116,31 +117,36 @@ def build(
 
     Raises: GenomeError if the layers cannot be made for these widths.
     """
-    like = {"generator": generator, "dtype": dtype}
     layers: list[nn.Module] = []
     if genome.basis == MLP:
         widths = (in_features, *genome.hidden, out_features)
-        for i, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
             layers += [_Activation(genome.base)] if i else []
             layers.append(_linear(inputs, outputs, generator, dtype))
     else:
         try:
-            for plan in plans(genome, in_features, out_features):
-                layers.append(
-                    KANLinear(
-                        plan.inputs, plan.outputs, plan.basis, base=plan.base, domain=plan.domain, init=plan.init, **like
-                    )  # type: ignore[arg-type]
-                )
-        except GenomeError:
-            raise
+            layers += [_layer(plan, generator, dtype) for plan in plans(genome, in_features, out_features)]
         except LayerSearchError as error:
             raise GenomeError(f"the layers of a genome must fit its widths, but {error}") from None
     return Network(layers, in_features, out_features).to(device)
 
 
+def _layer(plan: LayerPlan, generator: torch.Generator | None, dtype: torch.dtype | None) -> KANLinear:
+    return KANLinear(
+        plan.inputs,
+        plan.outputs,
+        plan.basis,
+        base=plan.base,
+        domain=plan.domain,
+        init=plan.init,
+        generator=generator,
+        dtype=dtype,
+    )
+
+
 def _linear(inputs: int, outputs: int, generator: torch.Generator | None, dtype: torch.dtype | None) -> nn.Linear:
     """With torch's default start, U(-1/√I, 1/√I) for weights and biases, but from ``generator``."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for parameter in (layer.weight, layer.bias):
             parameter.uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)

@@ -50,4 +50,5 @@ def sampled(name: str, function: Function, how: Sampling) -> tuple[tuple[Floats,
 def _uniform(function: Function, points: int, seed: int) -> Floats:
     rng = np.random.Generator(np.random.PCG64(seed))
     low, high = np.array(function.domain).T
-    return low + (high - low) * rng.random((points, function.dimension))
+    drawn: Floats = low + (high - low) * rng.random((points, function.dimension))
+    return drawn

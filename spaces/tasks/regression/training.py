@@ -57,7 +57,7 @@ class Evaluation:
     """Root mean square error on a part.
 
     Args:
-        rmse: in units of the target; ``None`` when an output was not finite: such a model has no error, not a large one.
+        rmse: in units of the target; ``None`` when an output was not finite: such a model has no error.
         normalised: in standard deviations of the target on the search-train part: 1 is what its mean achieves.
         n_rows: number of points.
     """
@@ -106,7 +106,9 @@ class RegressionTask:
         target = data.train_y[self.parts.train]
         self.target_mean, self.target_std = float(target.mean()), float(target.std())
         if self.target_std <= 1e-12 * (1 + abs(self.target_mean)):
-            raise DataError(f"the target of '{data.name}' must vary, and is {self.target_mean:g} throughout; choose another")
+            raise DataError(
+                f"the target of '{data.name}' must vary, and is {self.target_mean:g} throughout; choose another"
+            )
         pool = (data.train_x - middle) / half, (data.train_y - self.target_mean) / self.target_std
         test = (data.test_x - middle) / half, (data.test_y - self.target_mean) / self.target_std
         self._points: dict[Part, tuple[Tensor, Tensor]] = {
@@ -117,8 +119,10 @@ class RegressionTask:
         }
 
     def _on_device(self, x: Floats, y: Floats, rows: Any) -> tuple[Tensor, Tensor]:
-        like = {"dtype": self.dtype, "device": self.device}
-        return torch.tensor(x[rows], **like), torch.tensor(y[rows, None], **like)
+        return (
+            torch.tensor(x[rows], dtype=self.dtype, device=self.device),
+            torch.tensor(y[rows, None], dtype=self.dtype, device=self.device),
+        )
 
     def batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and standardised targets of ``step`` (from 0): ``[B, I]``, ``[B, 1]``; epochs in seeded order."""
@@ -161,9 +165,7 @@ class RegressionTask:
 
         def result(status: Status, reason: str = "") -> TrainResult:
             now = Progress(step, total_steps, seed, settings.fingerprint())
-            return TrainResult(
-                step, status, reason, tuple(losses), lambda: write_checkpoint(model, optimizer, now)
-            )
+            return TrainResult(step, status, reason, tuple(losses), lambda: write_checkpoint(model, optimizer, now))
 
         model.train()
         while step < until_step:
@@ -186,7 +188,7 @@ class RegressionTask:
         model.eval()
         squares = torch.zeros((), dtype=torch.float64, device=self.device)
         size = self.settings.eval_batch
-        for some, target in zip(x.split(size), y.split(size), strict=True):
+        for some, target in zip(torch.split(x, size), torch.split(y, size), strict=True):
             squares += (model(some).double() - target.double()).square().sum()
         model.train(was_training)
         normalised = math.sqrt(float(squares) / len(x)) if math.isfinite(float(squares)) else None

@@ -66,9 +66,7 @@ def read_table(name: str, data_dir: Path | None, split: int) -> tuple[tuple[Floa
     for key, (array, shape) in shapes.items():
         expected = shape or (known.splits, known.rows)
         if array.shape != expected:
-            raise DataError(
-                f"{key} of {path} must have the shape {expected}, got {array.shape}; fetch the file again"
-            )
+            raise DataError(f"{key} of {path} must have the shape {expected}, got {array.shape}; fetch the file again")
     if test.dtype != np.bool_ or not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise DataError(f"{path} must hold finite numbers and truth values, and does not; fetch the file again")
     mask = test[split]

@@ -69,16 +69,12 @@ def _cycle(*x: Floats) -> Floats:
 
 _add(1, "exp(-4*x**2)*sin(6*pi*x)", 1, lambda x: np.exp(-4 * x**2) * np.sin(6 * np.pi * x), "oscillating")
 _add(2, "sin(4*pi*x**2)*cos(2*pi*x)", 1, lambda x: np.sin(4 * np.pi * x**2) * np.cos(2 * np.pi * x), "oscillating")
-_add(
-    3, "sin(3*pi*x**2)*cos(3*pi*y)", 2, lambda x, y: np.sin(3 * np.pi * x**2) * np.cos(3 * np.pi * y), "oscillating"
-)
+_add(3, "sin(3*pi*x**2)*cos(3*pi*y)", 2, lambda x, y: np.sin(3 * np.pi * x**2) * np.cos(3 * np.pi * y), "oscillating")
 _add(
     4,
     "exp(-3*((x - .5)**2 + (y - .5)**2))*sin(4*pi*z + 10*(x - .5)*(y - .5))",
     3,
-    lambda x, y, z: (
-        np.exp(-3 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)) * np.sin(4 * np.pi * z + 10 * (x - 0.5) * (y - 0.5))
-    ),
+    lambda x, y, z: np.exp(-3 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)) * np.sin(4 * np.pi * z + 10 * (x - 0.5) * (y - 0.5)),
     "compositional",
 )
 _add(

@@ -78,9 +78,7 @@ FUNCTIONS.add(
     Function(
         "10*sin(pi*x1*x2) + 20*(x3 - 0.5)**2 + 10*x4 + 5*x5, and five more variables without effect",
         ((0.0, 1.0),) * 10,
-        lambda x1, x2, x3, x4, x5, *_: (
-            10 * np.sin(np.pi * x1 * x2) + 20 * (x3 - 0.5) ** 2 + 10 * x4 + 5 * x5
-        ),
+        lambda x1, x2, x3, x4, x5, *_: 10 * np.sin(np.pi * x1 * x2) + 20 * (x3 - 0.5) ** 2 + 10 * x4 + 5 * x5,
         "high-dimensional",
         "Friedman 1991, Multivariate adaptive regression splines, without its noise",
     ),
