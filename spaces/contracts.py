@@ -4,7 +4,7 @@ The engine (``layersearch.search``) knows no ops, data sets or networks. A space
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -20,6 +20,7 @@ __all__ = [
     "Outcome",
     "Outline",
     "Probe",
+    "PythonFile",
     "Space",
     "Stage",
     "Trial",
@@ -118,6 +119,26 @@ class Outcome:
     checkpoint: bytes | None = None
     duration_s: float = field(default=0.0, compare=False)
     cpu_s: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
+class PythonFile:
+    """A genome as a module that needs torch alone.
+
+    Args:
+        class_name: the class that it is for.
+        title: first line of its docstring.
+        formula: what it computes.
+        body: everything after the docstring.
+        check: takes the namespace that the module makes, compares it with the genome in float64, and gives the largest
+            difference relative to 1 + size of the value; infinite if the two cannot be compared.
+    """
+
+    class_name: str
+    title: str
+    formula: str
+    body: str
+    check: Callable[[Mapping[str, Any]], float]
 
 
 class Evaluator(Protocol):
