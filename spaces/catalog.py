@@ -46,6 +46,10 @@ class SpaceEntry:
         layers: module with ``known(name)``, ``build(genome, num_features, lowering, groups)``, ``formula(genome)`` and
             ``latex(genome)``; genomes are plain data (``layers_of``). ``build`` of a network also takes
             ``out_features``.
+        exporter: module that writes genomes as plain torch modules: ``python_file(genome, settings, num_features)``
+            gives a ``contracts.PythonFile`` (``settings`` of the run, or ``None``), ``trained(genome, settings,
+            run_seed)`` the state dict to go with it, trained as in the re-rank, and what it measured. If there is none,
+            genomes are graphs of ops, which the engine writes itself.
         calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
         preload: modules that worker processes share by being forked after their import.
     """
@@ -62,6 +66,7 @@ class SpaceEntry:
     plan: str | None = None
     network: bool = False
     layers: str | None = None
+    exporter: str | None = None
     calibration: str | None = None
     preload: tuple[str, ...] = ("torch",)
 
@@ -119,6 +124,7 @@ SPACES.add(
         load="layersearch.spaces.tasks.regression.sets:load_regression",
         network=True,
         layers="layersearch.spaces.kan.layers",
+        exporter="layersearch.spaces.kan.export",
     ),
 )
 

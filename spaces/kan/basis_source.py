@@ -1,7 +1,7 @@
 """Each basis as the lines of a plain torch module: what an exported file holds of it, and nothing else.
 
-``setup`` makes the tensors of the basis in ``__init__`` (``in_features`` is there), ``columns`` turns the argument ``u``
-``[..., I]`` into the functions ``f`` ``[..., K, I]``. Numbers of the settings are written out.
+``setup`` makes the tensors of the basis in ``__init__`` (``in_features`` is there), ``columns`` turns the argument
+``u`` ``[..., I]`` into the functions ``f`` ``[..., K, I]``. Numbers of the settings are written out.
 """
 
 import textwrap
@@ -65,7 +65,7 @@ def basis_arguments(row: Basis) -> dict[str, str]:
 
 def literal(value: float) -> str:
     """The shortest text that reads back to the number; whole numbers as such."""
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e6 else repr(float(value))
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
 
 
 def _tensor(name: str, expression: str, trained: bool) -> str:

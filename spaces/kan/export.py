@@ -8,26 +8,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from layersearch.errors import RunError
+from layersearch.primitives.activations import activation
 from layersearch.primitives.layers.functions import BasisFunctions
 from layersearch.primitives.layers.init import scales
-from layersearch.spaces.contracts import JsonObject, PythonFile
+from layersearch.primitives.seeds import Seeds
+from layersearch.spaces.contracts import Job, JsonObject, PythonFile
 from layersearch.spaces.kan.basis_source import basis_arguments, basis_source, literal
 from layersearch.spaces.kan.choices import MLP
+from layersearch.spaces.kan.evaluate import KANEvaluator
 from layersearch.spaces.kan.formula import formula
 from layersearch.spaces.kan.genome import KANGenome, from_json
 from layersearch.spaces.kan.network import LayerPlan, build, plans
 from layersearch.spaces.kan.settings import parse
+from layersearch.spaces.kan.space import KANSpace
+from layersearch.spaces.tasks.checkpoint import unpack
+from layersearch.spaces.tasks.regression.checkpoint import MODEL
 
-__all__ = ["exported_name", "python_file"]
+__all__ = ["exported_name", "python_file", "trained"]
 
 _OUTPUTS = 1
 _ROWS = 64
+_WIDTH = 120
 
 _MODEL = '''class Model(nn.Module):
     """A network of widths {shape}: ``[..., {inputs}] -> [..., {outputs}]``.
 
-    Inputs and outputs are in the units of the data once ``shift``, ``scale`` (per input) and ``mean``, ``deviation`` (of
-    the output) are set, as ``load`` does; until then they change nothing.
+    Inputs and outputs are in the units of the data once ``shift``, ``scale`` (per input) and ``mean``, ``deviation``
+    (of the output) are set, as ``load`` does; until then they change nothing.
     """
 
     def __init__(self) -> None:
@@ -69,7 +77,7 @@ _LAYER = '''class KANLinear(nn.Module):
     Weights start normal with the given deviations, ``deviation[k]`` for function k.
     """
 
-    def __init__(self, in_features: int, out_features: int, deviation: tuple[float, ...]{parameters}) -> None:
+{signature}
         super().__init__()
 {setup}
         spread = torch.tensor(deviation).unsqueeze(-1)
@@ -107,6 +115,36 @@ def python_file(genome: JsonObject, settings: JsonObject | None, num_features: i
     )
 
 
+def trained(genome: JsonObject, settings: JsonObject, run_seed: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """State dict of ``Model`` after the first training of the re-rank, repeated here, and what it measured.
+
+    On the hardware of the run it is that very training; elsewhere numbers may differ in the last digits. The error is
+    that on the hold-out part, in deviations of the target.
+
+    Raises: DataError if the data is missing; RunError if the network could not be trained.
+    """
+    parsed = parse(settings)
+    space = KANSpace(parsed)
+    stage = space.rerank_stages[0].id
+    evaluator = KANEvaluator(parsed, space.load_data(), "cpu")
+    job = Job(candidate=0, stage=stage, genome=genome, seed=Seeds(run_seed).derive("rerank", stage))
+    outcome = evaluator.run(job)
+    if outcome.checkpoint is None:
+        raise RunError(f"the network must be trained to have weights, and could not be ({outcome.reason})")
+    task = evaluator.task
+    tensors, _ = unpack(outcome.checkpoint)
+    state = {exported_name(name.removeprefix(MODEL)): t for name, t in tensors.items() if name.startswith(MODEL)}
+    if task.dtype != torch.float32:  # as the exported class is made
+        state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+    units = {
+        "shift": torch.tensor(task.input_shift),
+        "scale": torch.tensor(task.input_scale),
+        "mean": torch.tensor([task.target_mean]),
+        "deviation": torch.tensor([task.target_std]),
+    }
+    return state | {name: tensor.float() for name, tensor in units.items()}, dict(outcome.fitness)
+
+
 def exported_name(name: str) -> str:
     """Name in the state dict of ``Model`` of a tensor of ours."""
     name = re.sub(r"^(\d+)\.functions\.domain\.", r"\1.map_", name)
@@ -120,7 +158,8 @@ def _kan(genome: KANGenome, inputs: int) -> str:
     arguments = [*source.arguments, *(["normalize"] if domain.optional else [])]
     types = {"groups": "int", "normalize": "bool"}
     base = layers[0].base
-    parameters = "".join(f", {name}: {types.get(name, 'tuple[float, ...]')}" for name in arguments)
+    signature = ["self", "in_features: int", "out_features: int", "deviation: tuple[float, ...]"]
+    signature += [f"{name}: {types.get(name, 'tuple[float, ...]')}" for name in arguments]
     setup = "\n".join(part for part in (domain.setup, source.setup) if part)
     low, high = layers[-1].basis.reach
     columns = f"{domain.lines}\nu = u.clamp({literal(low)}, {literal(high)})\n{source.columns}"
@@ -129,7 +168,7 @@ def _kan(genome: KANGenome, inputs: int) -> str:
         base_term=f" + v[o, i] {base}(x_i)" if base else "",
         about=source.about,
         domain=domain.about,
-        parameters=parameters + (", base_deviation: float" if base else ""),
+        signature=_signature([*signature, *(["base_deviation: float"] if base else [])]),
         setup=_indented(setup, 8),
         base_weight=(
             "        self.base_weight = nn.Parameter(torch.randn(out_features, in_features) * base_deviation)\n"
@@ -139,7 +178,7 @@ def _kan(genome: KANGenome, inputs: int) -> str:
         columns=_indented(columns, 8),
         returns=f"return {linear} + F.linear({_ACTIVATIONS[base]}, self.base_weight)" if base else f"return {linear}",
     ).replace("        super().__init__()\n\n", "        super().__init__()\n")
-    made = [f"KANLinear({', '.join(_arguments(plan, domain))})," for plan in layers]
+    made = [_call(_arguments(plan, domain)) for plan in layers]
     shape = "-".join(map(str, (inputs, *genome.hidden, _OUTPUTS)))
     model = _MODEL.format(shape=shape, inputs=inputs, outputs=_OUTPUTS, layers=_indented("\n".join(made), 12))
     constants = f"{source.constants}\n\n\n" if source.constants else "\n"
@@ -161,25 +200,34 @@ def _module(code: str, names: list[str]) -> str:
     functional = "from torch.nn import functional as F\n" if "F." in code else ""
     head = "\n".join(imports) + "\n\nimport torch\nfrom torch import Tensor, nn\n" + functional
     listed = ", ".join(f'"{name}"' for name in names)
-    return f"{head}\n__all__ = [{listed}]\n\n{code}".replace("__all__ = [" + listed + "]\n\n\n\n", f"__all__ = [{listed}]\n\n\n")
+    return f"{head}\n__all__ = [{listed}]\n\n{code}"
+
+
+def _signature(parts: list[str]) -> str:
+    line = f"    def __init__({', '.join(parts)}) -> None:"
+    if len(line) <= _WIDTH:
+        return line
+    return "    def __init__(\n        " + ",\n        ".join(parts) + ",\n    ) -> None:"
+
+
+def _call(arguments: list[str]) -> str:
+    line = f"KANLinear({', '.join(arguments)}),"
+    if len(line) <= _WIDTH - 12:
+        return line
+    return "KANLinear(\n    " + ",\n    ".join(arguments) + ",\n),"
 
 
 def _arguments(plan: LayerPlan, domain: "_Domain") -> list[str]:
     functions = BasisFunctions(plan.basis, plan.inputs, plan.domain, dtype=torch.float64)
-    base = None if plan.base is None else _activation(plan.base)
+    base = None if plan.base is None else activation(plan.base)[1]
     spread = scales(plan.init, functions, plan.inputs, plan.outputs, base)
     deviation = [f"{float(value):.6g}" for value in spread.basis]
-    shown = f"({', '.join(deviation)},)" if len(set(deviation)) > 1 or len(deviation) < 3 else f"({deviation[0]},) * {len(deviation)}"
+    alike = len(set(deviation)) == 1
+    shown = f"({deviation[0]},) * {len(deviation)}" if alike else f"({', '.join(deviation)})"
     found = [str(plan.inputs), str(plan.outputs), f"deviation={shown}"]
     found += [f"{name}={value}" for name, value in basis_arguments(plan.basis).items()]
     found += [f"normalize={plan.domain != 'none'}"] if domain.optional else []
     return found + ([f"base_deviation={spread.base:.6g}"] if plan.base is not None else [])
-
-
-def _activation(name: str) -> Any:
-    from layersearch.primitives.activations import activation
-
-    return activation(name)[1]
 
 
 _ACTIVATIONS: Mapping[str | None, str] = {
@@ -256,7 +304,9 @@ def _difference(genome: KANGenome, inputs: int, namespace: Mapping[str, Any]) ->
     if sorted(fresh) != sorted(state) or any(fresh[name].shape != state[name].shape for name in state):
         return float("inf")
     own = {name for name in state if not name.endswith(("weight", "bias"))}
-    worst = max((float((fresh[name].double() - state[name].double()).abs().max()) for name in own), default=0.0)
+    if not all(torch.allclose(fresh[name].float(), state[name].float(), rtol=1e-6) for name in own):
+        return float("inf")  # the tensors of the basis do not start alike
+    worst = 0.0
     theirs.load_state_dict(theirs.state_dict() | state)
     x = torch.randn(_ROWS, inputs, generator=generator, dtype=torch.float64) * 2
     for training in (True, False):

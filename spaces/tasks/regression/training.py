@@ -103,6 +103,8 @@ class RegressionTask:
         else:
             middle, half = known.mean(0), known.std(0)
         half = np.where(half > 1e-12 * (1 + np.abs(middle)), half, 1.0)  # a constant column is left unscaled
+        self.input_shift: Floats = middle
+        self.input_scale: Floats = half
         target = data.train_y[self.parts.train]
         self.target_mean, self.target_std = float(target.mean()), float(target.std())
         if self.target_std <= 1e-12 * (1 + abs(self.target_mean)):
