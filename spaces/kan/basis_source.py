@@ -137,12 +137,10 @@ def _equal_steps(row: Any) -> str:
 
 def _relu(row: Any) -> _Parts:
     step = (row.high - row.low) / row.grid
-    first = f"torch.arange(-{row.order}, {row.grid}, dtype=torch.float64).unsqueeze(-1)"
-    start = f"({literal(row.low)} + {literal(step)} * {first}).repeat(1, in_features)"
-    log_width = f"math.log({literal(step * (row.order + 1))})"
-    width = f"torch.full(({row.n_functions}, in_features), {log_width}, dtype=torch.float64)"
+    width = f"torch.full_like(steps, math.log({literal(step * (row.order + 1))}))"
     setup = f"""
-{_tensor("start", start, row.learn)}
+steps = torch.arange(-{row.order}, {row.grid}, dtype=torch.float64).unsqueeze(-1).repeat(1, in_features)
+{_tensor("start", f"{literal(row.low)} + {literal(step)} * steps", row.learn)}
 {_tensor("log_width", width, row.learn)}
 """
     columns = """
@@ -236,11 +234,11 @@ f = torch.stack(functions, dim=-2)
 def _centred(profile: str, about: str, before: str = "") -> Callable[[Any], _Parts]:
     def source(row: Any) -> _Parts:
         width = (row.high - row.low) * (row.width / (row.grid - 1))
-        size = f"({row.grid}, in_features)"
-        centres = f"torch.linspace({literal(row.low)}, {literal(row.high)}, {row.grid}, dtype=torch.float64)"
+        at = f"torch.linspace({literal(row.low)}, {literal(row.high)}, {row.grid}, dtype=torch.float64)"
         setup = f"""
-{_tensor("centres", f"{centres}.unsqueeze(-1).repeat(1, in_features)", row.learn)}
-{_tensor("log_width", f"torch.full({size}, math.log({literal(width)}), dtype=torch.float64)", row.learn)}
+centres = {at}.unsqueeze(-1).repeat(1, in_features)
+{_tensor("centres", "centres", row.learn)}
+{_tensor("log_width", f"torch.full_like(centres, math.log({literal(width)}))", row.learn)}
 """
         omega = literal(row.omega) if hasattr(row, "omega") else ""
         lines = ["z = (u.unsqueeze(-2) - self.centres) * torch.exp(-self.log_width)", before]

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -214,7 +215,9 @@ def _call(arguments: list[str]) -> str:
     line = f"KANLinear({', '.join(arguments)}),"
     if len(line) <= _WIDTH - 12:
         return line
-    return "KANLinear(\n    " + ",\n    ".join(arguments) + ",\n),"
+    wrap = textwrap.TextWrapper(_WIDTH - 17, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    lines = "\n".join(wrap.fill(f"{argument},") for argument in arguments)
+    return f"KANLinear(\n{textwrap.indent(lines, '    ')}\n),"
 
 
 def _arguments(plan: LayerPlan, domain: "_Domain") -> list[str]:
