@@ -117,7 +117,7 @@ SPACES.add(
         presets={
             "paper": Budget(evaluations=500, population=64, rerank_top=10),
             "small": Budget(evaluations=120, population=32, rerank_top=5),
-            "smoke": Budget(evaluations=16, population=8, rerank_top=2),
+            "smoke": Budget(evaluations=40, population=16, rerank_top=3),
         },
         data="fn:f3",
         data_sets="layersearch.spaces.tasks.regression.sets:REGRESSION_SETS",

@@ -75,12 +75,13 @@ class FunnelSettings(_Settings):
         objectives: ``rmse`` and, if wanted, ``parameters``. Candidates are ordered by ``rmse``; with ``parameters`` the
             smaller of two equally good ones dominates, and evolution keeps small ones.
         quality_rmse: after the quality steps the validation error must be below this, in standard deviations of the
-            target: 1 is what its mean achieves.
+            target: 1 is what its mean achieves. On 17 functions and tables every published design was below 1.16 after
+            the quality steps of ``smoke`` (one seed, 2026-11-25).
         rerank_seeds: trainings when the best candidates and the baselines are ranked again.
     """
 
     objectives: tuple[Literal["rmse", "parameters"], ...] = ("rmse", "parameters")
-    quality_rmse: float = Field(1.2, gt=0)
+    quality_rmse: float = Field(1.5, gt=0)
     rerank_seeds: int = Field(2, ge=1, le=20)
 
     @field_validator("objectives")
