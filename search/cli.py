@@ -258,6 +258,9 @@ def export(
         str | None, typer.Option("--genome", metavar="FILE|known:NAME", help="A genome in place of a run.")
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Drop the guards on divisions and logarithms.")] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Networks of a run: train as in the re-rank, write FILE.safetensors.")
+    ] = False,
     num_features: Annotated[
         str, typer.Option("--num-features", metavar="C", help="Channels of the formats that fix them (pt2, onnx).")
     ] = "64",
@@ -286,6 +289,7 @@ def export(
             space=space,
             genome=genome,
             exact=exact,
+            weights=weights,
             num_features=_whole("--num-features", num_features, 65_536),
             force=force,
         )

@@ -70,7 +70,7 @@ Series = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="NAME", help="Data set, see search spaces (default: digits, which are bundled)."),
+    typer.Option("--data", metavar="NAME", help="Data set, see search spaces (default: one that is bundled)."),
 ]
 DataDir = Annotated[
     str | None,
@@ -193,7 +193,7 @@ SeedLayers = Annotated[
     typer.Option(
         "--seed-layers",
         metavar="NAMES",
-        help="Known layers to start from, by comma, or none (default: bn-relu,gn-relu,bn-silu,frn-tlu).",
+        help="Known layers to start from, by comma, or none (default: by space, e.g. bn-relu,gn-relu,bn-silu,frn-tlu).",
     ),
 ]
 RerankTop = Annotated[
