@@ -61,6 +61,7 @@ def evolve(
     core_minutes: o.CoreMinutes = None,
     population: o.Population = None,
     driver: o.Driver = None,
+    scheduler: o.Scheduler = None,
     backend: o.Backend = None,
     workers: o.Workers = None,
     seed: o.Seed = None,

@@ -29,6 +29,7 @@ __all__ = [
     "Run",
     "RunName",
     "RunsDir",
+    "Scheduler",
     "Seed",
     "SeedLayers",
     "Series",
@@ -98,6 +99,15 @@ Driver = Annotated[
         "--driver",
         metavar="evolution|random",
         help="What proposes candidates; random is the control (default: evolution).",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="straight|asha|racing",
+        help="How far candidates are trained: all to the end, the best of each rung, or until they fall behind "
+        "(default: straight).",
     ),
 ]
 Backend = Annotated[

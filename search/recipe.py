@@ -12,6 +12,7 @@ from layersearch.errors import RecipeError
 from layersearch.primitives.registry import unknown_name
 from layersearch.search.recipe_yaml import load_text
 from layersearch.search.run_settings import ENDS, RunSettings
+from layersearch.search.schedulers.base import SCHEDULERS
 from layersearch.spaces.catalog import SPACES, SpaceEntry
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.validation import sentence
@@ -20,6 +21,7 @@ __all__ = ["MOST_DEFAULT_WORKERS", "Recipe", "parse_set"]
 
 MOST_DEFAULT_WORKERS = 8
 _DRIVER = "driver."  # settings under --set that are knobs of the driver
+_SCHEDULER = "scheduler."  # those of the scheduler
 _PLACES = {"run", "runs_dir"}  # where the recipe lies says it
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -44,6 +46,7 @@ class Recipe(BaseModel):
     core_minutes: _Minutes | None = None
     population: _Count | None = None
     driver: str = "evolution"
+    scheduler: str = "straight"
     backend: Literal["inline", "pool"] | None = None
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -122,8 +125,11 @@ class Recipe(BaseModel):
 
     def space_settings(self) -> dict[str, Any]:
         """Checked settings of the space, of a completed recipe. Raises: RecipeError or UnknownNameError."""
-        overrides = {key: value for key, value in self.set.items() if not key.startswith(_DRIVER)}
-        return self.entry().settings_of(
+        overrides = {key: value for key, value in self.set.items() if not key.startswith((_DRIVER, _SCHEDULER))}
+        entry, ratio = self.entry(), SCHEDULERS[self.scheduler].ratio
+        if ratio is not None and entry.rungs is not None:
+            overrides = {entry.rungs: ratio(self._scheduler_settings()), **overrides}
+        return entry.settings_of(
             self.series, self.data, self.data_dir, self.preset, overrides, self.seed_layers, self.lowering
         )
 
@@ -132,6 +138,15 @@ class Recipe(BaseModel):
         plan: JsonObject = settings["lowering"]
         knobs = {f"lowering.{key}": value for key, value in plan.items() if key != "name"}
         return self.model_copy(update={"lowering": plan["name"], "set": self.set | knobs})
+
+    def _scheduler_settings(self) -> dict[str, float]:
+        knobs: dict[str, float] = {}
+        for key, value in self.set.items():
+            if key.startswith(_SCHEDULER):
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise RecipeError(f"{key} must be a number, got {value!r:.60}; change it")
+                knobs[key.removeprefix(_SCHEDULER)] = value
+        return knobs
 
     def run_settings(self) -> RunSettings:
         """Settings of the runner, of a completed recipe. Raises: RecipeError."""
@@ -148,6 +163,8 @@ class Recipe(BaseModel):
             population=self.population or 1,
             driver=self.driver,
             driver_settings=knobs,
+            scheduler=self.scheduler,
+            scheduler_settings=self._scheduler_settings(),
             backend=self.backend or "inline",
             workers=self.workers or 1,
             seed=self.seed,

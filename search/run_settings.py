@@ -6,14 +6,17 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from layersearch.errors import RecipeError, StoreError
-from layersearch.spaces.contracts import JsonObject
+from layersearch.search.schedulers.base import SCHEDULERS, Scheduler
+from layersearch.spaces.contracts import JsonObject, Space
 
 __all__ = ["ENDS", "RunSettings"]
 
 ENDS = ("evaluations", "minutes", "core_minutes")
 """What ends a search: one of them is given."""
 
-_IDENTITY = ("driver", "driver_settings", "population", "seed", "deterministic", "lookahead")
+_IDENTITY = (
+    "driver", "driver_settings", "scheduler", "scheduler_settings", "population", "seed", "deterministic", "lookahead",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class RunSettings:
             One of the three must be given.
         population: candidates the driver keeps.
         driver, driver_settings: name in ``DRIVERS`` and its own knobs.
+        scheduler, scheduler_settings: name in ``SCHEDULERS`` and its own knobs.
         backend, workers, device: name in ``EXECUTORS``, number of processes, ``cpu`` or ``cuda[:i]``.
         seed: of everything random.
         deterministic: results do not depend on the number of workers; by default for the inline backend.
@@ -41,6 +45,8 @@ class RunSettings:
     population: int = 16
     driver: str = "evolution"
     driver_settings: Mapping[str, float] = field(default_factory=dict)
+    scheduler: str = "straight"
+    scheduler_settings: Mapping[str, float] = field(default_factory=dict)
     backend: str = "inline"
     workers: int = 1
     seed: int = 0
@@ -70,7 +76,12 @@ class RunSettings:
         return replace(self, deterministic=deterministic, lookahead=lookahead)
 
     def to_json(self) -> JsonObject:
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"driver_settings": dict(self.driver_settings)}
+        knobs = {name: dict(getattr(self, name)) for name in ("driver_settings", "scheduler_settings")}
+        return {f.name: getattr(self, f.name) for f in fields(self)} | knobs
+
+    def make_scheduler(self, space: Space) -> Scheduler:
+        """Raises: UnknownNameError, RecipeError."""
+        return SCHEDULERS[self.scheduler].make(space.stages, space.objectives, self.scheduler_settings)
 
     def resuming(self, recorded: Mapping[str, Any]) -> "RunSettings":
         """These settings for going on with a run that was begun with ``recorded``; what is left open is taken from it.
@@ -80,6 +91,7 @@ class RunSettings:
         opened = {name: recorded[name] for name in ("deterministic", "lookahead") if getattr(self, name) is None}
         settings = replace(self, **opened)
         mine = settings.to_json()
+        recorded = {"scheduler": "straight", "scheduler_settings": {}, **recorded}  # older stores name none
         for name in _IDENTITY:
             if mine[name] != recorded[name]:
                 raise StoreError(

@@ -40,6 +40,8 @@ class SpaceEntry:
         load: ``(name, data_dir)`` -> data; reads a data set, or raises DataError with one sentence.
         plan: ``(settings, data, device)`` -> settings in which nothing is left to be measured, such as the lowering
             ``auto``; if the space has any such setting.
+        rungs: key of the setting that takes a ratio and has candidates measured early, at training steps that are this
+            many times apart; if the space has one.
         calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
         preload: modules that worker processes share by being forked after their import.
     """
@@ -54,6 +56,7 @@ class SpaceEntry:
     data_sets: str | None = None
     load: str | None = None
     plan: str | None = None
+    rungs: str | None = None
     calibration: str | None = None
     preload: tuple[str, ...] = ("torch",)
 
@@ -85,6 +88,7 @@ SPACES.add(
         data_sets="layersearch.spaces.tasks.images.data:IMAGE_SETS",
         load="layersearch.spaces.tasks.images.data:load_images",
         plan="layersearch.spaces.evonorm.plan:planned",
+        rungs="fidelity.ratio",
         calibration="layersearch.spaces.evonorm.calibration",
     ),
 )

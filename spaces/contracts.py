@@ -51,11 +51,16 @@ class Stage:
         id: unique within a run, e.g. ``quality:resnet``; what a job names.
         name: what rejections are counted under, e.g. ``quality``; shared by the stages of several networks.
         resumes: id of the earlier stage whose checkpoint this one continues from, if any.
+        rung: of a stage that measures every candidate early: rungs are numbered from 0, and the stages of one rung
+            together measure all objectives. What the other stages measure is final.
+        steps: training steps of this stage alone, for what a scheduler spares.
     """
 
     id: str
     name: str
     resumes: str | None = None
+    rung: int | None = None
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,8 @@ class Outcome:
 
     ``rejected`` carries the rule in ``reason`` and the numbers in ``measured`` and ``limit``. ``failed`` means that
     nothing can be said of the candidate (an error, a lost worker, a time limit); ``reason`` says why.
-    ``metrics`` are in natural sign; ``fitness`` holds declared objectives only and is finite. ``duration_s`` and
-    ``cpu_s`` are never part of equality.
+    ``metrics`` are in natural sign; ``fitness`` holds declared objectives only and is finite; that of a later stage
+    replaces that of an earlier one. ``duration_s`` and ``cpu_s`` are never part of equality.
     """
 
     state: Literal["passed", "rejected", "failed"]

@@ -25,13 +25,18 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Told:
-    """What became of the candidate of one slot. ``fitness`` (natural sign, finite) is that of an evaluated one."""
+    """What became of the candidate of one slot. ``fitness`` (natural sign, finite) is that of an evaluated one.
+
+    ``metrics`` holds what was measured last of each objective, of one that was ``stopped`` before its training was
+    over: by the scheduler, or at the end of the search. It is not comparable with a fitness.
+    """
 
     slot: int
     candidate: int
     state: State
     fitness: Mapping[str, float]
     load: Callable[[], Genome] = field(repr=False, compare=False)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def genome(self) -> Genome:

@@ -26,6 +26,7 @@ ENTRY = SpaceEntry(
     load="toy_catalog:load",
     plan="toy_catalog:planned",
     calibration="toy_catalog",
+    rungs="ratio",
     preload=(),
 )
 if "toy" not in SPACES:
@@ -43,7 +44,7 @@ def effective(
 ) -> JsonObject:
     assert toy_space.ToySpace.name == ENTRY.name
     for key in overrides:
-        if key not in ("size", "sleep_s", "tricks", "broken", "log", "reject_every", "lowering.swap_step"):
+        if key not in ("size", "sleep_s", "tricks", "broken", "log", "reject_every", "ratio", "lowering.swap_step"):
             raise RecipeError(f"unknown setting '{key}'")
     return dict(overrides) if lowering == "auto" else {**overrides, "lowering": {"name": lowering}}
 

@@ -5,7 +5,7 @@ import random
 import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class ToySpace:
         tricks: what happens to a genome at the first trained stage: ``reject``, ``fail``, ``nan``, ``raise``, ``hang``,
             ``stuck``, ``die``, or with ``-once`` only at the first attempt.
         sleep_s: time each stage takes.
+        ratio: with one, candidates are measured at two rungs before the end of their training.
     """
 
     name = "toy"
@@ -61,6 +62,7 @@ class ToySpace:
         objectives: int = 2,
         reject_every: int = 5,
         broken: str | None = None,
+        ratio: int = 0,
     ) -> None:
         self.size = size
         self.log = log
@@ -70,12 +72,18 @@ class ToySpace:
         self.reject_every = reject_every
         self.broken = broken
         self.objectives = tuple(Objective(f"o{i}", maximize=i != 1) for i in range(objectives))
-        self.stages = (
-            Stage("quality", "quality"),
-            *(Stage(f"fitness:{o.name}", "fitness", resumes="quality") for o in self.objectives),
-        )
+        self.stages = (Stage("quality", "quality", steps=10), *self._fitness_stages(2 if ratio else 0))
         self.rerank_stages = tuple(Stage(f"rerank:{k}", "rerank") for k in range(2))
         self.test_stages = tuple(Stage(f"test:{k}", "test", resumes=f"rerank:{k}") for k in range(2))
+
+    def _fitness_stages(self, rungs: int) -> Iterator[Stage]:
+        """``fitness:o0@0``, …, each continuing from the one before, and at last ``fitness:o0``."""
+        for rung in range(rungs + 1):
+            here, before = (f"@{rung}" if rung < rungs else "", f"@{rung - 1}")
+            for o in self.objectives:
+                resumes = f"fitness:{o.name}{before}" if rung else "quality"
+                level = rung if rung < rungs else None
+                yield Stage(f"fitness:{o.name}{here}", "fitness", resumes, level, steps=10 * 3**rung)
 
     def sample(self, rng: random.Random) -> int:
         return rng.randrange(2 * self.size)
@@ -150,8 +158,12 @@ class ToyEvaluator:
         noise = (job.seed % 1000) / 1e5
         if job.stage.startswith("fitness"):
             assert job.checkpoint == f"{genome} {job.seed}".encode(), "goes on from the quality stage, with its seed"
-            name = job.stage.partition(":")[2]
+            name, _, rung = job.stage.partition(":")[2].partition("@")
             value = -abs(genome % space.size - 300) / 300 if name == "o0" else (genome % 13) / 13
+            if rung:  # not quite in the order of the final values
+                value += (genome * (int(rung) + 3) % 7 - 3) / (30 + 30 * int(rung))
+                fitness = {name: value + noise}
+                return Outcome("passed", metrics={f"early.{name}": value}, fitness=fitness, checkpoint=job.checkpoint)
             return Outcome("passed", metrics={f"loss.{name}": 1 - value}, fitness={name: value + noise})
         value = -abs(genome % space.size - 300) / 300 + noise
         if job.stage.startswith("rerank"):

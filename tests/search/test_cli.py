@@ -14,7 +14,7 @@ from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import SCHEMA_VERSION
 
 TOY = ("evolve", "--space", "toy", "--backend", "inline")
-COUNTS = {"asked", "screened_out", "duplicates", "rejected", "stopped", "failed", "in_flight", "evaluated"}
+COUNTS = {"asked", "screened_out", "duplicates", "rejected", "stopped", "failed", "in_flight", "paused", "evaluated"}
 ENTRY = {"candidate", "formula", "genome", "fitness", "metrics", "parents", "origin", "known_as"}
 
 

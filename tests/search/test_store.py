@@ -70,17 +70,39 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 def test_an_older_schema_is_brought_forward_by_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_toy(tmp_path, evaluations=2)
-    before = content_of(tmp_path)
-    monkeypatch.setattr(store_schema, "SCHEMA_VERSION", 2)
-    migrations = {1: lambda db: db.execute("ALTER TABLE candidates ADD COLUMN note TEXT")}
+    before, now = content_of(tmp_path), store_schema.SCHEMA_VERSION
+    monkeypatch.setattr(store_schema, "SCHEMA_VERSION", now + 1)
+    monkeypatch.setattr(store_schema, "OLDEST_READABLE", now + 1)
+    migrations = {now: lambda db: db.execute("ALTER TABLE candidates ADD COLUMN note TEXT")}
     monkeypatch.setattr(store_schema, "MIGRATIONS", migrations)
     with pytest.raises(StoreError, match="older schema; resume the run once"):
         StoreReader(tmp_path)
     Store(tmp_path).close()
     assert content_of(tmp_path) == before
     connection = sqlite3.connect(tmp_path / STORE_FILE)
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (now + 1,)
     connection.close()
+
+
+def test_a_store_of_schema_1_is_read_as_it_is_and_brought_forward_by_the_runner(tmp_path: Path) -> None:
+    """Before there were schedulers: no table of promotions, no scheduler in the settings, stages without rungs."""
+    run_toy(tmp_path, evaluations=4)
+    before = content_of(tmp_path)
+    with Store(tmp_path) as store:
+        run, stages = store.meta("run"), store.meta("stages")
+        del run["scheduler"], run["scheduler_settings"]
+        store.set_meta(run=run, stages=[{name: stage[name] for name in ("id", "name", "resumes")} for stage in stages])
+        store._db.execute("DELETE FROM meta WHERE key = 'end_turn'")
+        store._db.execute("DROP TABLE promotions")
+        store._db.execute("PRAGMA user_version = 1")
+    with StoreReader(tmp_path) as reader:
+        assert reader.promotions() == []
+        assert reader.counts().to_json() == before["counts"]
+    with pytest.raises(StoreError, match="scheduler of a run must not change, got 'asha' where 'straight'"):
+        run_toy(tmp_path, {"ratio": 3}, evaluations=9, scheduler="asha")
+    assert run_toy(tmp_path, evaluations=9) == "finished"
+    run_toy(tmp_path / "new", evaluations=9)
+    assert content_of(tmp_path) == content_of(tmp_path / "new")
 
 
 def test_a_missing_store_and_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
