@@ -7,6 +7,7 @@ from typing import Any
 from layersearch.search.candidate import Candidate
 from layersearch.search.lock import run_state
 from layersearch.search.rerank import spread
+from layersearch.search.savings import saved
 from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.contracts import JsonObject, Space
 
@@ -31,9 +32,11 @@ def show(reader: StoreReader, space: Space, k: int = 10) -> JsonObject:
             "phase": reader.meta("phase", "search"),
             "seed": settings.get("seed"),
             "driver": settings.get("driver"),
+            "scheduler": settings.get("scheduler", "straight"),
             "elapsed_s": reader.meta("elapsed_s", 0.0),
             "objectives": [{"name": o.name, "maximize": o.maximize} for o in reader.objectives()],
             "counts": reader.counts().to_json(),
+            "saved": saved(reader),
             "front": reader.front(),
             "winner": reader.meta("winner"),
             "best": [_entry(reader, space, candidate) for candidate in reader.best(k)],

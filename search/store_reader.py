@@ -70,8 +70,8 @@ class StoreReader:
     def meta(self, key: str, default: Any = None) -> Any:
         """A fact of the run, plain data: ``run`` (settings), ``space`` {name, entry, settings}, ``state`` (running,
         interrupted, finished), ``phase`` (search, baselines, rerank, test, done), ``elapsed_s`` (of the search),
-        ``end_slot``, ``end_turn``, ``rerank`` (numbers), ``winner`` (number), ``objectives``, ``stages``, ``rerank_stages``,
-        ``test_stages``, ``version``."""
+        ``end_slot``, ``end_turn``, ``rerank`` (numbers), ``winner`` (number), ``objectives``, ``stages``,
+        ``rerank_stages``, ``test_stages``, ``version``."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return default if row is None else json.loads(row[0])
 
@@ -141,6 +141,26 @@ class StoreReader:
         for number, stage, fitness in self._db.execute(query, stages):
             found.setdefault(number, {})[stage] = json.loads(fitness)
         return found
+
+    def stage_costs(self) -> dict[str, tuple[float, float]]:
+        """Of each stage of the search: mean CPU time in seconds where it was passed, and the share that passed it."""
+        query = (
+            "SELECT stage, avg(CASE state WHEN 'passed' THEN cpu_s END), avg(state = 'passed') FROM results "
+            "WHERE candidate >= 0 AND state != 'failed' GROUP BY stage"
+        )
+        return {stage: (mean_s or 0.0, share) for stage, mean_s, share in self._db.execute(query)}
+
+    def passed_stages(self) -> list[tuple[str, set[str]]]:
+        """State and passed stages of each candidate that counts and went to the workers, in order of proposal."""
+        where, values = self._counted()
+        query = (
+            "SELECT number, candidates.state, results.stage FROM candidates JOIN results ON candidate = number "
+            f"WHERE results.state = 'passed' AND {where} ORDER BY number"
+        )
+        found: dict[int, tuple[str, set[str]]] = {}
+        for number, state, stage in self._db.execute(query, values):
+            found.setdefault(number, (state, set()))[1].add(stage)
+        return list(found.values())
 
     def search_core_s(self) -> float:
         """CPU time of all stages of the search, in seconds; baselines and re-rank not included."""

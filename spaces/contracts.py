@@ -4,9 +4,9 @@ The engine (``layersearch.search``) knows no ops, data sets or networks. A space
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ __all__ = [
     "Outcome",
     "Outline",
     "Probe",
+    "SavingEvaluator",
     "Space",
     "Stage",
 ]
@@ -127,6 +128,17 @@ class Evaluator(Protocol):
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
         """Runs one stage. Never raises for what a candidate does: that is a rejected or failed outcome."""
         ...
+
+
+@runtime_checkable
+class SavingEvaluator(Evaluator, Protocol):
+    """An evaluator that hands out where it stands in a long stage.
+
+    A job with such a checkpoint in place of its own has the same outcome: only the part that was done is not done
+    again. An executor may set ``save`` and use the latest one for a job whose worker was lost.
+    """
+
+    save: Callable[[bytes], None] | None
 
 
 class Space(Protocol):

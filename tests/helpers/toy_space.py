@@ -5,7 +5,7 @@ import random
 import re
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class ToySpace:
     Args:
         log: file that the evaluator appends ``candidate stage`` to, whenever it runs a job.
         tricks: what happens to a genome at the first trained stage: ``reject``, ``fail``, ``nan``, ``raise``, ``hang``,
-            ``stuck``, ``die``, or with ``-once`` only at the first attempt.
+            ``stuck``, ``die``, ``save`` (says where it stands, then dies unless it was told so), or with ``-once`` only at the first attempt.
         sleep_s: time each stage takes.
         ratio: with one, candidates are measured at two rungs before the end of their training.
     """
@@ -141,6 +141,7 @@ class ToySpace:
 class ToyEvaluator:
     def __init__(self, space: ToySpace) -> None:
         self.space = space
+        self.save: Callable[[bytes], None] | None = None
 
     def time_limits(self) -> Mapping[str, float]:
         space = self.space
@@ -183,6 +184,12 @@ class ToyEvaluator:
         if trick == "stuck":  # never lets another thread run
             re.match("(a+)+$", 64 * "a" + "b")
         if trick == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        half = f"half of {genome} {job.seed}".encode()
+        if trick == "save" and self.save is not None and job.checkpoint != half:
+            assert job.checkpoint is None
+            self.save(b"less")
+            self.save(half)
             os.kill(os.getpid(), signal.SIGKILL)
         if trick == "fail":
             return Outcome("failed", "nothing can be said")

@@ -11,18 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from toy_runs import HELPERS, PYTHONPATH
 
 from layersearch.errors import StoreError
 from layersearch.search.store_reader import StoreReader
 
-HELPERS = Path(__file__).parents[1] / "helpers"
 HEAVY = ("torch", "ray", "optuna", "deap", "sklearn", "scipy", "numpy", "pydantic", "rich", "yaml", "triton", "onnx")
 TOY = ("evolve", "--space", "toy", "--seed", "1", "--run", "mine")
 
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, str(HELPERS / "toy_catalog.py"), *arguments]
-    environment = {k: v for k, v in os.environ.items() if k != "LAYERSEARCH_DATA"} | {"PYTHONPATH": str(HELPERS)}
+    environment = {k: v for k, v in os.environ.items() if k != "LAYERSEARCH_DATA"} | {"PYTHONPATH": PYTHONPATH}
     pipe = subprocess.PIPE
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born deaf to it
     try:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from layersearch.errors import StoreError
 
-__all__ = ["Progress", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Progress", "read_checkpoint", "step_of", "write_checkpoint"]
 
 MODEL, MOMENTUM = "model/", "momentum/"
 
@@ -71,6 +71,16 @@ def read_checkpoint(data: bytes, model: nn.Module, optimizer: torch.optim.Optimi
         for name, tensor in momentum.items():
             optimizer.state[parameters[name]]["momentum_buffer"] = torch.empty_like(parameters[name]).copy_(tensor)
     return progress
+
+
+def step_of(data: bytes) -> int:
+    """Number of steps done at a checkpoint. Raises: StoreError if ``data`` is none."""
+    try:
+        return _progress(data).step
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreError(
+            f"a checkpoint must be whole, this one cannot be read ({error}); train from the start"
+        ) from None
 
 
 def _check_fit(saved: Mapping[str, Tensor], expected: Mapping[str, Tensor], complete: bool) -> None:
