@@ -82,13 +82,8 @@ def _print_tables(found: JsonObject) -> None:
 
     console = output()
     scheduler = [] if found["scheduler"] == "straight" else [f"scheduler {found['scheduler']}"]
-    facts = [
-        f"space {found['space']}",
-        f"driver {found['driver']}",
-        *scheduler,
-        f"seed {found['seed']}",
-        f"{found['state']}",
-    ]
+    facts = [f"space {found['space']}", f"driver {found['driver']}", *scheduler, f"seed {found['seed']}"]
+    facts.append(f"{found['state']}")
     if found["state"] != "finished" and found["phase"] != "search":
         facts[-1] += f" in phase {found['phase']}"
     console.print(Text(f"{found['run']}: {', '.join(facts)}, {clock(found['elapsed_s'])} of search", style="bold"))

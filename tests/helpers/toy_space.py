@@ -45,7 +45,8 @@ class ToySpace:
     Args:
         log: file that the evaluator appends ``candidate stage`` to, whenever it runs a job.
         tricks: what happens to a genome at the first trained stage: ``reject``, ``fail``, ``nan``, ``raise``, ``hang``,
-            ``stuck``, ``die``, ``save`` (says where it stands, then dies unless it was told so), or with ``-once`` only at the first attempt.
+            ``stuck``, ``die``, ``save`` (says where it stands, then dies unless it began there), or with ``-once`` only
+            at the first attempt.
         sleep_s: time each stage takes.
         ratio: with one, candidates are measured at two rungs before the end of their training.
     """

@@ -47,8 +47,11 @@ def test_same_seed_same_run_and_another_seed_another(tmp_path: Path, driver: str
     assert a["counts"]["evaluated"] == c["counts"]["evaluated"] == 25
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_the_number_of_workers_changes_nothing(tmp_path: Path, workers: int, scheduled: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("workers", "scheduler"), [*((n, s) for s in ("straight", "asha") for n in (1, 2, 4)), (4, "racing")]
+)
+def test_the_number_of_workers_changes_nothing(tmp_path: Path, workers: int, scheduler: str) -> None:
+    scheduled = SCHEDULED[scheduler]
     space = RUNGS | {"sleep_s": 0.001, "tricks": {"300": "raise-once", "305": "die-once", "299": "raise"}}
     run_toy(tmp_path / "pool", space, backend="pool", workers=workers, **scheduled)
     run_toy(tmp_path / "inline", space | {"tricks": {"299": "raise"}}, **scheduled)
@@ -68,7 +71,9 @@ def test_an_extended_run_equals_a_longer_one(tmp_path: Path, scheduled: dict[str
     n = 40 if scheduled["scheduler"] != "asha" else 16
     run_toy(tmp_path / "long", RUNGS, **scheduled | {"evaluations": n})
     for evaluations in (n // 6, n // 6 + 1, n // 2, n):
-        changes = {"evaluations": evaluations, "backend": "pool", "workers": 3}
+        changes = {"evaluations": evaluations}
+        if scheduled["scheduler"] != "racing":
+            changes |= {"backend": "pool", "workers": 3}
         assert run_toy(tmp_path / "steps", RUNGS, **scheduled | changes) == "finished"
         assert content_of(tmp_path / "steps")["counts"]["evaluated"] == evaluations
         assert not list((tmp_path / "steps" / "checkpoints").iterdir())
