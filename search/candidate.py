@@ -13,7 +13,7 @@ State: TypeAlias = Literal[
 ]
 """``in_flight``: passed screen and dedup, its stages are not all run. ``paused``: waits at a rung for its promotion.
 ``stopped``: was in flight or paused when the run ended (``told`` is ``None``), or was stopped by the scheduler."""
-Origin: TypeAlias = Literal["seed", "random", "evolved", "baseline"]
+Origin: TypeAlias = Literal["seed", "random", "evolved", "suggested", "baseline"]
 
 REMOVED = ""
 """Stands for the hash of a checkpoint that was there and is no longer needed."""

@@ -50,51 +50,36 @@ def _root(
 
 
 @app.command()
-def evolve(
-    space: o.Space = None,
-    series: o.Series = None,
-    data: o.Data = None,
-    data_dir: o.DataDir = None,
-    preset: o.Preset = None,
-    evaluations: o.Evaluations = None,
-    minutes: o.Minutes = None,
-    core_minutes: o.CoreMinutes = None,
-    population: o.Population = None,
-    driver: o.Driver = None,
-    scheduler: o.Scheduler = None,
-    backend: o.Backend = None,
-    workers: o.Workers = None,
-    seed: o.Seed = None,
-    run: o.Run = None,
-    runs_dir: Annotated[
-        str | None, typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs (default: runs).")
-    ] = None,
-    device: o.Device = None,
-    lowering: o.Lowering = None,
-    deterministic: o.Deterministic = None,
-    lookahead: o.Lookahead = None,
-    seed_layers: o.SeedLayers = None,
-    rerank_top: o.RerankTop = None,
-    recipe: o.RecipeFile = None,
-    set_: o.Set = None,
-    as_json: o.AsJson = False,
-) -> Work:
+@o.begins_run(driver=o.Driver)
+def evolve(**given: Any) -> Work:
     """Begin a run.
 
     Searches for layers, trains known ones by the same code to compare with, and measures the best again on data that
     the search did not see. With --space alone: about four minutes on 2 cores, on bundled data. Ctrl-C ends a run so
     that it can be resumed.
     """
-    given = {
-        name: value
-        for name, value in locals().items()
-        if name not in ("recipe", "set_", "seed_layers", "as_json")
-    }  # fmt: skip
+    return _begin(given)
+
+
+@app.command()
+@o.begins_run(sampler=o.Sampler)
+def tune(**given: Any) -> Work:
+    """Begin a run whose layers are suggested by a sampler of Optuna.
+
+    Everything else is as in search evolve.
+    """
+    return _begin({**given, "driver": "optuna"})
+
+
+def _begin(given: dict[str, Any]) -> Work:
+    apart = ("recipe", "set_", "seed_layers", "as_json")
+    options = {name: value for name, value in given.items() if name not in apart}
+    recipe, pairs, seed_layers, as_json = (given[name] for name in apart)
 
     def work() -> int:
         from layersearch.search import session
 
-        return session.evolve(session.recipe_of(given, recipe, set_ or (), seed_layers or ()), as_json)
+        return session.evolve(session.recipe_of(options, recipe, pairs or (), seed_layers or ()), as_json)
 
     return work
 
@@ -170,7 +155,9 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a run, as in search list.")] = None,
     candidate: o.Candidate = "best",
-    format_: Annotated[str, typer.Option("--format", metavar="python|pt2|onnx", help="What to write.")] = "python",
+    format_: Annotated[
+        str, typer.Option("--format", metavar="python|pt2|onnx|optuna", help="What to write.")
+    ] = "python",
     space: o.Space = None,
     genome: Annotated[
         str | None, typer.Option("--genome", metavar="FILE|known:NAME", help="A genome in place of a run.")
@@ -185,7 +172,8 @@ def export(
 ) -> Work:
     """Write a layer as one plain file.
 
-    The layer is a candidate of a run, or that of --space and --genome. The file runs without layersearch.
+    The layer is a candidate of a run, or that of --space and --genome. The file runs without layersearch. With --format
+    optuna: all candidates of a run, as a journal that optuna-dashboard opens.
     """
 
     def work() -> int:
@@ -210,8 +198,8 @@ def export(
             about = {} if run_dir is None else show_object(run_dir, 10)
             print(json_text({**about, "export": written}))
         else:
-            print(f"wrote {written['path']} ({written['format']}): {written['class']}, {written['formula']}")
-            print(f"checked against its genome after writing: largest difference {written['max_error']:.1e}")
+            print(f"wrote {written['path']} ({written['format']}): {written['what']}")
+            print(written["check"])
         return 0
 
     return work

@@ -3,8 +3,10 @@
 Numbers are taken as text: they are checked where those of a recipe are, so that both get the same sentence.
 """
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -29,6 +31,7 @@ __all__ = [
     "Run",
     "RunName",
     "RunsDir",
+    "Sampler",
     "Scheduler",
     "Seed",
     "SeedLayers",
@@ -36,7 +39,10 @@ __all__ = [
     "Set",
     "Space",
     "Workers",
+    "begins_run",
 ]
+
+Result = TypeVar("Result")
 
 RunName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a run, as in search list.")]
 RunsDir = Annotated[str, typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs.")]
@@ -90,7 +96,9 @@ CoreMinutes = Annotated[
 Population = Annotated[
     str | None,
     typer.Option(
-        "--population", metavar="P", help="Evolution breeds from the P youngest candidates (default: by preset)."
+        "--population",
+        metavar="P",
+        help="Evolution breeds from the P youngest candidates; a generation of nsga2 and nsga3 (default: by preset).",
     ),
 ]
 Driver = Annotated[
@@ -99,6 +107,14 @@ Driver = Annotated[
         "--driver",
         metavar="evolution|random",
         help="What proposes candidates; random is the control (default: evolution).",
+    ),
+]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        "--sampler",
+        metavar="tpe|nsga2|nsga3|gp|cmaes|random",
+        help="Which of Optuna's samplers suggests candidates; cmaes is for one objective and numbers (default: tpe).",
     ),
 ]
 Scheduler = Annotated[
@@ -173,3 +189,52 @@ RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", metavar="FILE", help="YAML file of options; flags override it.")
 ]
 Candidate = Annotated[str, typer.Option("--candidate", metavar="best|ID", help="Which candidate of the run.")]
+
+
+def _of_a_run(
+    *,
+    space: Space = None,
+    series: Series = None,
+    data: Data = None,
+    data_dir: DataDir = None,
+    preset: Preset = None,
+    evaluations: Evaluations = None,
+    minutes: Minutes = None,
+    core_minutes: CoreMinutes = None,
+    population: Population = None,
+    scheduler: Scheduler = None,
+    backend: Backend = None,
+    workers: Workers = None,
+    seed: Seed = None,
+    run: Run = None,
+    runs_dir: Annotated[
+        str | None, typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs (default: runs).")
+    ] = None,
+    device: Device = None,
+    lowering: Lowering = None,
+    deterministic: Deterministic = None,
+    lookahead: Lookahead = None,
+    seed_layers: SeedLayers = None,
+    rerank_top: RerankTop = None,
+    recipe: RecipeFile = None,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """The options of every command that begins a run, in the order of the help text."""
+
+
+def begins_run(**own: Any) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Gives a command that takes any keywords the options of a run and, after --population, its ``own`` ones."""
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(_of_a_run).parameters.values():
+        parameters.append(parameter)
+        if parameter.name == "population":
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters += [inspect.Parameter(name, kind, default=None, annotation=own[name]) for name in own]
+
+    def give(command: Callable[..., Result]) -> Callable[..., Result]:
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return command
+
+    return give

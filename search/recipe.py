@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 import layersearch
 from layersearch.errors import RecipeError
 from layersearch.primitives.registry import unknown_name
+from layersearch.search.drivers.optuna import DEFAULT_SAMPLER
 from layersearch.search.recipe_yaml import load_text
 from layersearch.search.run_settings import ENDS, RunSettings
 from layersearch.search.schedulers.base import SCHEDULERS
@@ -29,7 +30,7 @@ _Minutes = Annotated[float, Field(gt=0, le=10_000_000)]
 
 
 class Recipe(BaseModel):
-    """What ``search evolve`` was asked for. ``None`` stands for a default that depends on other options.
+    """What ``search evolve`` or ``tune`` was asked for. ``None`` stands for a default that depends on other options.
 
     Raises: RecipeError (by ``parse``) with one sentence.
     """
@@ -46,6 +47,7 @@ class Recipe(BaseModel):
     core_minutes: _Minutes | None = None
     population: _Count | None = None
     driver: str = "evolution"
+    sampler: str | None = None
     scheduler: str = "straight"
     backend: Literal["inline", "pool"] | None = None
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
@@ -73,6 +75,8 @@ class Recipe(BaseModel):
         ends = [f"{name} {value:g}" for name in ENDS if (value := getattr(self, name)) is not None]
         if len(ends) > 1:
             raise ValueError(f"a run must have one end, got both {' and '.join(ends)}")
+        if self.sampler is not None and self.driver != "optuna":
+            raise ValueError(f"sampler must be left out with driver '{self.driver}', got {self.sampler}")
         if self.backend == "inline" and (self.workers or 1) > 1:
             raise ValueError(f"the inline backend must have one worker, got {self.workers}")
         return self
@@ -114,6 +118,7 @@ class Recipe(BaseModel):
             "data": self.data or entry.data,
             "evaluations": self.evaluations or (None if self.minutes or self.core_minutes else budget.evaluations),
             "population": population,
+            "sampler": self.sampler or (DEFAULT_SAMPLER if self.driver == "optuna" else None),
             "backend": backend,
             "workers": workers,
             "rerank_top": budget.rerank_top if self.rerank_top is None else self.rerank_top,
@@ -150,7 +155,7 @@ class Recipe(BaseModel):
 
     def run_settings(self) -> RunSettings:
         """Settings of the runner, of a completed recipe. Raises: RecipeError."""
-        knobs: dict[str, float] = {}
+        knobs: dict[str, float | str] = {} if self.sampler is None else {"sampler": self.sampler}
         for key, value in self.set.items():
             if key.startswith(_DRIVER):
                 if isinstance(value, bool) or not isinstance(value, int | float):
@@ -175,9 +180,10 @@ class Recipe(BaseModel):
         )
 
     def to_yaml(self) -> str:
-        """The file that ``search evolve --recipe`` takes to make the same run under another name."""
+        """The file that ``--recipe`` takes to make the same run under another name."""
         values = {key: value for key, value in self.model_dump(exclude=_PLACES).items() if value not in (None, {})}
-        return f"# search evolve, layersearch {layersearch.__version__}\n" + yaml.safe_dump(
+        command = "tune" if self.driver == "optuna" else "evolve"
+        return f"# search {command}, layersearch {layersearch.__version__}\n" + yaml.safe_dump(
             values, sort_keys=False, allow_unicode=True
         )
 

@@ -1,8 +1,6 @@
 """What ``search show`` and the report say of a run, as one plain object read from its store."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from layersearch.search.candidate import Candidate
 from layersearch.search.lock import run_state
@@ -17,8 +15,7 @@ __all__ = ["show"]
 def show(reader: StoreReader, space: Space, k: int = 10) -> JsonObject:
     """The object of ``search show --json``: counts, the ``k`` best candidates and the baselines.
 
-    Numbers that are not finite are given as ``None``, so that it is valid JSON. ``rerank`` and ``test`` of an entry are
-    ``{objective: {mean, std, n}}`` over repeated trainings, where they were run.
+    ``rerank`` and ``test`` of an entry are ``{objective: {mean, std, n}}`` over repeated trainings, if any.
 
     Args:
         space: the run's, for formulas.
@@ -32,6 +29,7 @@ def show(reader: StoreReader, space: Space, k: int = 10) -> JsonObject:
             "phase": reader.meta("phase", "search"),
             "seed": settings.get("seed"),
             "driver": settings.get("driver"),
+            "sampler": settings.get("driver_settings", {}).get("sampler"),
             "scheduler": settings.get("scheduler", "straight"),
             "elapsed_s": reader.meta("elapsed_s", 0.0),
             "objectives": [{"name": o.name, "maximize": o.maximize} for o in reader.objectives()],
@@ -46,30 +44,22 @@ def show(reader: StoreReader, space: Space, k: int = 10) -> JsonObject:
 
 def _entry(reader: StoreReader, space: Space, candidate: Candidate) -> JsonObject:
     results = reader.results(candidate.number)
-    kinds = {kind: [s.id for s in reader.stages(f"{kind}stages")] for kind in ("", "rerank_", "test_")}
-    metrics: dict[str, float] = {}
-    for result in results:
-        if result.stage in kinds[""]:
-            metrics.update(result.outcome.metrics)
+    kinds = {kind: [s.id for s in reader.stages(f"{kind}_stages")] for kind in ("rerank", "test")}
     entry: JsonObject = {
         "candidate": candidate.number,
         "name": candidate.name,
         "state": candidate.state,
         "formula": space.formula(space.from_json(candidate.genome)),
         "genome": candidate.genome,
-        "fitness": _finite(candidate.fitness),
-        "metrics": _finite(metrics),
+        "fitness": dict(candidate.fitness),
+        "metrics": reader.metrics(candidate.number),
         "parents": list(candidate.parents),
         "origin": candidate.origin,
         "known_as": candidate.known_as,
-        "rerank": spread(results, kinds["rerank_"]),
-        "test": spread(results, kinds["test_"]),
+        "rerank": spread(results, kinds["rerank"]),
+        "test": spread(results, kinds["test"]),
         "cpu_s": math.fsum(result.outcome.cpu_s for result in results),
     }
     if candidate.reason:
         entry["reason"] = f"{candidate.stage}: {candidate.reason}" if candidate.stage else candidate.reason
     return entry
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

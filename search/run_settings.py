@@ -44,7 +44,7 @@ class RunSettings:
     core_minutes: float | None = None
     population: int = 16
     driver: str = "evolution"
-    driver_settings: Mapping[str, float] = field(default_factory=dict)
+    driver_settings: Mapping[str, float | str] = field(default_factory=dict)
     scheduler: str = "straight"
     scheduler_settings: Mapping[str, float] = field(default_factory=dict)
     backend: str = "inline"

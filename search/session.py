@@ -1,4 +1,4 @@
-"""What ``search evolve`` and ``search resume`` do: everything is checked first, then the folder made, then it runs."""
+"""What ``search evolve``, ``tune`` and ``resume`` do: all is checked first, then the folder made, then it runs."""
 
 import os
 import sys
@@ -50,6 +50,8 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
         values = {name: value for name, value in values.items() if name not in ENDS}
     if "workers" in flags or "backend" in flags:
         values = {name: value for name, value in values.items() if name not in ("workers", "backend")}
+    if flags.get("driver", "optuna") != "optuna":
+        values.pop("sampler", None)
     if seed_layers:
         names = [name for part in seed_layers for name in part.split(",") if name]
         flags["seed_layers"] = [] if names == ["none"] else names

@@ -81,9 +81,9 @@ def _print_tables(found: JsonObject) -> None:
     from layersearch.search.tables import output, plain_table
 
     console = output()
+    driver = found["driver"] if found["sampler"] is None else f"{found['driver']} ({found['sampler']})"
     scheduler = [] if found["scheduler"] == "straight" else [f"scheduler {found['scheduler']}"]
-    facts = [f"space {found['space']}", f"driver {found['driver']}", *scheduler, f"seed {found['seed']}"]
-    facts.append(f"{found['state']}")
+    facts = [f"space {found['space']}", f"driver {driver}", *scheduler, f"seed {found['seed']}", str(found["state"])]
     if found["state"] != "finished" and found["phase"] != "search":
         facts[-1] += f" in phase {found['phase']}"
     console.print(Text(f"{found['run']}: {', '.join(facts)}, {clock(found['elapsed_s'])} of search", style="bold"))

@@ -162,14 +162,17 @@ class Store(StoreReader):
         query = "SELECT number, key, function_key, duplicate_of FROM candidates WHERE number >= 0 ORDER BY number"
         yield from self._db.execute(query)
 
-    def slots(self) -> Iterator[tuple[int, int, State, dict[str, float], int | None]]:
-        """Slot, number, state, fitness and ``told`` of the candidate of each slot that passed, in slot order."""
+    def slots(self) -> Iterator[tuple[int, int, State, dict[str, float], int, int | None]]:
+        """Slot, number, state, fitness, number of stages passed in the search and ``told`` of the candidate of each
+        slot that passed the screen, in slot order."""
+        stages = [stage.id for stage in self.stages()]
         query = (
-            "SELECT slot, number, state, fitness, told FROM candidates "
+            "SELECT slot, number, state, fitness, (SELECT count(*) FROM results WHERE candidate = number AND "
+            f"results.state = 'passed' AND results.stage IN ({', '.join('?' * len(stages))})), told FROM candidates "
             "WHERE number >= 0 AND state NOT IN ('screened_out', 'duplicate') ORDER BY slot"
         )
-        for slot, number, state, fitness, told in self._db.execute(query):
-            yield slot, number, state, json.loads(fitness), told
+        for slot, number, state, fitness, n_passed, told in self._db.execute(query, stages):
+            yield slot, number, state, json.loads(fitness), n_passed, told
 
     def end_search(
         self, end_slot: int | None, elapsed_s: float, end_turn: int | None = None, late: Iterable[int] = ()

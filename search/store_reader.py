@@ -122,6 +122,15 @@ class StoreReader:
         query = f"SELECT {_RESULT} FROM results WHERE candidate = ? ORDER BY seq"
         return [_result(row) for row in self._db.execute(query, (number,))]
 
+    def metrics(self, number: int) -> dict[str, float]:
+        """All metrics of one candidate from the stages of the search, by name."""
+        stages = {stage.id for stage in self.stages()}
+        found: dict[str, float] = {}
+        for result in self.results(number):
+            if result.stage in stages:
+                found.update(result.outcome.metrics)
+        return found
+
     def promotions(self) -> list[tuple[int, Promotion]]:
         """Turn and promotion of each that counts, in order; see ``Store.promoted``."""
         if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'promotions'").fetchone() is None:
@@ -193,6 +202,11 @@ class StoreReader:
         measured.sort(key=lambda n: -(again[n] or 0.0))
         done = set(measured)
         return measured + [n for n in order if n not in done]
+
+    def winner(self) -> int | None:
+        """The winner of the re-rank, else the best of the search; ``None`` if nothing was evaluated."""
+        chosen = self.meta("winner")
+        return int(chosen) if chosen is not None else next(iter(self.order()), None)
 
     def rerank_value(self, number: int) -> float | None:
         """Mean over everything measured in the re-rank (larger is better); ``None`` if it was not passed to the end."""

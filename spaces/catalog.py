@@ -3,11 +3,13 @@
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
+from layersearch.errors import BadInputError
 from layersearch.primitives.registry import Registry
 
-__all__ = ["SPACES", "Budget", "SpaceEntry"]
+__all__ = ["SPACES", "Budget", "SpaceEntry", "layers_of"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class SpaceEntry:
             ``auto``; if the space has any such setting.
         rungs: key of the setting that takes a ratio and has candidates measured early, at training steps that are this
             many times apart; if the space has one.
+        layers: module with ``known(name)``, ``build(genome, num_features, lowering, groups)``, ``formula(genome)`` and
+            ``latex(genome)``, if the space is one of layers; genomes are plain data (``layers_of``).
         calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
         preload: modules that worker processes share by being forked after their import.
     """
@@ -57,13 +61,18 @@ class SpaceEntry:
     load: str | None = None
     plan: str | None = None
     rungs: str | None = None
+    layers: str | None = None
     calibration: str | None = None
     preload: tuple[str, ...] = ("torch",)
 
     def resolve(self, path: str) -> Any:
         """The object that ``module:name`` is."""
         module, _, name = path.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return getattr(self.module(module), name)
+
+    def module(self, path: str) -> ModuleType:
+        """The module of that name."""
+        return importlib.import_module(path)
 
     def settings_of(self, *args: Any) -> dict[str, Any]:
         """Calls ``settings``."""
@@ -89,6 +98,15 @@ SPACES.add(
         load="layersearch.spaces.tasks.images.data:load_images",
         plan="layersearch.spaces.evonorm.plan:planned",
         rungs="fidelity.ratio",
+        layers="layersearch.spaces.evonorm.layers",
         calibration="layersearch.spaces.evonorm.calibration",
     ),
 )
+
+
+def layers_of(space: str) -> ModuleType:
+    """Module ``SpaceEntry.layers`` of a space. Raises: UnknownNameError; BadInputError if the space has none."""
+    entry = SPACES[space]
+    if entry.layers is None:
+        raise BadInputError(f"a space must make layers to be asked for one, and '{space}' does not; see search spaces")
+    return entry.module(entry.layers)

@@ -23,6 +23,8 @@ __all__ = [
     "SavingEvaluator",
     "Space",
     "Stage",
+    "Trial",
+    "TunableSpace",
 ]
 
 JsonObject: TypeAlias = dict[str, Any]
@@ -197,4 +199,36 @@ class Space(Protocol):
 
     def describe(self) -> Sequence[tuple[str, str]]:
         """Label and value of each setting a user may want to see."""
+        ...
+
+
+class Trial(Protocol):
+    """What a sampler of parameters is asked through; Optuna's trials are some.
+
+    A name always stands for the same bounds or choices within a run; which names are asked for may depend on earlier
+    answers. Bounds are inclusive; ``log`` means that ratios matter, not differences.
+    """
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """``choices`` are texts, numbers or truth values."""
+        ...
+
+
+@runtime_checkable
+class TunableSpace(Space, Protocol):
+    """A space whose genomes can be written as parameters, for samplers that know nothing of genomes."""
+
+    def suggest(self, trial: Trial) -> Genome:
+        """The genome of a trial's answers: legal whatever they are."""
+        ...
+
+    def parameters(self, genome: Genome) -> Mapping[str, int | float | str | bool] | None:
+        """Answers for which ``suggest`` gives a genome that does the same, ``genome`` itself if it was suggested.
+
+        ``None`` if there are none.
+        """
         ...

@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 _LAZY = {
+    "Layer": "layersearch.search.api",
+    "Run": "layersearch.search.api",
+    "known": "layersearch.search.api",
+    "load": "layersearch.search.api",
     "swap": "layersearch.search.export.swap",
     "LayerSearchError": "layersearch.errors",
 }
 
-__all__ = ["LayerSearchError", "__version__", "swap"]
+__all__ = ["Layer", "LayerSearchError", "Run", "__version__", "known", "load", "swap"]
 
 if TYPE_CHECKING:
     from layersearch.errors import LayerSearchError
+    from layersearch.search.api import Layer, Run, known, load
     from layersearch.search.export.swap import swap
 
 

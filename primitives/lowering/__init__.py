@@ -3,6 +3,6 @@
 ``reference`` is the oracle, ``torch`` is plain torch and what exported files hold, ``c`` is fused for the CPU.
 """
 
-from layersearch.primitives.lowering.base import LOWERINGS, Lowering, available, build_layer
+from layersearch.primitives.lowering.base import LOWERINGS, Lowering, available, build_layer, fastest
 
-__all__ = ["LOWERINGS", "Lowering", "available", "build_layer"]
+__all__ = ["LOWERINGS", "Lowering", "available", "build_layer", "fastest"]

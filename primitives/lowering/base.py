@@ -11,7 +11,7 @@ from layersearch.primitives.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LOWERINGS", "Lowering", "available", "build_layer"]
+__all__ = ["LOWERINGS", "Lowering", "available", "build_layer", "fastest"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,17 @@ LOWERINGS: Registry[Lowering] = Registry("lowering", package="layersearch.primit
 def available() -> dict[str, str | None]:
     """Every lowering by name: None if it is available on this machine, else why not."""
     return {name: row.why_unavailable() for name, row in LOWERINGS.items()}
+
+
+def fastest() -> str:
+    """The compiled lowering for the GPU if there is one, else for the CPU; ``torch`` where neither can be built."""
+    import torch
+
+    for kind in ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",):
+        for name, row in LOWERINGS.items():
+            if row.build_seconds is not None and kind in row.devices and row.why_unavailable() is None:
+                return name
+    return "torch"
 
 
 def build_layer(graph: Graph, num_features: int, *, lowering: str = "torch", groups: int | None = None) -> "nn.Module":

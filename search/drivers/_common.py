@@ -19,8 +19,9 @@ def seed_proposals(space: Space, population: int) -> list[Proposal]:
     return [Proposal(genome, "seed", name=name) for name, genome in seeds]
 
 
-def knobs(driver: str, given: Mapping[str, float], defaults: Mapping[str, float]) -> dict[str, float]:
+def knobs(driver: str, given: Mapping[str, float | str], defaults: Mapping[str, float]) -> dict[str, float]:
     """``defaults`` with what is ``given``. Raises: RecipeError for an unknown knob or one outside [0, 1]."""
+    checked = dict(defaults)
     for name, value in given.items():
         full = f"driver.{name}"  # as it is written after --set
         if name not in defaults:
@@ -29,4 +30,5 @@ def knobs(driver: str, given: Mapping[str, float], defaults: Mapping[str, float]
             raise RecipeError(str(unknown_name("setting", full, [f"driver.{known}" for known in sorted(defaults)])))
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise RecipeError(f"{full} must be between 0 and 1, got {value!r}; change it")
-    return {**defaults, **given}
+        checked[name] = value
+    return checked

@@ -72,7 +72,7 @@ class Evolution:
             self._population.append(told)
 
 
-def _make(space: Space, population: int, given: Mapping[str, float]) -> Driver:
+def _make(space: Space, population: int, given: Mapping[str, float | str]) -> Driver:
     from layersearch.search.drivers._tournament import pareto_tournament  # loads deap
 
     return Evolution(

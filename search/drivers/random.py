@@ -27,7 +27,7 @@ class RandomSearch:
         """Does not change what is proposed."""
 
 
-def _make(space: Space, population: int, given: Mapping[str, float]) -> Driver:
+def _make(space: Space, population: int, given: Mapping[str, float | str]) -> Driver:
     knobs("random", given, {})
     return RandomSearch(space, population)
 

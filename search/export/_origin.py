@@ -14,13 +14,13 @@ from layersearch.errors import BadInputError, RecipeError, StoreError
 from layersearch.primitives.graph import Graph
 from layersearch.primitives.graph_json import MAX_BYTES, graph_from_json, graph_from_text
 from layersearch.primitives.numerics import EXACT
-from layersearch.primitives.registry import unknown_name
 from layersearch.search.candidate import Candidate
 from layersearch.search.recipe_yaml import load_file
 from layersearch.search.rerank import spread
 from layersearch.search.run_settings import ENDS
 from layersearch.search.runs import RECIPE_FILE, find_run
 from layersearch.search.store_reader import StoreReader
+from layersearch.spaces.catalog import layers_of
 from layersearch.spaces.evonorm.published import PUBLISHED
 
 __all__ = ["Source", "class_name_of", "from_genome", "from_run", "unguarded"]
@@ -61,17 +61,17 @@ def class_name_of(name: str) -> str:
     return camel if camel[:1].isalpha() and camel not in ("Layer", "Tensor", "None", "True", "False") else "NormAct"
 
 
-def from_genome(genome: str) -> Source:
-    """``known:NAME`` (exact numerics), or the path of a genome file (its own numerics).
+def from_genome(space: str, genome: str) -> Source:
+    """``known:NAME`` of the space (exact numerics), or the path of a genome file (its own numerics).
 
     Raises: UnknownNameError, GenomeError, or BadInputError for a file that cannot be read; one sentence each.
     """
+    layers = layers_of(space)
     version = f"exported on {_today()} by layersearch {layersearch.__version__}"
     if genome.startswith("known:"):
         name = genome.removeprefix("known:")
-        if name not in PUBLISHED:
-            raise unknown_name("layer", name, list(PUBLISHED))
-        return Source(PUBLISHED[name], class_name_of(name), (("Origin", f"published layer {name}, {version}"),))
+        graph = graph_from_json(layers.known(name))
+        return Source(graph, class_name_of(name), (("Origin", f"published layer {name}, {version}"),))
     path = Path(genome)
     try:
         with path.open("rb") as file:
@@ -117,17 +117,16 @@ def _number(reader: StoreReader, candidate: str) -> int:
         if not re.fullmatch(r"[0-9]{1,12}", candidate):
             raise BadInputError(f"--candidate must be 'best' or a number, got '{candidate}'; see search show")
         return int(candidate)
-    winner = reader.meta("winner")
-    if winner is not None:
-        return int(winner)
-    order = reader.order()
-    if not order:
+    winner = reader.winner()
+    if winner is None:
         raise StoreError("the run must have an evaluated candidate, and has none; let it run on or name one")
-    return order[0]
+    return winner
 
 
 def _searched_name(candidate: Candidate) -> str:
-    return {"evolved": "EvolvedNormAct", "random": "RandomNormAct"}.get(candidate.origin, "NormAct")
+    return {"evolved": "EvolvedNormAct", "random": "RandomNormAct", "suggested": "SuggestedNormAct"}.get(
+        candidate.origin, "NormAct"
+    )
 
 
 def _numbers(reader: StoreReader, chosen: Candidate) -> str:
@@ -165,9 +164,10 @@ def _search_command(reader: StoreReader, settings: Mapping[str, Any]) -> str:
     except RecipeError:
         return f"search evolve --space {space} (the recipe of the run cannot be read)"
     given |= {end: settings[end] for end in ENDS if end in settings}  # a resume may have moved it
-    words = ["search", "evolve", "--space", str(space)]
+    tuned = given.get("driver") == "optuna"
+    words = ["search", "tune" if tuned else "evolve", "--space", str(space)]
     for key, value in given.items():
-        if key in ("space", *_PLACES) or value is None:
+        if key in ("space", *_PLACES) or value is None or (tuned and key == "driver"):
             continue
         option = f"--{str(key).replace('_', '-')}"
         if isinstance(value, bool):

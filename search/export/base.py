@@ -11,7 +11,7 @@ from layersearch.primitives.registry import Registry
 if TYPE_CHECKING:
     from layersearch.primitives.graph import Graph
 
-__all__ = ["FORMATS", "ExportError", "Format", "Subject"]
+__all__ = ["FORMATS", "RUN_FORMATS", "ExportError", "Format", "RunFormat", "Subject"]
 
 
 class ExportError(LayerSearchError):
@@ -48,4 +48,18 @@ class Format:
     write: Callable[[Subject, Path], float]
 
 
+@dataclass(frozen=True)
+class RunFormat:
+    """``write(run_dir, path)`` writes a whole run as the new file ``path``, reads it back and says what it wrote.
+
+    Raises: as that of ``Format``; StoreError if the run cannot be read.
+    """
+
+    name: str
+    suffix: str
+    write: Callable[[Path, Path], str]
+
+
 FORMATS: Registry[Format] = Registry("format", package="layersearch.search.export")
+
+RUN_FORMATS: Registry[RunFormat] = Registry("format", package="layersearch.search.export")

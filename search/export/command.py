@@ -8,13 +8,14 @@ from layersearch.errors import BadInputError
 from layersearch.primitives.canonical import canonical
 from layersearch.primitives.graph_json import graph_to_json
 from layersearch.primitives.printing import formula
+from layersearch.primitives.registry import unknown_name
 from layersearch.search.export._files import check_target, new_file
-from layersearch.search.export._origin import from_genome, from_run, unguarded
-from layersearch.search.export.base import FORMATS, Subject
-from layersearch.spaces.catalog import SPACES
+from layersearch.search.export._origin import Source, from_genome, from_run, unguarded
+from layersearch.search.export.base import FORMATS, RUN_FORMATS, Subject
+from layersearch.search.runs import find_run
 from layersearch.spaces.contracts import JsonObject
 
-__all__ = ["run"]
+__all__ = ["run", "source"]
 
 _MOST_CHANNELS = 65536
 
@@ -32,11 +33,11 @@ def run(
     num_features: int = 64,
     force: bool = False,
 ) -> JsonObject:
-    """Exports a candidate of a run, or the layer of a genome.
+    """Exports a candidate of a run, the layer of a genome, or a run.
 
     Args:
         out: file to write; its folder must exist.
-        format: a name of ``FORMATS``.
+        format: a name of ``FORMATS`` or, for a run as a whole, of ``RUN_FORMATS``.
         run: name of the run, or ``None`` where ``space`` and ``genome`` are given.
         candidate: ``best`` or a number.
         runs_dir: folder of the runs.
@@ -45,37 +46,80 @@ def run(
         exact: drops the guards on divisions and logarithms.
         num_features: channels of the formats that fix them (pt2, onnx).
         force: replaces an existing file.
-    Returns: ``path, format, formula, class, genome, sha256, max_error`` (of the check after writing, see ``Format``).
+    Returns: ``path, format, sha256``; of a layer ``formula, class, genome, max_error`` (of the check after writing, see
+        ``Format``); what was written and checked as a text each, ``what`` and ``check``.
     Raises: BadInputError and its kin for bad input, ExportError if the written file is wrong; no file is left.
     """
-    row = FORMATS[format]
+    if format not in FORMATS and format not in RUN_FORMATS:
+        raise unknown_name("format", format, sorted([*FORMATS, *RUN_FORMATS]))
     if not 1 <= num_features <= _MOST_CHANNELS:
         raise BadInputError(f"num_features must be in [1, {_MOST_CHANNELS}], got {num_features}; use for example 64")
     out = Path(out)
     check_target(out, force)
-    words = ["search", "export"]
-    if run is not None and space is None and genome is None:
-        source = from_run(run, candidate, runs_dir)
-        words += [run, "--candidate", candidate]
-    elif run is None and space is not None and genome is not None:
-        SPACES[space]  # an unknown name is an error
-        source = from_genome(genome)
-        words += ["--space", space, "--genome", genome if genome.startswith("known:") else Path(genome).name]
-    else:
-        raise BadInputError("an export needs either the name of a run, or --space and --genome; give one of the two")
+    if format in RUN_FORMATS:
+        if run is None or space is not None or genome is not None:
+            raise BadInputError(f"format {format} writes a run, and none was named; give the name of a run alone")
+        return _run_as_a_whole(format, find_run(runs_dir, run), out, force)
+    row = FORMATS[format]
+    found, words = _find(run, candidate, runs_dir, space, genome)
     words += ["--format", format, *(["--exact"] if exact else []), "-o", out.name]
-    graph = canonical(unguarded(source.graph) if exact else source.graph)
-    facts = (*source.facts, ("Exported by", shlex.join(words)))
-    subject = Subject(graph, source.class_name, facts, num_features)
+    subject = _subject(found, exact, num_features, (("Exported by", shlex.join(words)),))
     with new_file(out, force) as draft:
         max_error = row.write(subject, draft)
         sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
     return {
         "path": str(out),
         "format": format,
-        "formula": formula(graph),
+        "formula": formula(subject.graph),
         "class": subject.class_name,
-        "genome": graph_to_json(graph),
+        "genome": graph_to_json(subject.graph),
         "max_error": max_error,
         "sha256": sha256,
+        "what": f"{subject.class_name}, {formula(subject.graph)}",
+        "check": f"checked against its genome after writing: largest difference {max_error:.1e}",
     }
+
+
+def _run_as_a_whole(format: str, run_dir: Path, out: Path, force: bool) -> JsonObject:
+    with new_file(out, force) as draft:
+        what = RUN_FORMATS[format].write(run_dir, draft)
+        sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
+    return {
+        "path": str(out),
+        "format": format,
+        "sha256": sha256,
+        "what": what,
+        "check": "read back and compared after writing",
+    }
+
+
+def source(
+    *,
+    run: str | None = None,
+    candidate: str = "best",
+    runs_dir: Path = Path("runs"),
+    space: str | None = None,
+    genome: str | None = None,
+    exact: bool = False,
+) -> str:
+    """Text of the python format, not checked; arguments and errors as of ``run``."""
+    from layersearch.search.export.python import python_text
+
+    return python_text(_subject(_find(run, candidate, runs_dir, space, genome)[0], exact))
+
+
+def _find(
+    run: str | None, candidate: str, runs_dir: Path, space: str | None, genome: str | None
+) -> tuple[Source, list[str]]:
+    """The layer, and the words of the command that finds it."""
+    if run is not None and space is None and genome is None:
+        return from_run(run, candidate, runs_dir), ["search", "export", run, "--candidate", candidate]
+    if run is None and space is not None and genome is not None:
+        shown = genome if genome.startswith("known:") else Path(genome).name
+        return from_genome(space, genome), ["search", "export", "--space", space, "--genome", shown]
+    raise BadInputError("an export needs either the name of a run, or --space and --genome; give one of the two")
+
+
+def _subject(found: Source, exact: bool, num_features: int = 64, facts: tuple[tuple[str, str], ...] = ()) -> Subject:
+    graph = canonical(unguarded(found.graph) if exact else found.graph)
+    return Subject(graph, found.class_name, (*found.facts, *facts), num_features)

@@ -9,11 +9,12 @@ from layersearch.primitives.canonical import canonical
 from layersearch.primitives.graph import LEAVES, Graph
 from layersearch.primitives.graph_json import graph_from_json, graph_to_json
 from layersearch.primitives.printing import formula
-from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Stage
+from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Stage, Trial
 from layersearch.spaces.evonorm import screen
 from layersearch.spaces.evonorm.generate import Generator
 from layersearch.spaces.evonorm.published import INPUTS, PUBLISHED, pad
 from layersearch.spaces.evonorm.settings import EvonormSettings, parse
+from layersearch.spaces.evonorm.suggest import Encoding
 
 __all__ = ["EvonormSpace", "from_settings"]
 
@@ -21,7 +22,7 @@ _BASELINES = ("bn-relu", "gn-relu", "bn-silu", "evonorm-b0", "evonorm-s0")
 
 
 class EvonormSpace:
-    """``layersearch.spaces.contracts.Space`` of normalization-activation layers (arXiv:2004.02967).
+    """``layersearch.spaces.contracts.TunableSpace`` of normalization-activation layers (arXiv:2004.02967).
 
     The B-series is unrestricted; the S-series has no moments over the batch, so that a layer needs no running buffers
     and does not depend on the batch size.
@@ -39,6 +40,7 @@ class EvonormSpace:
             p_connect=settings.graph.p_connect,
             numerics=settings.numerics,
         )
+        self.encoding = Encoding(settings.graph.nodes, settings.series == "b", settings.numerics)
         self.objectives = tuple(Objective(network) for network in task.networks)
         self.stages = _search_stages(settings)
         repeats = [f"{n}:{k}" for k in range(settings.funnel.rerank_seeds) for n in task.networks]
@@ -50,6 +52,12 @@ class EvonormSpace:
 
     def mutate(self, genome: Graph, rng: random.Random) -> Graph:
         return self.generator.mutate(genome, rng)
+
+    def suggest(self, trial: Trial) -> Graph:
+        return self.encoding.suggest(trial)
+
+    def parameters(self, genome: Graph) -> dict[str, int | str] | None:
+        return self.encoding.parameters(genome)
 
     def seeds(self) -> Mapping[str, Graph]:
         return {name: self._known(name) for name in self.settings.seed_layers if self._legal(PUBLISHED[name])}

@@ -33,7 +33,9 @@ def facts(run_dir: Path) -> tuple[str, dict[str, float]]:
         numbers["winner is a seed layer"] = float(reader.candidate(winner).origin == "seed")
         for baseline in reader.baselines():
             numbers |= scores(reader, baseline.number, str(baseline.name))
-        return str(reader.meta("run")["driver"]), numbers
+        run = reader.meta("run")
+        sampler = run["driver_settings"].get("sampler")
+        return f"{run['driver']}" + (f":{sampler}" if sampler else ""), numbers
 
 
 def scores(reader: StoreReader, number: int, name: str) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What every scheduler promises; a new one is picked up from the registry."""
 
 import random
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from toy_runs import content_of, run_toy
 from toy_space import ToySpace
 
 from layersearch.errors import RecipeError
+from layersearch.search.drivers.base import DRIVERS
+from layersearch.search.runner import RunEvent
 from layersearch.search.schedulers.base import SCHEDULERS, Promotion, Scheduler, Standing, rung_ends
 from layersearch.search.store_reader import StoreReader
 
@@ -137,6 +140,24 @@ def test_only_who_waits_is_promoted_and_each_rung_once(name: str) -> None:
 def test_unknown_knobs_are_refused(name: str) -> None:
     with pytest.raises(RecipeError, match=r"'scheduler\.etta'"):
         SCHEDULERS[name].make(SPACE.stages, SPACE.objectives, {"etta": 3})
+
+
+@pytest.mark.parametrize("driver", list(DRIVERS))
+def test_every_driver_is_resumed_under_it(name: str, driver: str, tmp_path: Path) -> None:
+    settings = {"scheduler": name, "scheduler_settings": KNOBS.get(name, {}), "driver": driver, "evaluations": 6}
+    run_toy(tmp_path / "whole", {"ratio": 3}, **settings)
+    n_events = 0
+
+    def interrupt(event: RunEvent) -> None:
+        nonlocal n_events
+        n_events += 1
+        if n_events in (40, 41, 75):
+            signal.raise_signal(signal.SIGINT)
+
+    while run_toy(tmp_path / "parts", {"ratio": 3}, interrupt, **settings) != "finished":
+        pass
+    assert n_events > 75
+    assert content_of(tmp_path / "parts") == content_of(tmp_path / "whole")
 
 
 def test_a_run_ends_with_nobody_waiting_and_no_checkpoint(name: str, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import random
 import pytest
 
 from layersearch.errors import GenomeError
-from layersearch.spaces.contracts import Space
+from layersearch.search.trials import GivenTrial, UniformTrial
+from layersearch.spaces.contracts import Space, TunableSpace
 
 __all__ = ["SpaceContract"]
 
@@ -67,6 +68,27 @@ class SpaceContract:
 
     def test_objectives_have_names_of_their_own(self, space: Space) -> None:
         assert len({o.name for o in space.objectives}) == len(space.objectives) > 0
+
+    def test_suggestions_are_legal_and_are_given_again_by_their_parameters(self, space: Space) -> None:
+        if not isinstance(space, TunableSpace):
+            pytest.skip("has no parameters")
+        rng, questions = random.Random(0), {}
+        for _ in range(100):
+            trial = UniformTrial(rng)
+            genome = space.suggest(trial)
+            assert space.from_json(json.loads(json.dumps(space.to_json(genome)))) == genome
+            assert space.parameters(genome) == trial.answers
+            assert space.suggest(GivenTrial(trial.answers)) == genome
+            for name, question in trial.questions.items():
+                assert questions.setdefault(name, question) == question, f"{name} is another question now"
+
+    def test_known_layers_can_be_suggested(self, space: Space) -> None:
+        if not isinstance(space, TunableSpace):
+            pytest.skip("has no parameters")
+        for name, genome in space.seeds().items():
+            answers = space.parameters(genome)
+            assert answers is not None, name
+            assert space.outline(space.suggest(GivenTrial(answers))) == space.outline(genome), name
 
     @pytest.mark.parametrize("data", [{}, [], None, {"format": 1}, "x"], ids=str)
     def test_malformed_genomes_are_refused_in_one_sentence(self, space: Space, data: object) -> None:

@@ -16,6 +16,10 @@ from layersearch.spaces.contracts import JsonObject
 __all__ = ["effective", "toy_cli"]
 
 DATA = ("bad", "good")
+KNOBS = (
+    "size", "sleep_s", "tricks", "broken", "log", "reject_every", "objectives", "choices", "ratio",
+    "lowering.swap_step",
+)  # fmt: skip
 ENTRY = SpaceEntry(
     name="toy",
     summary="whole numbers",
@@ -44,7 +48,7 @@ def effective(
 ) -> JsonObject:
     assert toy_space.ToySpace.name == ENTRY.name
     for key in overrides:
-        if key not in ("size", "sleep_s", "tricks", "broken", "log", "reject_every", "ratio", "lowering.swap_step"):
+        if key not in KNOBS:
             raise RecipeError(f"unknown setting '{key}'")
     return dict(overrides) if lowering == "auto" else {**overrides, "lowering": {"name": lowering}}
 

@@ -15,7 +15,7 @@ from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.contracts import JsonObject
 
 HELPERS = Path(__file__).parent
-PYTHONPATH = os.pathsep.join(filter(None, [str(HELPERS), os.environ.get("PYTHONPATH")]))
+PATHS = os.pathsep.join(filter(None, [str(HELPERS), os.environ.get("PYTHONPATH")]))
 """For a process that imports what tests share, and the same layersearch as this one."""
 
 
@@ -38,7 +38,7 @@ def start_toy(run_dir: Path, space: dict[str, Any] | None = None, **settings: An
     )
     return subprocess.Popen(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": PYTHONPATH, "TOY_RUN": str(run_dir)},
+        env={**os.environ, "PYTHONPATH": PATHS, "TOY_RUN": str(run_dir)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -23,6 +23,7 @@ from layersearch.spaces.contracts import (
     Outline,
     Probe,
     Stage,
+    Trial,
 )
 
 trust("toy_space")
@@ -49,6 +50,7 @@ class ToySpace:
             at the first attempt.
         sleep_s: time each stage takes.
         ratio: with one, candidates are measured at two rungs before the end of their training.
+        choices: whether one of the parameters of ``suggest`` is a choice.
     """
 
     name = "toy"
@@ -64,6 +66,7 @@ class ToySpace:
         reject_every: int = 5,
         broken: str | None = None,
         ratio: int = 0,
+        choices: bool = True,
     ) -> None:
         self.size = size
         self.log = log
@@ -72,6 +75,7 @@ class ToySpace:
         self.limit_s = limit_s
         self.reject_every = reject_every
         self.broken = broken
+        self.choices = choices
         self.objectives = tuple(Objective(f"o{i}", maximize=i != 1) for i in range(objectives))
         self.stages = (Stage("quality", "quality", steps=10), *self._fitness_stages(2 if ratio else 0))
         self.rerank_stages = tuple(Stage(f"rerank:{k}", "rerank") for k in range(2))
@@ -91,6 +95,22 @@ class ToySpace:
 
     def mutate(self, genome: int, rng: random.Random) -> int:
         return (genome + rng.randint(-5, 5)) % (2 * self.size)
+
+    def suggest(self, trial: Trial) -> int:
+        """The last digit of an even ten has a parameter of its own, so that no two trials need have the same ones."""
+        last = (2 * self.size - 1) // 10
+        ten = trial.suggest_int("ten", 0, last)
+        if ten == last:
+            return 10 * ten + trial.suggest_int("rest", 0, (2 * self.size - 1) % 10)
+        if ten % 2 and self.choices:
+            return 10 * ten + int(trial.suggest_categorical("odd", "0123456789"))
+        return 10 * ten + trial.suggest_int("even", 0, 9)
+
+    def parameters(self, genome: int) -> dict[str, int | str] | None:
+        ten, rest = divmod(genome, 10)
+        if ten == (2 * self.size - 1) // 10:
+            return {"ten": ten, "rest": rest}
+        return {"ten": ten, "odd": str(rest)} if ten % 2 and self.choices else {"ten": ten, "even": rest}
 
     def seeds(self) -> Mapping[str, int]:
         return SEEDS

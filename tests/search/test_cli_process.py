@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toy_runs import HELPERS, PYTHONPATH
+from toy_runs import HELPERS, PATHS
 
 from layersearch.errors import StoreError
 from layersearch.search.store_reader import StoreReader
@@ -22,7 +22,7 @@ TOY = ("evolve", "--space", "toy", "--seed", "1", "--run", "mine")
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, str(HELPERS / "toy_catalog.py"), *arguments]
-    environment = {k: v for k, v in os.environ.items() if k != "LAYERSEARCH_DATA"} | {"PYTHONPATH": PYTHONPATH}
+    environment = {k: v for k, v in os.environ.items() if k != "LAYERSEARCH_DATA"} | {"PYTHONPATH": PATHS}
     pipe = subprocess.PIPE
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born deaf to it
     try:
@@ -48,7 +48,10 @@ def evaluated(run_dir: Path) -> int:
         return 0
 
 
-@pytest.mark.parametrize(("arguments", "typers_own"), [(["--help"], []), (["evolve", "--help"], ["pydantic"])])
+@pytest.mark.parametrize(
+    ("arguments", "typers_own"),
+    [(["--help"], []), (["evolve", "--help"], ["pydantic"]), (["tune", "--help"], ["pydantic"])],
+)
 def test_help_answers_at_once_and_imports_nothing_heavy(arguments: list[str], typers_own: list[str]) -> None:
     code = (
         "import sys, time; began = time.process_time()\n"

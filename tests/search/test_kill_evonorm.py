@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import logged_evonorm
 import pytest
-from toy_runs import HELPERS, PYTHONPATH, content_of, n_told, processes_of
+from toy_runs import HELPERS, PATHS, content_of, n_told, processes_of
 
 from layersearch.errors import StoreError
 from layersearch.search.cli import main
@@ -78,7 +78,7 @@ def told(run_dir: Path) -> dict[str, Any]:
 
 def start(folder: Path, *command: str) -> "subprocess.Popen[str]":
     """The command line in a process; ``processes_of`` finds it and its children by their environment."""
-    marks = {"TOY_RUN": str(folder / "mine"), logged_evonorm.LOG: str(folder / "log"), "PYTHONPATH": PYTHONPATH}
+    marks = {"TOY_RUN": str(folder / "mine"), logged_evonorm.LOG: str(folder / "log"), "PYTHONPATH": PATHS}
     return subprocess.Popen(
         [sys.executable, str(HELPERS / "logged_evonorm.py"), *command, "--runs-dir", str(folder), "--json"],
         env={**os.environ, **marks},

@@ -1,0 +1,3 @@
+"""The bases, one file each; ``layersearch.primitives.basis.BASES`` finds them here."""
+
+__all__: list[str] = []

@@ -1,0 +1,77 @@
+"""A basis as a module: the domain map, the tensors of the basis, and the features they make."""
+
+import torch
+from torch import Tensor, nn
+
+from layersearch.primitives.basis import BASES, Basis, State
+from layersearch.primitives.layers.domain_map import DomainMap
+
+__all__ = ["BasisFunctions"]
+
+
+class BasisFunctions(nn.Module):
+    """``[..., I] -> [..., I, K]``: every function of ``basis`` of every mapped input.
+
+    Half precision is mapped and evaluated in float32 and rounded once. The trained tensors of the basis are parameters,
+    the others buffers, so both are in the state dict.
+
+    Args:
+        basis: a row, or the name of one.
+        in_features: ``I``.
+        domain: a name of ``DOMAINS``; that of the basis by default.
+        **settings: of the basis (``degree``, ``grid``, …).
+    Raises: BadInputError or UnknownNameError.
+    """
+
+    def __init__(
+        self,
+        basis: str | Basis,
+        in_features: int,
+        domain: str | None = None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **settings: float | str | bool,
+    ) -> None:
+        super().__init__()
+        row = BASES[basis] if isinstance(basis, str) else basis
+        self.basis = row.configure(**settings)
+        self.in_features = in_features
+        self.domain = DomainMap(domain or row.domain, self.basis.interval, in_features)
+        self._names: tuple[str, ...] = ()
+        self.set_state(self.basis, self.basis.state(in_features))
+        self.to(device=device, dtype=dtype or torch.get_default_dtype())
+
+    def set_state(self, basis: Basis, state: State) -> None:
+        """Takes ``basis`` and the tensors ``state`` in place of its own, on the same device and in the same dtype."""
+        like = next((getattr(self, name) for name in self._names), torch.empty(()))
+        for name in self._names:
+            delattr(self, name)
+        self.basis, self._names = basis, tuple(state)
+        for name, value in state.items():
+            held = value.detach().to(device=like.device, dtype=like.dtype)
+            if name in basis.learned:
+                self.register_parameter(name, nn.Parameter(held.clone()))
+            else:
+                self.register_buffer(name, held.clone())
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The tensors of the basis, by name."""
+        return {name: getattr(self, name) for name in self._names}
+
+    def mapped(self, x: Tensor) -> Tensor:
+        """The argument of the basis for inputs ``x``, in float32 at least."""
+        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        mapped: Tensor = self.domain(wide)
+        return mapped
+
+    def columns(self, x: Tensor) -> Tensor:
+        """``[..., I] -> [..., K, I]``, laid out for one matrix product, in the dtype of ``x``."""
+        return self.basis.columns(self.mapped(x), self.state).to(x.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.columns(x).transpose(-1, -2)
+
+    def extra_repr(self) -> str:
+        return f"{self.basis}, in_features={self.in_features}"

@@ -1,0 +1,72 @@
+"""New layers keep the second moment of their inputs; the other rules are as published."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from layersearch.primitives import BASES, KANConv2d, KANLinear
+from layersearch.primitives.layers.init import normal_quantiles, scales
+
+# The second moment of a layer's output over 128 inputs spreads by about 10 % from draw to draw at width 64, with
+# correlated units by up to twice that over four layers; [0.5, 2] is what the project asks for.
+
+
+@pytest.mark.parametrize("name", list(BASES))
+def test_the_second_moment_stays_through_depth(name: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    for base, width, depth in (("silu", 64, 4), (None, 64, 2), ("silu", 512, 1)):
+        x = torch.randn(128, width, generator=generator)
+        with torch.no_grad():
+            for _ in range(depth):
+                x = KANLinear(width, width, basis=name, base=base, generator=generator)(x)
+                assert 0.5 < float(x.square().mean()) < 2
+
+
+@pytest.mark.parametrize("domain", ["tanh", "layernorm", "clamp", "none"])
+@pytest.mark.parametrize("name", ["bspline", "chebyshev", "rbf"])
+def test_the_second_moment_stays_for_every_domain_map(name: str, domain: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(256, 128, generator=generator)
+    with torch.no_grad():
+        y = KANLinear(128, 128, basis=name, domain=domain, generator=generator)(x)
+    assert 0.7 < float(y.square().mean()) < 1.4
+
+
+def test_convolutions_count_the_places_of_their_kernel() -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(8, 32, 10, 10, generator=generator)
+    for groups in (1, 4):
+        with torch.no_grad():
+            y = KANConv2d(32, 64, 3, groups=groups, basis="fourier", generator=generator)(x)
+        assert 0.7 < float(y.square().mean()) < 1.4
+
+
+def test_constant_functions_start_at_zero() -> None:
+    layer = KANLinear(8, 8, basis="chebyshev")
+    assert not layer.weight[:, 0].any()
+    assert layer.weight[:, 1:].abs().min() > 0
+
+
+def test_power_law_as_published() -> None:
+    layer = KANLinear(50, 400, basis="bspline", init="power", grid=5, generator=torch.Generator().manual_seed(0))
+    assert layer.base_weight is not None
+    size = 50 * (5 + 3 + 1)
+    torch.testing.assert_close(layer.base_weight.std().item(), size**-0.25, rtol=0.02, atol=0)
+    torch.testing.assert_close(layer.weight.std().item(), size**-1.75, rtol=0.02, atol=0)
+
+
+def test_glorot_balances_forward_and_backward() -> None:
+    functions = KANLinear(4, 4, basis="fourier", grid=1).functions
+    forward = scales("variance", functions, 10, 30, None)
+    balanced = scales("glorot", functions, 10, 30, None)
+    # cos and sin: E[f²] and E[f'²] add up to 1 each
+    torch.testing.assert_close(forward.basis.square(), torch.full((2,), 1 / 10).double(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(balanced.basis.square(), torch.full((2,), 2 / 40).double(), rtol=2e-3, atol=0)
+
+
+def test_quantiles_are_those_of_a_normal_variable() -> None:
+    x = normal_quantiles()
+    assert abs(float(x.mean())) < 1e-12
+    assert abs(float(x.square().mean()) - 1) < 1e-12
+    # E[gelu²] = 1 / 2.3525, the published gain
+    assert 1 / float(F.gelu(x).square().mean()) == pytest.approx(2.3525, rel=1e-3)
