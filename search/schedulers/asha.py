@@ -55,14 +55,14 @@ class Asha:
     def promote(self) -> Promotion | None:
         for rung in reversed(self._rungs):
             fronts = self._rungs[rung]
-            for _, number in zip(range(len(fronts) // self._eta), fronts, strict=False):
-                promotion = Promotion(number, rung)
-                if promotion not in self._promoted:
-                    return promotion
+            number = fronts.first_left(len(fronts) // self._eta)
+            if number is not None:
+                return Promotion(number, rung)
         return None
 
     def promoted(self, promotion: Promotion) -> None:
         self._promoted.add(promotion)
+        self._rungs[promotion.rung].take(promotion.candidate)
 
     def heard(self, standing: Standing, state: State) -> None:
         if state == "paused":

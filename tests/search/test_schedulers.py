@@ -27,11 +27,18 @@ STAGES = (Stage("a@0", "fitness", rung=0), Stage("a@1", "fitness", "a@0", rung=1
 points = st.lists(st.tuples(*[st.integers(0, 4).map(float)] * 3), max_size=25)
 
 
-@given(points)
-def test_fronts_are_those_of_repeated_removal(values: list[tuple[float, ...]]) -> None:
+@given(points, st.integers(1, 3), st.sets(st.integers(0, 24)), st.integers(0, 9))
+def test_fronts_are_those_of_repeated_removal(
+    values: list[tuple[float, ...]], dimensions: int, taken: set[int], k: int
+) -> None:
     fronts = Fronts()
+    values = [value[:dimensions] for value in values]
     for number, value in enumerate(values):
+        if number in taken and number % 2:
+            fronts.take(number)
         fronts.add(number, value)
+        if number in taken and not number % 2:
+            fronts.take(number)
     left, expected = dict(enumerate(values)), []
     while left:
         front = [n for n, v in left.items() if not any(w != v and all(map(float.__ge__, w, v)) for w in left.values())]
@@ -39,6 +46,15 @@ def test_fronts_are_those_of_repeated_removal(values: list[tuple[float, ...]]) -
         left = {n: v for n, v in left.items() if n not in front}
     assert list(fronts) == expected
     assert len(fronts) == len(values)
+    assert fronts.first_left(k) == next((number for number in expected[:k] if number not in taken), None)
+
+
+@pytest.mark.parametrize("tiny_first", [True, False])
+def test_a_difference_that_the_mean_does_not_show_still_dominates(tiny_first: bool) -> None:
+    fronts = Fronts()
+    for number, value in enumerate([1e-20, 0.0] if tiny_first else [0.0, 1e-20]):
+        fronts.add(number, (1.0, value))
+    assert list(fronts) == ([0, 1] if tiny_first else [1, 0])
 
 
 def at(candidate: int, rung: int, value: float) -> Standing:
