@@ -25,8 +25,8 @@ from layersearch.search.store_reader import StoreReader
 
 SCHEDULED: dict[str, dict[str, Any]] = {
     "straight": {"scheduler": "straight"},
-    "asha": {"scheduler": "asha", "evaluations": 12},
-    "racing": {"scheduler": "racing", "scheduler_settings": {"margin": 0.0, "best": 2}},
+    "asha": {"scheduler": "asha", "evaluations": 12, "lookahead": 6},
+    "racing": {"scheduler": "racing", "scheduler_settings": {"margin": 0.0, "best": 2}, "lookahead": 6},
 }
 RUNGS = {"ratio": 3}
 

@@ -15,6 +15,7 @@ from layersearch.errors import RunError, StoreError
 from layersearch.search import store_schema
 from layersearch.search.candidate import Candidate, Finish, StageResult
 from layersearch.search.lock import RunLock, holder, run_state
+from layersearch.search.schedulers.base import Promotion
 from layersearch.search.store import Store
 from layersearch.search.store_checkpoints import Checkpoints
 from layersearch.search.store_reader import StoreReader
@@ -274,3 +275,20 @@ def test_cost_per_event_is_flat_and_100000_events_are_resumed_quickly(tmp_path: 
     begun = time.process_time()
     assert run_toy(tmp_path / "a", {"size": 10**9}, evaluations=n + 10, lookahead=2) == "finished"
     assert time.process_time() - begun < 20
+
+
+def test_who_was_stopped_by_the_scheduler_stays_so_when_the_search_is_reopened(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.asked([candidate(n) for n in range(3)])
+        store.finished(0, Finish("stopped", "fitness", "behind", told=0))
+        store.finished(1, Finish("paused", "fitness"))
+        assert [store.candidate(n).state for n in range(3)] == ["stopped", "paused", "in_flight"]
+        store.end_search(None, 1.0)
+        assert store.counts()["stopped"] == 3
+        store.reopen_search()
+        assert [store.candidate(n).state for n in range(3)] == ["stopped", "in_flight", "in_flight"]
+        assert store.candidate(0).reason == "behind"
+        store.promoted(4, Promotion(1, 0), seen=1)
+        assert store.promotions() == [(4, Promotion(1, 0))]
+        store.end_search(2, 1.0, end_turn=3, late=[2])
+        assert store.promotions() == [], "it came after the last turn that counts"
