@@ -130,12 +130,14 @@ Backend = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        metavar="inline|pool",
-        help="Train in this process, or in several (default: inline for one worker, else pool).",
+        metavar="inline|pool|streams",
+        help="Train in this process, in several, or in threads of this one, which fills a GPU (default: inline for "
+        "one worker, else pool, or streams on a GPU).",
     ),
 ]
 Workers = Annotated[
-    str | None, typer.Option("--workers", metavar="W", help="Processes that train (default: cores, at most 8).")
+    str | None,
+    typer.Option("--workers", metavar="W", help="Processes or threads that train (default: cores, at most 8)."),
 ]
 Seed = Annotated[str | None, typer.Option("--seed", metavar="S", help="Seed of everything random (default: 0).")]
 Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: <space>-NNNN).")]

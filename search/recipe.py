@@ -12,7 +12,7 @@ from layersearch.errors import RecipeError
 from layersearch.primitives.registry import unknown_name
 from layersearch.search.drivers.optuna import DEFAULT_SAMPLER
 from layersearch.search.recipe_yaml import load_text
-from layersearch.search.run_settings import ENDS, RunSettings
+from layersearch.search.run_settings import BACKENDS, ENDS, RunSettings, default_backend
 from layersearch.search.schedulers.base import SCHEDULERS
 from layersearch.spaces.catalog import SPACES, SpaceEntry
 from layersearch.spaces.contracts import JsonObject
@@ -49,7 +49,7 @@ class Recipe(BaseModel):
     driver: str = "evolution"
     sampler: str | None = None
     scheduler: str = "straight"
-    backend: Literal["inline", "pool"] | None = None
+    backend: Literal["inline", "pool", "streams"] | None = None
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     run: str | None = None
@@ -111,7 +111,7 @@ class Recipe(BaseModel):
         workers = self.workers
         if workers is None:
             workers = 1 if self.backend == "inline" else min(cores, MOST_DEFAULT_WORKERS)
-        backend = self.backend or ("inline" if workers == 1 else "pool")
+        backend = self.backend or default_backend(workers, self.device)
         population = self.population or budget.population
         values = {
             "series": self.series or next(iter(entry.series), None),
@@ -218,5 +218,5 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "string_pattern_mismatch":
         return f"device must be auto, cpu, cuda or cuda:N, got {first['input']!r:.60}; correct the option"
     if first["type"] == "literal_error":
-        return str(unknown_name(name, str(first["input"])[:60], ["inline", "pool"]))
+        return str(unknown_name(name, str(first["input"])[:60], list(BACKENDS)))
     return sentence(error, list(Recipe.model_fields), kind="option")

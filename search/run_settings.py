@@ -9,7 +9,10 @@ from layersearch.errors import RecipeError, StoreError
 from layersearch.search.schedulers.base import SCHEDULERS, Scheduler
 from layersearch.spaces.contracts import JsonObject, Space
 
-__all__ = ["ENDS", "RunSettings"]
+__all__ = ["BACKENDS", "ENDS", "RunSettings", "default_backend"]
+
+BACKENDS = ("inline", "pool", "streams")
+"""Names in ``EXECUTORS``, for those who must not import them."""
 
 ENDS = ("evaluations", "minutes", "core_minutes")
 """What ends a search: one of them is given."""
@@ -17,6 +20,13 @@ ENDS = ("evaluations", "minutes", "core_minutes")
 _IDENTITY = (
     "driver", "driver_settings", "scheduler", "scheduler_settings", "population", "seed", "deterministic", "lookahead",
 )  # fmt: skip
+
+
+def default_backend(workers: int, device: str) -> str:
+    """``inline`` for one worker; for more, ``streams`` on a GPU and ``pool`` elsewhere."""
+    if workers == 1:
+        return "inline"
+    return "streams" if device.startswith("cuda") else "pool"
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class RunSettings:
         population: candidates the driver keeps.
         driver, driver_settings: name in ``DRIVERS`` and its own knobs.
         scheduler, scheduler_settings: name in ``SCHEDULERS`` and its own knobs.
-        backend, workers, device: name in ``EXECUTORS``, number of processes, ``cpu`` or ``cuda[:i]``.
+        backend, workers, device: name in ``EXECUTORS``, number of processes or threads, ``cpu`` or ``cuda[:i]``.
         seed: of everything random.
         deterministic: results do not depend on the number of workers; by default for the inline backend.
         lookahead: deterministic only: slot k is asked when slots up to k - lookahead are told.

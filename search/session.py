@@ -15,7 +15,7 @@ from layersearch.search.live import Progress, watching
 from layersearch.search.lock import RunLock
 from layersearch.search.recipe import Recipe, parse_set
 from layersearch.search.recipe_yaml import load_file, load_text
-from layersearch.search.run_settings import ENDS, RunSettings
+from layersearch.search.run_settings import ENDS, RunSettings, default_backend
 from layersearch.search.runner import RunEvent, Runner
 from layersearch.search.runs import RECIPE_FILE, create_run, find_run, resume_command
 from layersearch.search.show import print_show
@@ -60,6 +60,8 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
         recipe = Recipe.parse(recipe.model_dump() | {"set": recipe.set | parse_set(list(pairs))})
     if recipe.data_dir is not None:
         recipe = recipe.model_copy(update={"data_dir": str(Path(recipe.data_dir).expanduser().absolute())})
+    if recipe.backend is None and recipe.workers != 1:  # which backend is best depends on the device
+        recipe = recipe.model_copy(update={"device": _device(recipe.device)})
     return recipe.completed(cores())
 
 
@@ -100,18 +102,17 @@ def resume(name: str, runs_dir: Path, given: Mapping[str, Any], as_json: bool) -
     flags = {name: _plain(value) if name in _NUMBERS else value for name, value in given.items() if value is not None}
     checked = Recipe.parse({"space": "", **flags})  # of the flags alone
     plan = _recorded(run_dir, checked.data_dir)
-    changes: dict[str, Any] = {}
+    device = checked.device if "device" in flags else plan.settings.device
+    if not plan.done:
+        device = _device(device)
+    changes: dict[str, Any] = {"device": device}
     ends = {name: getattr(checked, name) for name in ENDS}
     if any(value is not None for value in ends.values()):
-        changes = ends
+        changes |= ends
     if checked.workers is not None or checked.backend is not None:
         workers = checked.workers or (1 if checked.backend == "inline" else max(1, plan.settings.workers))
-        changes |= {"workers": workers, "backend": checked.backend or ("inline" if workers == 1 else "pool")}
-    if "device" in flags:
-        changes["device"] = checked.device
+        changes |= {"workers": workers, "backend": checked.backend or default_backend(workers, device)}
     plan = replace(plan, settings=replace(plan.settings, **changes))
-    if not plan.done:
-        plan = replace(plan, settings=replace(plan.settings, device=_device(plan.settings.device)))
     return _run(plan, as_json)
 
 

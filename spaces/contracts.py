@@ -137,7 +137,8 @@ class SavingEvaluator(Evaluator, Protocol):
     """An evaluator that hands out where it stands in a long stage.
 
     A job with such a checkpoint in place of its own has the same outcome: only the part that was done is not done
-    again. An executor may set ``save`` and use the latest one for a job whose worker was lost.
+    again. An executor that gives it one job at a time may set ``save``, and use the latest one for a job whose worker
+    was lost.
     """
 
     save: Callable[[bytes], None] | None

@@ -1,6 +1,7 @@
 """Ways to run a graph, one result.
 
-``reference`` is the oracle, ``torch`` is plain torch and what exported files hold, ``c`` is fused for the CPU.
+``reference`` is the oracle, ``torch`` is plain torch and what exported files hold, ``c`` is fused for the CPU,
+``triton`` for CUDA.
 """
 
 from layersearch.primitives.lowering.base import LOWERINGS, Lowering, available, build_layer, fastest

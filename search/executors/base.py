@@ -19,6 +19,7 @@ __all__ = [
     "ExecutorFactory",
     "SpaceSpec",
     "allowed_seconds",
+    "process_cpu_seconds",
     "run_timed",
     "settle_torch",
     "trust",
@@ -104,12 +105,20 @@ def allowed_seconds(limits: Mapping[str, float], job: Job) -> float | None:
     return limits.get(job.stage)
 
 
-def run_timed(evaluator: Evaluator, job: Job, time_limit_s: float | None) -> tuple[Outcome, bool]:
+def process_cpu_seconds() -> float:
+    """CPU time of this process and of the compilers that it has run."""
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system
+
+
+def run_timed(
+    evaluator: Evaluator, job: Job, time_limit_s: float | None, cpu_seconds: Callable[[], float] = process_cpu_seconds
+) -> tuple[Outcome, bool]:
     """Runs a job here. Returns its outcome, with the time it took, and whether it is worth another try.
 
     Another try is worth it after an exception, and when the evaluator gave up at the time limit.
     """
-    wall, cpu = time.perf_counter(), _cpu_seconds()
+    wall, cpu = time.perf_counter(), cpu_seconds()
     again = False
     try:
         outcome = evaluator.run(job, time_limit_s)
@@ -119,13 +128,7 @@ def run_timed(evaluator: Evaluator, job: Job, time_limit_s: float | None) -> tup
     duration_s = time.perf_counter() - wall
     if outcome.state == "failed" and time_limit_s is not None and duration_s >= time_limit_s:
         again = True
-    return replace(outcome, duration_s=duration_s, cpu_s=_cpu_seconds() - cpu), again
-
-
-def _cpu_seconds() -> float:
-    """CPU time of this process and of the compilers that it has run."""
-    children = os.times()
-    return time.process_time() + children.children_user + children.children_system
+    return replace(outcome, duration_s=duration_s, cpu_s=cpu_seconds() - cpu), again
 
 
 def settle_torch() -> None:

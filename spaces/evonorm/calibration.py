@@ -62,7 +62,12 @@ def calibrate(settings: JsonObject, seeds: int, progress: Callable[[str], None])
 
 def fingerprint(settings: JsonObject) -> str:
     """Equal for settings whose rejecting stages are the same: a recorded table speaks for these alone."""
-    judged = {k: v for part in ("funnel", "task") for k, v in settings[part].items() if not k.startswith("rerank")}
+    judged = {
+        k: v
+        for part in ("funnel", "task")
+        for k, v in settings[part].items()
+        if not k.startswith("rerank") and k != "cuda_graphs"
+    }
     return hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()[:16]
 
 

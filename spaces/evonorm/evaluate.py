@@ -1,6 +1,7 @@
 """Runs the stages of the evonorm funnel in a worker: network probe, stability, quality, fitness, re-rank, test."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,10 +19,13 @@ from layersearch.spaces.evonorm.stability import largest_gradient_norm
 from layersearch.spaces.tasks.images.checkpoint import step_of
 from layersearch.spaces.tasks.images.training import ImageTask, OnStep, Part, TrainResult
 
-__all__ = ["KERNEL_FAILED", "EvonormEvaluator"]
+__all__ = ["GRAPH_FAILED", "KERNEL_FAILED", "EvonormEvaluator"]
 
 KERNEL_FAILED = "kernel_failed"
 """Metric that is 1 where a layer was run by the ``torch`` lowering because its kernels could not be built."""
+
+GRAPH_FAILED = "graph_failed"
+"""Metric that is 1 where a GPU ran a training step by step because it could not be captured as a CUDA graph."""
 
 SAVE_EVERY_S = 60.0
 _SAVE = "save"  # why a training is cut by the clock; it goes on at once
@@ -32,6 +36,8 @@ _SMALLEST_LIMIT_S = 30.0
 
 class EvonormEvaluator:
     """``layersearch.spaces.contracts.SavingEvaluator`` of the evonorm space: holds the data of one worker.
+
+    Several threads may run jobs at the same time.
 
     Args:
         settings: of the run.
@@ -45,6 +51,7 @@ class EvonormEvaluator:
         self.chance = 1 / self.task.classes
         self.save: Callable[[bytes], None] | None = None
         self.save_every_s = SAVE_EVERY_S
+        self._marks = _Marks()
 
     def time_limits(self) -> Mapping[str, float]:
         """Seconds per stage id: ten times what BN-ReLU would take, at least 30 s."""
@@ -73,14 +80,14 @@ class EvonormEvaluator:
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
         """Runs ``job.stage``, ``name:network[:repeat]``. An exception of the candidate is a failed outcome."""
         deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-        self._kernel_failed = False
+        self._marks.found = {}
         try:
             outcome = self._run(job, deadline)
         except _EndedError as ended:
             outcome = ended.outcome
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             outcome = Outcome("failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-        return replace(outcome, metrics={**outcome.metrics, KERNEL_FAILED: 1.0}) if self._kernel_failed else outcome
+        return replace(outcome, metrics={**outcome.metrics, **self._marks.found}) if self._marks.found else outcome
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         graph = graph_from_json(job.genome)
@@ -207,18 +214,17 @@ class EvonormEvaluator:
         begin = step_of(job.checkpoint) if job.checkpoint is not None else 0
         layers = SwappableLayers(graph, self.settings.task.groups, "torch" if begin < swap_step else plan.name)
         model = self.task.build(network, layers.make, job.seed, width=width)
+        changes = {}
         if begin < swap_step <= until_step:
             layers.prepare(plan.name)
-
+            changes = {swap_step: lambda: layers.swap(model, plan.name)}
         saved_at = time.monotonic()
 
         def after(step: int, loss: float, accuracy: float) -> str | None:
-            if step == swap_step:
-                layers.swap(model, plan.name)
             reason = None if on_step is None else on_step(step, loss, accuracy)
-            if reason is None and self.save is not None and time.monotonic() - saved_at >= self.save_every_s:
-                return _SAVE
-            return reason
+            # Not at a change: it would be left out, since it comes after the step that a reason ends.
+            may_save = reason is None and self.save is not None and step not in changes
+            return _SAVE if may_save and time.monotonic() - saved_at >= self.save_every_s else reason
 
         checkpoint = job.checkpoint
         while True:
@@ -230,13 +236,17 @@ class EvonormEvaluator:
                 checkpoint=checkpoint,
                 deadline=deadline,
                 on_step=after,
+                changes=changes,
             )
+            if result.graph_failure:
+                self._marks.found[GRAPH_FAILED] = 1.0
             if result.reason != _SAVE:
                 break
             checkpoint, saved_at = result.checkpoint(), time.monotonic()
             if self.save is not None:
                 self.save(checkpoint)
-        self._kernel_failed = layers.failure is not None
+        if layers.failure is not None:
+            self._marks.found[KERNEL_FAILED] = 1.0
         return model, result
 
     def _stability_network(self, graph: Graph, network: str, seed: int) -> nn.Module:
@@ -265,8 +275,16 @@ class EvonormEvaluator:
             total_steps=_TIMED_STEPS + 1,
             seed=0,
             on_step=lambda *_: ends.append(time.monotonic()),
+            graphed=False,
         )
         return (ends[-1] - ends[0]) / _TIMED_STEPS  # the first step pays for warming up
+
+
+class _Marks(threading.local):
+    """What a job that this thread runs has to say beside its outcome."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, float] = {}
 
 
 class _EndedError(Exception):

@@ -40,7 +40,13 @@ def wait_until_gone(run_dir: Path, seconds: float) -> list[int]:
 
 @pytest.mark.parametrize(
     ("backend", "workers", "scheduler"),
-    [("inline", 1, "straight"), ("pool", 2, "straight"), ("pool", 2, "asha"), ("pool", 2, "racing")],
+    [
+        ("inline", 1, "straight"),
+        ("pool", 2, "straight"),
+        ("streams", 2, "straight"),
+        ("pool", 2, "asha"),
+        ("pool", 2, "racing"),
+    ],
 )
 def test_killed_and_resumed_equals_undisturbed(
     tmp_path: Path, rounds: int, backend: str, workers: int, scheduler: str
@@ -118,7 +124,7 @@ def told_asked(run_dir: Path) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("backend", ["inline", "pool"])
+@pytest.mark.parametrize("backend", ["inline", "pool", "streams"])
 def test_a_signal_to_the_whole_group_is_resumable(tmp_path: Path, backend: str, number: signal.Signals) -> None:
     """So a terminal sends Ctrl-C, and job schedulers SIGTERM: workers finish their stage, the runner saves."""
     settings = {"backend": backend, "workers": 2, "evaluations": 40}

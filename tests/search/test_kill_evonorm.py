@@ -33,9 +33,7 @@ TINY = {
     "task.validation_cap": 20, "funnel.quality_chance": 0, "funnel.early_step": 0, "funnel.stability_steps": 2,
 }  # fmt: skip
 """A stage takes some 50 ms, and nearly everything that is finite passes it."""
-OPTIONS = (
-    "--evaluations", "3", "--population", "4", "--rerank-top", "1", "--deterministic", "--lowering", "torch",
-)  # fmt: skip
+OPTIONS = ("--lowering", "torch", "--evaluations", "3", "--population", "4", "--rerank-top", "1", "--deterministic")
 SEED = "1"
 LEFT_FOR_THE_END = 8  # results
 

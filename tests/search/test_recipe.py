@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from layersearch.errors import LayerSearchError
+from layersearch.search.executors.base import EXECUTORS
 from layersearch.search.recipe import Recipe, parse_set
 from layersearch.search.recipe_yaml import load_text
+from layersearch.search.run_settings import BACKENDS
 from layersearch.search.session import recipe_of
 
 
@@ -69,6 +71,10 @@ def test_defaults_depend_on_preset_and_cores() -> None:
     assert (one.backend, one.workers, one.deterministic) == ("inline", 1, True)
     assert Recipe.parse({"space": "evonorm"}).completed(64).workers == 8
     assert Recipe.parse({"space": "evonorm", "backend": "inline"}).completed(64).workers == 1
+    gpu = {"space": "evonorm", "device": "cuda:1"}
+    assert [Recipe.parse(gpu).completed(n).backend for n in (1, 2)] == ["inline", "streams"]
+    assert Recipe.parse(gpu | {"backend": "pool"}).completed(2).backend == "pool"
+    assert set(BACKENDS) == set(EXECUTORS)
     paper = Recipe.parse({"space": "evonorm", "preset": "paper"}).completed(2)
     assert (paper.evaluations, paper.population) == (2500, 256)
     assert Recipe.parse({"space": "evonorm", "minutes": 3}).completed(2).evaluations is None

@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,9 +11,14 @@ from torch import Tensor
 
 from layersearch.errors import DataError
 from layersearch.primitives.seeds import Seeds
-from layersearch.spaces.tasks.images.settings import ImageSettings
 
-__all__ = ["Images", "channel_moments", "shrunk", "training_batch"]
+if TYPE_CHECKING:
+    from layersearch.spaces.tasks.images.settings import ImageSettings
+
+__all__ = ["Images", "channel_moments", "drawn", "shrunk", "training_batch"]
+
+ORDERS_KEPT = 32
+"""Shuffled epochs that are kept: one for each training that runs in this process at a time."""
 
 
 class Images:
@@ -42,9 +47,12 @@ class Images:
         return self._normalised(picked.permute(0, 2, 3, 1)), self.labels[rows]
 
     def crops(self, rows: Tensor, top: Tensor, left: Tensor, size: int, mirrored: Tensor) -> tuple[Tensor, Tensor]:
-        """Crops with their upper left corner at ``(top, left)``, black outside of the image, and their labels."""
+        """Crops with their upper left corner at ``(top, left)``, black outside of the image, and their labels.
+
+        Nothing here waits for the device if the arguments lie there.
+        """
         side = self.pixels.shape[-1]
-        along = torch.arange(size)
+        along = torch.arange(size, device=top.device)
         ys = (top[:, None] + along).to(self.device)
         xs = (left[:, None] + torch.where(mirrored[:, None], size - 1 - along, along)).to(self.device)
         rows = rows.to(self.device)
@@ -53,6 +61,11 @@ class Images:
         inside = ((ys >= 0) & (ys < side))[:, :, None] & ((xs >= 0) & (xs < side))[:, None]
         return self._normalised(picked * inside[..., None]), self.labels[rows]
 
+    def drawn(self, draw: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """The batch of crops of side ``size`` that the function ``drawn`` chose."""
+        rows, top, left, mirrored = draw.unbind()
+        return self.crops(rows, top, left, size, mirrored.bool())
+
     def _normalised(self, pixels: Tensor) -> Tensor:
         """``[B, H, W, C]`` uint8 to ``[B, C, H, W]`` float32, channels last."""
         scaled = pixels.to(torch.float32, memory_format=torch.contiguous_format) * self._scale + self._shift
@@ -60,9 +73,14 @@ class Images:
 
 
 def training_batch(
-    images: Images, rows: NDArray[np.int64], settings: ImageSettings, seed: int, step: int
+    images: Images, rows: NDArray[np.int64], settings: "ImageSettings", seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
     """The batch of ``step`` (from 0): epochs in seeded random order, then random crops and, if set, mirroring."""
+    return images.drawn(drawn(rows, settings, seed, step).to(images.device), settings.crop)
+
+
+def drawn(rows: NDArray[np.int64], settings: "ImageSettings", seed: int, step: int) -> Tensor:
+    """What is random about the batch of ``step``: int64 ``[4, B]``, image, top, left and (0 or 1) mirrored."""
     seeds = Seeds(seed)
     per_epoch = len(rows) // settings.batch
     if per_epoch == 0:
@@ -73,8 +91,8 @@ def training_batch(
     draw = _generator(seeds.derive("augment", step))
     low, n_offsets = -settings.padding, settings.image_size + 2 * settings.padding - settings.crop + 1
     top, left = low + torch.randint(n_offsets, (2, settings.batch), generator=draw)
-    mirrored = torch.randint(2, (settings.batch,), generator=draw).bool() & settings.flip
-    return images.crops(picked, top, left, settings.crop, mirrored)
+    mirrored = torch.randint(2, (settings.batch,), generator=draw) * settings.flip
+    return torch.stack([picked, top, left, mirrored])
 
 
 def channel_moments(pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -102,7 +120,7 @@ def shrunk(pixels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     return mean
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=ORDERS_KEPT)
 def _order(seed: int, n: int) -> Tensor:
     """A shuffle of n rows; kept for the epoch, since it costs as much as a small training step."""
     return torch.randperm(n, generator=_generator(seed))

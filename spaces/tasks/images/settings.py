@@ -15,6 +15,7 @@ __all__ = ["AnchorSettings", "ImageSettings"]
 
 _NOT_OF_TRAINING = {  # the horizon and the shapes of the network are compared by themselves
     "anchors",
+    "cuda_graphs",
     "eval_batch",
     "eval_size",
     "fitness_steps",
@@ -62,6 +63,7 @@ class ImageSettings(_Checked):
         validation_cap: at most so many images are evaluated in the validation part.
         split_seed: of the parts; equal for all candidates and runs to be compared.
         groups: of group reductions; the anchors are narrower than the published networks, which use 32.
+        cuda_graphs: whether a GPU replays captured steps; results are the same.
     Raises: pydantic's ValidationError; ``parse`` and ``replace`` raise RecipeError, in one sentence.
     """
 
@@ -89,6 +91,7 @@ class ImageSettings(_Checked):
     split_seed: int = Field(default=0, ge=0, lt=2**63)
     groups: int = Field(ge=1, le=1024)
     dtype: Literal["float32"] = "float32"
+    cuda_graphs: bool = True
 
     @field_validator("data")
     @classmethod

@@ -4,59 +4,34 @@ A training depends on its seed, settings and horizon alone, never on the rungs i
 0 -> 300 bit for bit on the same hardware.
 """
 
-import math
-import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from layersearch.errors import DataError, StoreError
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays
-from layersearch.spaces.tasks.images.batches import Images, channel_moments, shrunk, training_batch
+from layersearch.spaces.tasks.images.batches import Images, channel_moments, drawn, shrunk, training_batch
 from layersearch.spaces.tasks.images.checkpoint import Progress, read_checkpoint, write_checkpoint
+from layersearch.spaces.tasks.images.course import Course, OnStep, TrainResult
+from layersearch.spaces.tasks.images.cuda_graph import CudaGraph, StepGraph
 from layersearch.spaces.tasks.images.data import from_arrays
+from layersearch.spaces.tasks.images.graphed import LEAST_GRAPHED, Feed, run_graphed
 from layersearch.spaces.tasks.images.networks import NETWORKS, Layer
 from layersearch.spaces.tasks.images.settings import ImageSettings
 from layersearch.spaces.tasks.images.splits import split
+from layersearch.spaces.tasks.images.step import TrainingStep, make_optimizer
 
 __all__ = ["Evaluation", "ImageTask", "OnStep", "Part", "TrainResult"]
 
-RECENT = 10  # batches in the running training accuracy
-
 Part = Literal["validation", "holdout", "test"]
-OnStep = Callable[[int, float, float], str | None]
-"""``(steps done, loss, running training accuracy) -> reason to stop, or None``."""
 
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a training ended.
-
-    Args:
-        steps: steps done since the very beginning.
-        status: ``ok`` reached its goal; ``nonfinite`` met a loss that is not finite; ``timeout`` passed the deadline;
-            ``stopped`` was ended by ``on_step``.
-        reason: one sentence unless ``ok``.
-        losses: mean cross-entropy of each batch of this call, in nats.
-        accuracy: fraction of right answers in the last 10 training batches, earlier calls included.
-    """
-
-    steps: int
-    status: Literal["ok", "nonfinite", "timeout", "stopped"]
-    reason: str
-    losses: tuple[float, ...]
-    accuracy: float
-    _capture: Callable[[], bytes] = field(repr=False, compare=False)
-
-    def checkpoint(self) -> bytes:
-        """The state to continue from; to be taken before the model is trained on or changed."""
-        return self._capture()
+_initialising = threading.Lock()
+"""Held while initial weights are drawn: torch draws them from a generator that all threads share."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +49,7 @@ class ImageTask:
     Args:
         arrays: of ``to_arrays``; not copied on the CPU unless the settings shrink the images.
         settings: the recipe.
-        device: where images lie and networks train.
+        device: where images lie and networks train; one task may train several networks there, each in its thread.
     Raises: DataError if the arrays do not fit the settings.
     """
 
@@ -84,6 +59,10 @@ class ImageTask:
             raise DataError(f"the arrays must be those of '{settings.data}', got '{data.name}'; load that data set")
         self.settings = settings
         self.device = torch.device(device)
+        self.make_graph: Callable[[], StepGraph] | None = None
+        """What captures the steps of a training; None if they are run one by one."""
+        if self.device.type == "cuda" and settings.cuda_graphs:
+            self.make_graph = lambda: CudaGraph(self.device)
         self.classes = data.classes
         self.in_channels = int(data.train_x.shape[1])
         self.parts = split(
@@ -109,7 +88,7 @@ class ImageTask:
         The initial weights depend on ``seed`` alone, and no global generator moves.
         """
         size = self.settings.anchor(network)
-        with torch.random.fork_rng(devices=[]):
+        with _initialising, torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(Seeds(seed).derive("init", network))
             model = NETWORKS[network](
                 layer,
@@ -140,57 +119,56 @@ class ImageTask:
         checkpoint: bytes | None = None,
         deadline: float | None = None,
         on_step: OnStep | None = None,
+        changes: Mapping[int, Callable[[], None]] | None = None,
+        graphed: bool = True,
     ) -> TrainResult:
         """SGD with Nesterov momentum from the checkpoint (or step 0) to ``until_step``.
+
+        On a GPU the step is captured as a CUDA graph, if it can be and there are some to do: same results, less time.
 
         Args:
             until_step, total_steps: goal of this call, and horizon of the learning rate.
             seed: of the order and augmentation of the data.
-            deadline: on the clock of ``time.monotonic``, seconds; looked at before each step.
-            on_step: called after each step; a reason returned ends the training.
+            deadline: on the clock of ``time.monotonic``, seconds; looked at before each step, or before each few steps
+                of a graph.
+            on_step: called for each step in order, when its numbers are known: in a graph, some steps late. A reason
+                returned ends the training after that step.
+            changes: called after that many steps; each may put other modules into the model, with the same parameters.
+            graphed: False for steps that are run one by one.
         Raises: StoreError if the checkpoint does not fit the model, the seed, the horizon or the settings.
         """
         if not 0 < until_step <= total_steps:
             raise ValueError(f"until_step must be in 1..total_steps = {total_steps}, got {until_step}")
         settings = self.settings
-        optimizer = _optimizer(model, settings)
-        recent: deque[float] = deque(maxlen=RECENT)
-        step = 0
+        optimizer = make_optimizer(model, settings)
+        before = 0
+        recent: tuple[float, ...] = ()
         if checkpoint is not None:
             progress = read_checkpoint(checkpoint, model, optimizer)
             _check_same_training(progress, total_steps, seed, settings)
-            step = progress.step
-            recent.extend(progress.recent)
-        losses: list[float] = []
-
-        def result(status: Literal["ok", "nonfinite", "timeout", "stopped"], reason: str = "") -> TrainResult:
-            now = Progress(step, total_steps, seed, settings.fingerprint(), tuple(recent))
-            accuracy = sum(recent) / len(recent) if recent else 0.0
-            capture = lambda: write_checkpoint(model, optimizer, now)  # noqa: E731
-            return TrainResult(step, status, reason, tuple(losses), accuracy, capture)
-
-        model.train()
-        while step < until_step:
-            if deadline is not None and time.monotonic() >= deadline:
-                return result("timeout", f"the time limit was reached after {step} steps")
-            x, y = self.batch(seed, step)
-            logits = model(x)
-            loss = F.cross_entropy(logits, y)
-            right = (logits.detach().argmax(1) == y).sum()
-            loss_value, n_right = torch.stack([loss.detach(), right.to(loss.dtype)]).tolist()  # one wait for the device
-            if not math.isfinite(loss_value):
-                return result("nonfinite", f"the loss is not finite at step {step + 1}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate_at(step, total_steps)
-            optimizer.step()
-            step += 1
-            losses.append(loss_value)
-            recent.append(n_right / len(y))
-            if on_step is not None and (why := on_step(step, loss_value, sum(recent) / len(recent))):
-                return result("stopped", why)
-        return result("ok")
+            before, recent = progress.step, progress.recent
+        course = Course(before, recent, until_step, deadline, on_step, changes)
+        step = TrainingStep(model.train(), optimizer)
+        feed = Feed(
+            lambda i: drawn(self.parts.train, settings, seed, i),
+            lambda draw: self._published_train.drawn(draw, settings.crop),
+            lambda i: settings.learning_rate_at(i, total_steps),
+            settings.batch,
+        )
+        graph_failure = ""
+        if self.make_graph is not None and graphed and until_step - before >= LEAST_GRAPHED:
+            graph_failure = run_graphed(course, step, feed, self.device, self.make_graph)
+        _run_one_by_one(course, step, feed, self.device)
+        now = Progress(course.step, total_steps, seed, settings.fingerprint(), tuple(course.recent))
+        return TrainResult(
+            course.step,
+            course.status,
+            course.reason,
+            tuple(course.losses),
+            course.accuracy,
+            lambda: write_checkpoint(model, optimizer, now),
+            graph_failure,
+        )
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, part: Part, limit: int | None = None) -> Evaluation:
@@ -211,17 +189,15 @@ class ImageTask:
         return Evaluation(right.item() / len(rows) if is_finite else None, is_finite, len(rows))
 
 
-def _optimizer(model: nn.Module, settings: ImageSettings) -> torch.optim.SGD:
-    """Vectors - biases and the parameters of a layer, in whatever shape they broadcast - are not decayed."""
-    weights: list[nn.Parameter] = []
-    vectors: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        (weights if sum(side > 1 for side in parameter.shape) > 1 else vectors).append(parameter)
-    groups = [
-        {"params": weights, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True)
+def _run_one_by_one(course: Course, step: TrainingStep, feed: Feed, device: torch.device) -> None:
+    """Runs ``course`` to its end."""
+    while course.goes_on():
+        x, y = feed.batch(feed.draw(course.step).to(device))
+        loss, n_right = step.look(x, y).tolist()  # the one wait for the device
+        if not course.accepts(loss):
+            return
+        step.learn(torch.full((), feed.rate(course.step), dtype=torch.float64, device=device))
+        course.count(loss, n_right / feed.batch_size)
 
 
 def _check_same_training(progress: Progress, total_steps: int, seed: int, settings: ImageSettings) -> None:

@@ -1,12 +1,14 @@
 """The trained stages of the funnel on the bundled digits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
+from layersearch.primitives.lowering.swap import SwappableLayers
 from layersearch.spaces.contracts import Job, Outcome
 from layersearch.spaces.evonorm.calibration import MUST_FAIL, MUST_PASS, CalibrationRow, fingerprint, recorded, verdict
-from layersearch.spaces.evonorm.evaluate import EvonormEvaluator
+from layersearch.spaces.evonorm.evaluate import GRAPH_FAILED, EvonormEvaluator
 from layersearch.spaces.evonorm.published import PUBLISHED, graph_of
 from layersearch.spaces.evonorm.settings import effective, parse
 from layersearch.spaces.evonorm.space import EvonormSpace, from_settings
@@ -51,6 +53,36 @@ def test_fitness_is_the_continued_quality_training(evaluator: EvonormEvaluator, 
     quality = run(evaluator, space, "bn-relu", "quality:resnet")
     continued = run(evaluator, space, "bn-relu", "fitness:resnet", checkpoint=quality.checkpoint)
     assert continued == run(evaluator, space, "bn-relu", "fitness:resnet")
+
+
+class Graph:
+    """``StepGraph`` that runs what it captured, or refuses to."""
+
+    def __init__(self, refuses: bool) -> None:
+        self.refuses = refuses
+
+    def capture(self, run: Callable[[], None], warm_up: Callable[[], None]) -> None:
+        warm_up()
+        if self.refuses:
+            raise RuntimeError("not permitted")
+        self.run = run
+
+    def replay(self, times: int) -> None:
+        for _ in range(times):
+            self.run()
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_what_could_not_be_captured_is_marked(
+    evaluator: EvonormEvaluator, space: EvonormSpace, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    plain = run(evaluator, space, "evonorm-b0", "quality:resnet")
+    monkeypatch.setattr(evaluator.task, "make_graph", lambda: Graph(refuses))
+    marks = {GRAPH_FAILED: 1.0} if refuses else {}
+    assert run(evaluator, space, "evonorm-b0", "quality:resnet") == replace(plain, metrics={**plain.metrics, **marks})
+    assert run(evaluator, space, "evonorm-b0", "stability:resnet").metrics.keys() == {"gradient_norm.resnet"}
 
 
 def test_stability_rejects_with_its_numbers(evaluator: EvonormEvaluator, space: EvonormSpace) -> None:
@@ -163,3 +195,13 @@ def test_a_stage_that_goes_on_from_the_middle_has_the_same_outcome(space: Evonor
     evaluator.save_every_s = 60.0
     for checkpoint in saved[:: len(saved) // 2]:
         assert run(evaluator, space, "evonorm-b0", stage, checkpoint=checkpoint) == whole
+
+
+def test_saving_leaves_no_change_of_the_lowering_out(space: EvonormSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = space.settings.model_dump(mode="json") | {"lowering": {"name": "reference", "swap_step": 4}}
+    evaluator = EvonormEvaluator(parse(settings), space.load_data(), "cpu")
+    swapped: list[str] = []
+    monkeypatch.setattr(SwappableLayers, "swap", lambda self, model, name: swapped.append(name))
+    evaluator.save, evaluator.save_every_s = lambda checkpoint: None, 0.0
+    run(evaluator, space, "bn-relu", "quality:resnet")
+    assert swapped == ["reference"]

@@ -2,16 +2,16 @@
 
 import math
 import time
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from striped_images import striped_arrays, tiny_settings
 from torch import Tensor, nn
 
 from layersearch.errors import DataError, RecipeError, StoreError
 from layersearch.spaces.contracts import Arrays
-from layersearch.spaces.tasks.images import AnchorSettings, ImageData, ImageSettings, ImageTask, preset, to_arrays
+from layersearch.spaces.tasks.images import ImageTask
 
 
 def bn_relu(num_features: int) -> nn.Module:
@@ -30,28 +30,14 @@ class _Blowing(nn.Module):
         return x * (float("inf") if self.calls >= self.at else 0.1)
 
 
-def _settings(**changes: Any) -> ImageSettings:
-    tiny = tuple(AnchorSettings(network=n, width=0.05, depth=0.125) for n in ("efficientnet", "mobilenetv2", "resnet"))
-    return preset("smoke", "digits").replace(
-        **{"batch": 16, "anchors": tiny, "quality_steps": 3, "fitness_steps": 9, "padding": 1, **changes}
-    )
-
-
 @pytest.fixture(scope="module")
 def arrays() -> Arrays:
-    """Images with stripes: the class is their direction and distance."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(240, dtype=np.int64) % 10
-    pixels = rng.integers(0, 60, (240, 1, 16, 16), dtype=np.uint8)
-    for pixel, label in zip(pixels, labels, strict=True):
-        lines = pixel[0] if label % 2 else pixel[0].T
-        lines[:: 2 + label // 2] = 250
-    return to_arrays(ImageData(pixels[:200], labels[:200], pixels[200:], labels[200:], 10, "digits"))
+    return striped_arrays()
 
 
 @pytest.fixture(scope="module")
 def task(arrays: Arrays) -> ImageTask:
-    return ImageTask(arrays, _settings())
+    return ImageTask(arrays, tiny_settings())
 
 
 def _everything(model: nn.Module, checkpoint: bytes) -> dict[str, Tensor]:
@@ -63,7 +49,7 @@ def _everything(model: nn.Module, checkpoint: bytes) -> dict[str, Tensor]:
 @pytest.mark.parametrize("network", ["efficientnet", "mobilenetv2", "resnet"])
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_a_training_in_rungs_equals_one_in_a_piece(arrays: Arrays, network: str, schedule: str) -> None:
-    task = ImageTask(arrays, _settings(schedule=schedule))
+    task = ImageTask(arrays, tiny_settings(schedule=schedule))
     whole = task.build(network, bn_relu, seed=1)
     at_once = task.train(whole, until_step=9, total_steps=9, seed=5)
     checkpoint, losses = None, []
@@ -162,7 +148,7 @@ def test_checkpoints_that_do_not_fit_are_refused(arrays: Arrays, task: ImageTask
     with pytest.raises(StoreError, match="its own seed 0, got 1"):
         resume(task, model, checkpoint, seed=1)
     with pytest.raises(StoreError, match="its own settings"):
-        resume(ImageTask(arrays, _settings(learning_rate=0.5)), model, checkpoint)
+        resume(ImageTask(arrays, tiny_settings(learning_rate=0.5)), model, checkpoint)
     for broken in (b"", b"no", checkpoint[:40], checkpoint[:-1], checkpoint.replace(b"progress", b"pRogress", 1)):
         with pytest.raises(StoreError, match="cannot be read"):
             resume(task, model, broken)
@@ -178,7 +164,7 @@ def test_vectors_are_not_decayed(arrays: Arrays) -> None:
             return x * self.gain
 
     def after_one_step(weight_decay: float) -> dict[str, Tensor]:
-        task = ImageTask(arrays, _settings(weight_decay=weight_decay))
+        task = ImageTask(arrays, tiny_settings(weight_decay=weight_decay))
         model = task.build("resnet", Still, seed=0)
         task.train(model, until_step=1, total_steps=1, seed=0)
         return dict(model.named_parameters())
@@ -198,7 +184,7 @@ def test_batches_are_normalised_channels_last_and_of_the_training_part(arrays: A
     whole, _ = task._published_train.whole(rows, 16)
     assert abs(whole.mean()) < 1e-3
     assert abs(whole.std() - 1) < 1e-3
-    plain = ImageTask(arrays, _settings(padding=0))
+    plain = ImageTask(arrays, tiny_settings(padding=0))
     seen = torch.cat([plain.batch(0, step)[0] for step in range(8)])  # 8 x 16 of 130 rows: one epoch, none twice
     known = {image.numpy().tobytes() for image in whole}
     assert {image.numpy().tobytes() for image in seen} <= known
@@ -219,13 +205,13 @@ def test_crops_are_cut_padded_and_mirrored_as_asked(task: ImageTask) -> None:
 
 def test_arrays_of_another_set_or_size_are_refused(arrays: Arrays) -> None:
     with pytest.raises(DataError, match="must be those of 'digits', got 'mnist'"):
-        ImageTask({**arrays, "name": np.frombuffer(b"mnist", np.uint8)}, _settings())
+        ImageTask({**arrays, "name": np.frombuffer(b"mnist", np.uint8)}, tiny_settings())
     with pytest.raises(DataError, match="16x16 after shrinking, got 8x8"):
-        ImageTask({**arrays, "train_x": arrays["train_x"][..., ::2, ::2]}, _settings())
+        ImageTask({**arrays, "train_x": arrays["train_x"][..., ::2, ::2]}, tiny_settings())
     with pytest.raises(DataError, match="batch must be at most the 130 training images, got 131"):
-        ImageTask(arrays, _settings(batch=131)).batch(0, 0)
+        ImageTask(arrays, tiny_settings(batch=131)).batch(0, 0)
     with pytest.raises(RecipeError, match="must be one of the anchors"):
-        ImageTask(arrays, _settings()).build("resnet50", bn_relu, 0)
+        ImageTask(arrays, tiny_settings()).build("resnet50", bn_relu, 0)
 
 
 def test_read_only_arrays_are_used_without_a_copy_or_a_warning(
@@ -234,16 +220,16 @@ def test_read_only_arrays_are_used_without_a_copy_or_a_warning(
     frozen = {name: array.view() for name, array in arrays.items()}
     for array in frozen.values():
         array.flags.writeable = False
-    task = ImageTask(frozen, _settings())
+    task = ImageTask(frozen, tiny_settings())
     assert task._published_train.pixels.data_ptr() == arrays["train_x"].ctypes.data
     assert not recwarn.list
 
 
 def test_each_epoch_has_its_own_order_and_each_step_its_own_crops(arrays: Arrays) -> None:
-    task = ImageTask(arrays, _settings(padding=0))
+    task = ImageTask(arrays, tiny_settings(padding=0))
     first, second = (torch.cat([task.batch(0, 8 * epoch + i)[0] for i in range(8)]) for epoch in (0, 1))
     assert not torch.equal(first, second)
-    black = _settings(padding=3)
+    black = tiny_settings(padding=3)
     white = {**arrays, "train_x": np.full_like(arrays["train_x"], 255)}
     shifts = [ImageTask(white, black).batch(0, step)[0] for step in (0, 1)]  # only the black frame tells them apart
     assert not torch.equal(*shifts)
@@ -253,7 +239,7 @@ def test_each_epoch_has_its_own_order_and_each_step_its_own_crops(arrays: Arrays
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_runs_the_same_training(arrays: Arrays) -> None:
     def run(device: str) -> tuple[tuple[float, ...], int]:
-        task = ImageTask(arrays, _settings(), device)
+        task = ImageTask(arrays, tiny_settings(), device)
         model = task.build("resnet", bn_relu, seed=0)
         result = task.train(model, until_step=3, total_steps=9, seed=0)
         resumed = task.train(model, until_step=5, total_steps=9, seed=0, checkpoint=result.checkpoint())

@@ -1,0 +1,81 @@
+"""The ``triton`` lowering: fused Triton for CUDA, in float32, bfloat16 or float16, computed in float32.
+
+Half-precision inputs are read and written as they are, without a copy. Where ``TRITON_INTERPRET=1`` is set, the same
+kernels are interpreted on the CPU: slow, and meant for tests.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from layersearch.kernels.codegen._triton_load import interprets, why_no_triton
+from layersearch.kernels.codegen.triton_ahead import build_seconds
+from layersearch.kernels.codegen.triton_kernel import TritonKernel
+from layersearch.primitives.graph import Graph
+from layersearch.primitives.lowering.base import LOWERINGS, Lowering
+from layersearch.primitives.lowering.fused import BACKWARD, FORWARD, HALF, Fusion, say_once
+from layersearch.primitives.lowering.program import lower
+from layersearch.primitives.lowering.torch_source import build_torch_layer
+
+__all__ = ["why_unavailable"]
+
+_DTYPES = (torch.float32, *HALF)
+_DEVICE = "cpu" if interprets() else "cuda"
+
+
+def _run(
+    kernel: Any,
+    name: str,
+    layout: str,
+    groups: int,
+    x: Tensor,
+    g: Tensor | None,
+    inputs: Sequence[Tensor],
+    given: Tensor | None,
+    out: Tensor,
+    results: Tensor,
+) -> None:
+    kernel.run(name, layout, groups, x, g, inputs, given, out, results)
+
+
+def _covered(input: Tensor, inputs: Sequence[Tensor]) -> Tensor | None:
+    held = all(t.dtype in _DTYPES and t.device == input.device for t in inputs)
+    return input if _is_covered(input) and held else None
+
+
+def _is_covered(x: Tensor) -> bool:
+    return x.dtype in _DTYPES and x.device.type == _DEVICE and x.dim() == 4 and x.numel() > 0
+
+
+_FUSION = Fusion("triton", TritonKernel, _run, _covered, pixels="nchw")
+
+
+def why_unavailable() -> str | None:
+    """Why kernels cannot be run on this machine, or None."""
+    reason = why_no_triton()
+    if reason is None and not (interprets() or torch.cuda.is_available()):
+        return "torch finds no CUDA device; kernels for it can only be compiled here"
+    return reason
+
+
+def _build(graph: Graph, num_features: int, groups: int) -> nn.Module:
+    """The layer, its kernels generated. Without a device: the ``torch`` lowering, said once."""
+    reason = why_unavailable()
+    if reason is not None:
+        say_once(reason)
+        return build_torch_layer(graph, num_features, groups)
+    return _FUSION.build(graph, num_features, groups)
+
+
+def _build_seconds(graph: Graph) -> float:
+    """For the current device. 0 where kernels are interpreted: there is nothing to compile."""
+    if interprets():
+        return 0.0
+    major, minor = torch.cuda.get_device_capability()
+    program = lower(graph, training=True)
+    return build_seconds({FORWARD: program.forward, BACKWARD: program.backward}, 10 * major + minor)
+
+
+LOWERINGS.add("triton", Lowering("triton", _build, why_unavailable, devices=("cuda",), build_seconds=_build_seconds))
