@@ -8,8 +8,11 @@ from layersearch.spaces.contracts import JsonObject, Outcome
 
 __all__ = ["REMOVED", "Candidate", "Finish", "Origin", "StageResult", "State"]
 
-State: TypeAlias = Literal["screened_out", "duplicate", "in_flight", "evaluated", "rejected", "failed", "stopped"]
-"""``in_flight``: passed screen and dedup, its stages are not all run. ``stopped``: was in flight when the run ended."""
+State: TypeAlias = Literal[
+    "screened_out", "duplicate", "in_flight", "paused", "evaluated", "rejected", "failed", "stopped"
+]
+"""``in_flight``: passed screen and dedup, its stages are not all run. ``paused``: waits at a rung for its promotion.
+``stopped``: was in flight or paused when the run ended (``told`` is ``None``), or was stopped by the scheduler."""
 Origin: TypeAlias = Literal["seed", "random", "evolved", "suggested", "baseline"]
 
 REMOVED = ""
@@ -67,7 +70,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Finish:
-    """What becomes of a candidate with its last result."""
+    """What becomes of a candidate with its last result, or (``paused``) with that which brings it to a rung."""
 
     state: State
     stage: str | None = None

@@ -56,6 +56,7 @@ class Counts:
             "stopped": n["stopped"],
             "failed": n["failed"],
             "in_flight": n["in_flight"],
+            "paused": n["paused"],
             "evaluated": n["evaluated"],
         }
 

@@ -65,7 +65,7 @@ class Finishing:
         if not self._through(candidates, self._space.test_stages, interrupted):
             return False
         measured = [*top, *tested, *(b.number for b in baselines)]
-        self._checkpoints.remove(self._store.release(measured))
+        self._checkpoints.remove(self._store.release([*measured, *self._store.stopped()]))
         self._store.set_meta(phase="done", state="finished")
         return True
 

@@ -81,6 +81,8 @@ def _funnel(moment: Moment) -> Table:
     for name, removed, left in funnel_rows(counts, moment.found.stages):
         table.add_row(name, f"{removed:,}", f"{left:,}")
     table.add_row("in flight", "", f"{counts['in_flight']:,}", style="dim")
+    if counts["paused"]:
+        table.add_row("paused", "", f"{counts['paused']:,}", style="dim")
     table.add_row("evaluated", "", f"{counts['evaluated']:,}", style="bold")
     return table
 

@@ -37,6 +37,7 @@ __all__ = [
     "RunName",
     "RunsDir",
     "Sampler",
+    "Scheduler",
     "Seed",
     "SeedLayers",
     "Series",
@@ -128,6 +129,15 @@ Sampler = Annotated[
         "--sampler",
         metavar="tpe|nsga2|nsga3|gp|cmaes|random",
         help="Which of Optuna's samplers suggests candidates; cmaes is for one objective and numbers (default: tpe).",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="straight|asha|racing",
+        help="How far candidates are trained: all to the end, the best of each rung, or until they fall behind "
+        "(default: straight).",
     ),
 ]
 Backend = Annotated[
@@ -229,6 +239,7 @@ def _of_a_run(
     minutes: Minutes = None,
     core_minutes: CoreMinutes = None,
     population: Population = None,
+    scheduler: Scheduler = None,
     backend: Backend = None,
     workers: Workers = None,
     address: Address = None,

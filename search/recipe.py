@@ -15,6 +15,7 @@ from layersearch.search.drivers.optuna import DEFAULT_SAMPLER
 from layersearch.search.executors.base import AS_MANY_AS_FIT
 from layersearch.search.recipe_yaml import load_text
 from layersearch.search.run_settings import BACKENDS, ENDS, RunSettings, default_backend
+from layersearch.search.schedulers.base import SCHEDULERS
 from layersearch.spaces.catalog import SPACES, SpaceEntry
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.validation import sentence
@@ -26,6 +27,7 @@ CLUSTER = ("address", "gpus_per_worker", "cpus_per_worker")
 
 MOST_DEFAULT_WORKERS = 8
 _DRIVER = "driver."  # settings under --set that are knobs of the driver
+_SCHEDULER = "scheduler."  # those of the scheduler
 _PLACES = {"run", "runs_dir"}  # where the recipe lies says it
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -51,6 +53,7 @@ class Recipe(BaseModel):
     population: _Count | None = None
     driver: str = "evolution"
     sampler: str | None = None
+    scheduler: str = "straight"
     backend: Literal["inline", "pool", "ray", "streams"] | None = None
     workers: Annotated[int, Field(ge=1, le=AS_MANY_AS_FIT)] | None = None
     address: Annotated[str, Field(min_length=1, max_length=300)] | None = None
@@ -144,8 +147,11 @@ class Recipe(BaseModel):
 
     def space_settings(self) -> dict[str, Any]:
         """Checked settings of the space, of a completed recipe. Raises: RecipeError or UnknownNameError."""
-        overrides = {key: value for key, value in self.set.items() if not key.startswith(_DRIVER)}
-        return self.entry().settings_of(
+        overrides = {key: value for key, value in self.set.items() if not key.startswith((_DRIVER, _SCHEDULER))}
+        entry, ratio = self.entry(), SCHEDULERS[self.scheduler].ratio
+        if ratio is not None and entry.rungs is not None:
+            overrides = {entry.rungs: ratio(self._scheduler_settings()), **overrides}
+        return entry.settings_of(
             self.series, self.data, self.data_dir, self.preset, overrides, self.seed_layers, self.lowering
         )
 
@@ -154,6 +160,15 @@ class Recipe(BaseModel):
         plan: JsonObject = settings["lowering"]
         knobs = {f"lowering.{key}": value for key, value in plan.items() if key != "name"}
         return self.model_copy(update={"lowering": plan["name"], "set": self.set | knobs})
+
+    def _scheduler_settings(self) -> dict[str, float]:
+        knobs: dict[str, float] = {}
+        for key, value in self.set.items():
+            if key.startswith(_SCHEDULER):
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise RecipeError(f"{key} must be a number, got {value!r:.60}; change it")
+                knobs[key.removeprefix(_SCHEDULER)] = value
+        return knobs
 
     def run_settings(self) -> RunSettings:
         """Settings of the runner, of a completed recipe. Raises: RecipeError."""
@@ -170,6 +185,8 @@ class Recipe(BaseModel):
             population=self.population or 1,
             driver=self.driver,
             driver_settings=knobs,
+            scheduler=self.scheduler,
+            scheduler_settings=self._scheduler_settings(),
             backend=self.backend or "inline",
             workers=self.workers or 1,
             seed=self.seed,

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from layersearch.search.candidate import Candidate
 from layersearch.search.lock import run_state
 from layersearch.search.rerank import spread
+from layersearch.search.savings import saved
 from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.contracts import JsonObject, Space
 
@@ -30,9 +31,11 @@ def show(reader: StoreReader, space: Space, k: int = 10) -> JsonObject:
             "seed": settings.get("seed"),
             "driver": settings.get("driver"),
             "sampler": settings.get("driver_settings", {}).get("sampler"),
+            "scheduler": settings.get("scheduler", "straight"),
             "elapsed_s": reader.meta("elapsed_s", 0.0),
             "objectives": [asdict(o) for o in reader.objectives()],
             "counts": reader.counts().to_json(),
+            "saved": saved(reader),
             "front": reader.front(),
             "winner": reader.meta("winner"),
             "best": [_entry(reader, space, candidate) for candidate in reader.best(k)],

@@ -7,7 +7,8 @@ from typing import Any
 
 from layersearch.errors import RecipeError, StoreError
 from layersearch.search.executors.base import Resources
-from layersearch.spaces.contracts import JsonObject
+from layersearch.search.schedulers.base import SCHEDULERS, Scheduler
+from layersearch.spaces.contracts import JsonObject, Space
 
 __all__ = ["BACKENDS", "ENDS", "RunSettings", "default_backend"]
 
@@ -17,7 +18,9 @@ BACKENDS = ("inline", "pool", "ray", "streams")
 ENDS = ("evaluations", "minutes", "core_minutes")
 """What ends a search: one of them is given."""
 
-_IDENTITY = ("driver", "driver_settings", "population", "seed", "deterministic", "lookahead")
+_IDENTITY = (
+    "driver", "driver_settings", "scheduler", "scheduler_settings", "population", "seed", "deterministic", "lookahead",
+)  # fmt: skip
 
 
 def default_backend(workers: int, device: str) -> str:
@@ -38,6 +41,7 @@ class RunSettings:
             One of the three must be given.
         population: candidates the driver keeps.
         driver, driver_settings: name in ``DRIVERS`` and its own knobs.
+        scheduler, scheduler_settings: name in ``SCHEDULERS`` and its own knobs.
         backend, workers, device: name in ``EXECUTORS``, number of processes or threads, ``cpu`` or ``cuda[:i]``.
         address, gpus_per_worker, cpus_per_worker: of the backend ray, see ``Resources``.
         seed: of everything random.
@@ -53,6 +57,8 @@ class RunSettings:
     population: int = 16
     driver: str = "evolution"
     driver_settings: Mapping[str, float | str] = field(default_factory=dict)
+    scheduler: str = "straight"
+    scheduler_settings: Mapping[str, float] = field(default_factory=dict)
     backend: str = "inline"
     workers: int = 1
     seed: int = 0
@@ -101,7 +107,12 @@ class RunSettings:
         return replace(self, deterministic=deterministic, lookahead=lookahead)
 
     def to_json(self) -> JsonObject:
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"driver_settings": dict(self.driver_settings)}
+        knobs = {name: dict(getattr(self, name)) for name in ("driver_settings", "scheduler_settings")}
+        return {f.name: getattr(self, f.name) for f in fields(self)} | knobs
+
+    def make_scheduler(self, space: Space) -> Scheduler:
+        """Raises: UnknownNameError, RecipeError."""
+        return SCHEDULERS[self.scheduler].make(space.stages, space.objectives, self.scheduler_settings)
 
     def resuming(self, recorded: Mapping[str, Any]) -> "RunSettings":
         """These settings for going on with a run that was begun with ``recorded``; what is left open is taken from it.
@@ -111,6 +122,7 @@ class RunSettings:
         opened = {name: recorded[name] for name in ("deterministic", "lookahead") if getattr(self, name) is None}
         settings = replace(self, **opened)
         mine = settings.to_json()
+        recorded = {"scheduler": "straight", "scheduler_settings": {}, **recorded}  # older stores name none
         for name in _IDENTITY:
             if mine[name] != recorded[name]:
                 raise StoreError(

@@ -18,6 +18,7 @@ from layersearch.search.executors.base import EXECUTORS, Executor, SpaceSpec
 from layersearch.search.finishing import Finishing
 from layersearch.search.lock import RunLock
 from layersearch.search.run_settings import RunSettings
+from layersearch.search.schedulers.base import Scheduler
 from layersearch.search.scheduling import Dispatcher, Report
 from layersearch.search.searching import Clock, Search
 from layersearch.search.store import Store
@@ -92,12 +93,13 @@ class Runner:
             if store.meta("phase") == "done" and not _wants_more(store, settings):
                 return "finished"
             driver = DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
+            scheduler = settings.make_scheduler(space)
             make = EXECUTORS[settings.backend]
             executor = make(self._spec, space, settings.workers, settings.device, settings.resources)
             end: End = "interrupted"
             try:
                 self._record(store, space, settings)
-                end = self._work(store, space, settings, driver, executor, interrupted)
+                end = self._work(store, space, settings, driver, scheduler, executor, interrupted)
             except KeyboardInterrupt:
                 end = "interrupted"
             finally:
@@ -111,6 +113,7 @@ class Runner:
         space: Space,
         settings: RunSettings,
         driver: Driver,
+        scheduler: Scheduler,
         executor: Executor,
         interrupted: Callable[[], bool],
     ) -> End:
@@ -127,7 +130,7 @@ class Runner:
             self._counts = store.counts()
             self._show("start")
         else:
-            search = Search(space, driver, store, dispatcher, settings, self._clock, self._show_search)
+            search = Search(space, driver, scheduler, store, dispatcher, settings, self._clock, self._show_search)
             search.restore()
             self._counts = search.counts
             self._show("start")

@@ -24,6 +24,8 @@ class Track:
         seed: of the job of a stage, by stage id.
         settle: what becomes of the candidate, asked after each result, before it is written down.
         done: results by stage id, earlier phases included.
+        over: there is no next stage, now (``paused``) or ever (``stopped``).
+        seen: as of the candidate.
     """
 
     candidate: int
@@ -33,10 +35,12 @@ class Track:
     seed: Callable[[str], int]
     settle: Callable[["Track"], Finish | None]
     done: dict[str, StageResult] = field(default_factory=dict)
+    over: bool = False
+    seen: int = 0
 
     def next_stage(self) -> Stage | None:
-        """``None`` when the last stage was passed or one was not."""
-        for stage in self.stages:
+        """``None`` when the last stage was passed or one was not, and while it is ``over``."""
+        for stage in () if self.over else self.stages:
             result = self.done.get(stage.id)
             if result is None:
                 source = self.done.get(stage.resumes or "")
@@ -48,7 +52,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Report:
-    """One result that was written down. ``finish`` is set with the last one of a candidate."""
+    """One result that was written down. ``finish`` is set with the last one of a candidate, and with one at a rung."""
 
     track: Track
     result: StageResult

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from layersearch.errors import RunError
@@ -10,6 +11,7 @@ from layersearch.primitives.seeds import Seeds
 from layersearch.search.candidate import Candidate, Finish, State
 from layersearch.search.drivers.base import Driver, RememberingDriver, Told
 from layersearch.search.run_settings import RunSettings
+from layersearch.search.schedulers.base import Promotion, Scheduler, Standing, rung_ends
 from layersearch.search.scheduling import Dispatcher, Report, Track, finish_of, training_of
 from layersearch.search.screening import Screener
 from layersearch.search.store import Store
@@ -44,12 +46,25 @@ class Clock:
         return self._before_s + (0.0 if self._since is None else time.monotonic() - self._since)
 
 
+@dataclass(frozen=True)
+class _Ended:
+    """What came of a turn: a candidate is finished (then the driver is ``told``) or paused."""
+
+    standing: Standing
+    state: State
+    told: Told | None
+
+
 class Search:
     """A slot is one candidate that goes to the workers, with all those proposed for it in vain before.
 
-    Deterministic: slot k is asked when slots up to k - lookahead are finished, and the driver has been told exactly
-    these, in slot order; evaluated candidates are counted in slot order, too. So what is proposed, and where the run
-    ends, does not depend on which worker was faster. Otherwise the driver is told in order of arrival.
+    A turn is a decision to begin something: a new slot or, if the scheduler has one, a promotion. It ends when its
+    candidate is paused or finished. Without promotions turns are slots.
+
+    Deterministic: turn k is taken when turns up to k - lookahead have ended, and the driver and the scheduler have
+    heard of exactly these, in order; evaluated candidates are counted in the order of turns, too. So what is proposed,
+    who is promoted, and where the run ends, does not depend on which worker was faster. Otherwise they hear in order of
+    arrival.
 
     Args:
         settings: resolved.
@@ -60,6 +75,7 @@ class Search:
         self,
         space: Space,
         driver: Driver,
+        scheduler: Scheduler,
         store: Store,
         dispatcher: Dispatcher,
         settings: RunSettings,
@@ -68,6 +84,8 @@ class Search:
     ) -> None:
         self._space = space
         self._driver = driver
+        self._scheduler = scheduler
+        self._rung_ends = rung_ends(space.stages)
         self._store = store
         self._dispatcher = dispatcher
         self._settings = settings
@@ -79,8 +97,12 @@ class Search:
         self.counts = store.counts()
         self._number = 0  # of the next candidate
         self._slot = 0  # next to be asked
-        self._frontier = 0  # first slot that is not finished, or not counted
-        self._finished: dict[int, Told] = {}  # by slot: not yet told to the driver
+        self._turn = 0  # next to be taken
+        self._frontier = 0  # first turn that has not ended, or is not counted
+        self._ended: dict[int, _Ended] = {}  # by turn: not yet heard of
+        self._n_due = 0  # turns that were heard of (deterministic)
+        self._turns: dict[int, int] = {}  # the latest of each candidate in flight or paused
+        self._paused: dict[int, Track] = {}
         self._n_heard = 0  # tells that the driver has heard
         self._n_told = 0  # finished candidates
         self._core_s = 0.0  # CPU time of the results so far
@@ -95,42 +117,82 @@ class Search:
             self._screener.add(number, key, function_key, duplicate_of)
             self._number = number + 1
         self._core_s = self._store.search_core_s()
-        arrived: list[tuple[int, Told]] = []
-        open_slots: list[tuple[int, int]] = []
+        promotions = self._store.promotions()
+        promoted: dict[int, list[tuple[int, int]]] = {}  # turn and rung, by candidate
+        for turn, promotion in promotions:
+            self._scheduler.promoted(promotion)
+            promoted.setdefault(promotion.candidate, []).append((turn, promotion.rung))
+        measured = self._store.measured() if self._scheduler.watches else {}
+        of_promotions = {turn for turn, _ in promotions}
+        arrived: list[tuple[int, int, _Ended]] = []  # order of arrival and turn
+        begun: list[int] = []  # turn of each slot
+        open_turns: dict[int, tuple[int, int, State]] = {}
         for slot, number, state, fitness, n_passed, order in self._store.slots():
             self._slot = slot + 1
-            if state in ("evaluated", "rejected", "failed"):
-                arrived.append((-1 if order is None else order, self._told(slot, number, state, fitness, n_passed)))
-            elif state == "in_flight":
-                open_slots.append((slot, number))
-        self._n_told = 1 + max((order for order, _ in arrived), default=-1)
-        self._replay([told for _, told in sorted(arrived, key=lambda pair: pair[0])])
-        for slot, number in open_slots:
-            track = self._track(slot, self._store.candidate(number))
-            track.done = {result.stage: result for result in self._store.results(number)}
-            finish = self._settle(track)
-            if finish is None:
-                self._dispatcher.add(track)
-            else:  # its last result came in after an earlier end of the run
-                self._store.finished(number, finish)
-                self._finish(track, finish)
+            while self._turn in of_promotions:
+                self._turn += 1
+            turn, self._turn = self._turn, self._turn + 1
+            begun.append(turn)
+            for later, rung in promoted.get(number, ()):
+                self._hear(turn, _Ended(Standing(number, "", rung, measured.get(number, {})), "paused", None))
+                turn = later
+            if state in ("evaluated", "rejected", "failed") or order is not None:
+                standing = Standing(number, "", None, measured.get(number, {}))
+                told = self._told(slot, number, state, fitness, n_passed, standing)
+                arrived.append((-1 if order is None else order, turn, _Ended(standing, state, told)))
+            else:
+                open_turns[turn] = slot, number, state
+        self._turn += len([turn for turn in of_promotions if turn >= self._turn])
+        self._n_told = 1 + max((order for order, *_ in arrived), default=-1)
+        told_before = [(turn, ended) for _, turn, ended in sorted(arrived, key=lambda row: row[:2])]
+        self._replay(told_before, begun, open_turns)
 
-    def _replay(self, arrived: Sequence[Told]) -> None:
-        """What the driver heard before, in the order of arrival; between it, what it was asked, if it remembers."""
-        if self._settings.deterministic:
-            for told in arrived:
-                self._hear(told)
-            for slot, recorded, check in self._recorded():
-                self._tell_due(slot)
-                self._recall(slot, recorded, check)
+    def _reopen(self, turn: int, slot: int, number: int, state: State) -> None:
+        """Brings a candidate that is in flight or paused to where it was."""
+        track = self._track(slot, self._store.candidate(number))
+        track.done = {result.stage: result for result in self._store.results(number)}
+        self._turns[number] = turn
+        finish = self._settle(track)
+        if finish is None:
+            self._dispatcher.add(track)
             return
-        self._n_evaluated += sum(told.state == "evaluated" for told in arrived)
+        if finish.state != state:  # its last result came in after an earlier end of the run
+            self._store.finished(number, finish)
+        else:
+            self.counts.move("paused", "in_flight")
+        self._finish(track, finish)
+
+    def _replay(
+        self,
+        arrived: Sequence[tuple[int, _Ended]],
+        begun: Sequence[int],
+        open_turns: Mapping[int, tuple[int, int, State]],
+    ) -> None:
+        """What was heard of before, in its order; between it, what the driver was asked, if it remembers."""
+        if self._settings.deterministic:
+            for turn, ended in arrived:
+                self._hear(turn, ended)
+            asked = self._recorded()
+            slot, recorded, check = next(asked, (-1, [], False))
+            for turn in range(self._turn):
+                self._hear_due(turn)
+                if recorded and begun[slot] == turn:
+                    self._recall(slot, recorded, check)
+                    slot, recorded, check = next(asked, (-1, [], False))
+                if turn in open_turns:
+                    self._reopen(turn, *open_turns[turn])
+            return
+        self._n_evaluated += sum(ended.state == "evaluated" for _, ended in arrived)
+        n_told = 0
         for slot, recorded, check in self._recorded():
             while self._n_heard < recorded[0].seen:
-                self._tell(arrived[self._n_heard])
+                self._tell(arrived[n_told][1])
+                n_told += 1
             self._recall(slot, recorded, check)
-        while self._n_heard < len(arrived):
-            self._tell(arrived[self._n_heard])
+        for _, ended in arrived[n_told:]:
+            self._tell(ended)
+        for turn in sorted(open_turns):
+            self._reopen(turn, *open_turns[turn])
 
     def _recorded(self) -> Iterator[tuple[int, list[Candidate], bool]]:
         """Slot, candidates and whether to check it, of all that a driver which remembers was asked."""
@@ -151,8 +213,8 @@ class Search:
         """Until the end (then true) or until ``interrupted``; either way, what was running is recorded."""
         self._clock.start()
         while not self.over() and not interrupted():
-            while self._dispatcher.free > 0 and self._may_ask() and not interrupted():
-                self._ask()
+            while self._dispatcher.free > 0 and self._may_begin() and not interrupted():
+                self._begin()
             self._dispatcher.dispatch()
             self._collect(self._remaining_s())
         over = self.over()
@@ -177,20 +239,50 @@ class Search:
         return None if minutes is None else 60 * minutes - self._clock.elapsed_s()
 
     def _end(self) -> None:
-        """Slots after the last counted one are as if they had never been asked (deterministic), the others stopped."""
+        """Turns after the last counted one are as if they had never been taken (deterministic), the others stopped."""
         self._dispatcher.forget()
-        end_slot = self._frontier - 1 if self._settings.deterministic else None
-        self._store.end_search(end_slot, self._clock.elapsed_s())
+        end_turn = end_slot = None
+        late: list[int] = []
+        if self._settings.deterministic:
+            end_turn = self._frontier - 1
+            end_slot = end_turn - sum(turn <= end_turn for turn, _ in self._store.promotions())
+            late = [
+                ended.standing.candidate
+                for turn, ended in self._ended.items()
+                if turn > end_turn and ended.told is not None and ended.told.slot <= end_slot
+            ]
+        self._store.end_search(end_slot, self._clock.elapsed_s(), end_turn, late)
         self.counts = self._store.counts()
+        for number, track in self._paused.items():
+            standing = self._standing(track, "")
+            self._driver.tell(self._told(track.order, number, "stopped", {}, _n_passed(track), standing))
 
-    def _may_ask(self) -> bool:
-        return not self._settings.deterministic or self._slot - self._lookahead < self._frontier
+    def _may_begin(self) -> bool:
+        return not self._settings.deterministic or self._turn - self._lookahead < self._frontier
+
+    def _begin(self) -> None:
+        """Takes the next turn."""
+        self._hear_due(self._turn)
+        promotion = self._scheduler.promote()
+        if promotion is None:
+            self._ask()
+        else:
+            self._promote(promotion)
+        self._turn += 1
+
+    def _promote(self, promotion: Promotion) -> None:
+        """A paused candidate goes on; that is committed before it is dispatched."""
+        self._store.promoted(self._turn, promotion, self._n_heard)
+        self._scheduler.promoted(promotion)
+        self._turns[promotion.candidate] = self._turn
+        track = self._paused.pop(promotion.candidate)
+        track.over = False
+        self.counts.move("paused", "in_flight")
+        self._dispatcher.add(track)
 
     def _ask(self) -> None:
         """Proposals for the next slot until one is legal and new; all are committed before it is dispatched."""
         slot = self._slot
-        if self._settings.deterministic:
-            self._tell_due(slot)
         asked: list[Candidate] = []
         for proposal in self._driver.ask(slot, self._seeds.stream("driver", slot)):
             number = self._number + len(asked)
@@ -230,6 +322,7 @@ class Search:
             self.counts.add(candidate.state)
         self._number += len(asked)
         self._slot += 1
+        self._turns[asked[-1].number] = self._turn
         self._dispatcher.add(self._track(slot, asked[-1]))
         self._on_event(None)
 
@@ -241,6 +334,7 @@ class Search:
             self._space.stages,
             seed=lambda stage: self._seeds.derive("stage", slot, training_of(stage, self._space.stages)),
             settle=self._settle,
+            seen=candidate.seen,
         )
 
     def _settle(self, track: Track) -> Finish | None:
@@ -248,11 +342,41 @@ class Search:
         together with the one that ends the search, unless slots say which was first."""
         if not track.stages or (self._enough() and not self._settings.deterministic):
             return None
-        finish = finish_of(track, self._space.objectives, self._n_told)
+        finish = finish_of(track, self._space.objectives, self._n_told) or self._scheduled(track)
         if finish is not None:
-            self._n_told += 1
+            track.over = True
+            if finish.state != "paused":
+                self._n_told += 1
             self._n_evaluated += finish.state == "evaluated" and not self._settings.deterministic
         return finish
+
+    def _scheduled(self, track: Track) -> Finish | None:
+        """What the scheduler makes of a candidate that has stages to run; ``None`` if it goes on."""
+        stage = next((stage for stage in reversed(track.stages) if stage.id in track.done), None)
+        if stage is None:
+            return None
+        standing = self._standing(track, stage.id)
+        if standing.rung is not None:
+            ids = [s.id for s in track.stages if s.rung == standing.rung]
+            for objective in self._space.objectives:
+                if not any(objective.name in standing.measured.get(name, {}) for name in ids):
+                    reason = f"'{objective.name}' was not measured at rung {standing.rung}"
+                    return Finish("failed", stage.name, reason, told=self._n_told)
+        decision = self._scheduler.decide(standing)
+        match decision.verdict:
+            case "pause":
+                return Finish("paused", stage.name)
+            case "stop":
+                return Finish("stopped", stage.name, decision.reason, told=self._n_told)
+        return None
+
+    def _standing(self, track: Track, stage: str) -> Standing:
+        measured = {
+            s.id: result.outcome.fitness
+            for s in track.stages
+            if (result := track.done.get(s.id)) is not None and result.outcome.fitness
+        }
+        return Standing(track.candidate, stage, self._rung_ends.get(stage), measured, track.seen)
 
     def _collect(self, timeout_s: float | None) -> None:
         for report in self._dispatcher.collect(timeout_s):
@@ -262,31 +386,53 @@ class Search:
             self._on_event(report)
 
     def _finish(self, track: Track, finish: Finish) -> None:
+        """A candidate is finished, or paused at a rung."""
         self.counts.move("in_flight", finish.state, finish.stage)
-        n_passed = sum(result.outcome.state == "passed" for result in track.done.values())
-        self._hear(self._told(track.order, track.candidate, finish.state, finish.fitness, n_passed))
+        turn = self._turns[track.candidate]
+        stage = next((stage.id for stage in reversed(track.stages) if stage.id in track.done), "")
+        standing = self._standing(track, stage)
+        if finish.state == "paused":
+            self._paused[track.candidate] = track
+            self._hear(turn, _Ended(standing, "paused", None))
+        else:
+            del self._turns[track.candidate]
+            told = self._told(track.order, track.candidate, finish.state, finish.fitness, _n_passed(track), standing)
+            self._hear(turn, _Ended(standing, finish.state, told))
 
-    def _told(self, slot: int, number: int, state: State, fitness: Mapping[str, float], n_passed: int) -> Told:
-        return Told(slot, number, state, fitness, partial(self._load, number), n_passed)
+    def _told(
+        self, slot: int, number: int, state: State, fitness: Mapping[str, float], n_passed: int, standing: Standing
+    ) -> Told:
+        metrics: dict[str, float] = {}
+        if state == "stopped":
+            for stage in self._space.stages:
+                metrics.update(standing.measured.get(stage.id, {}))
+        return Told(slot, number, state, fitness, partial(self._load, number), n_passed, metrics=metrics)
 
-    def _hear(self, told: Told) -> None:
-        """A finished candidate: the driver hears of it now, or (deterministic) when its slot is due."""
+    def _hear(self, turn: int, ended: _Ended) -> None:
+        """A turn has ended: driver and scheduler hear of it now, or (deterministic) when it is due."""
         if not self._settings.deterministic:
-            self._tell(told)
+            self._tell(ended)
             return
-        self._finished[told.slot] = told
-        while not self._enough() and self._frontier in self._finished:
-            self._n_evaluated += self._finished[self._frontier].state == "evaluated"
+        self._ended[turn] = ended
+        while not self._enough() and self._frontier in self._ended:
+            self._n_evaluated += self._ended[self._frontier].state == "evaluated"
             self._frontier += 1
 
-    def _tell_due(self, slot: int) -> None:
-        """Deterministic: what the driver has to have heard before ``slot`` is asked."""
-        while self._n_heard <= slot - self._lookahead:
-            self._tell(self._finished.pop(self._n_heard))
+    def _hear_due(self, turn: int) -> None:
+        """Deterministic: what has to be heard of before ``turn`` is taken."""
+        while self._settings.deterministic and self._n_due <= turn - self._lookahead:
+            self._tell(self._ended.pop(self._n_due))
+            self._n_due += 1
 
-    def _tell(self, told: Told) -> None:
-        self._driver.tell(told)
-        self._n_heard += 1
+    def _tell(self, ended: _Ended) -> None:
+        self._scheduler.heard(ended.standing, ended.state)
+        if ended.told is not None:
+            self._driver.tell(ended.told)
+            self._n_heard += 1
+
+
+def _n_passed(track: Track) -> int:
+    return sum(result.outcome.state == "passed" for result in track.done.values())
 
 
 def _itself(genome: Genome) -> Genome:

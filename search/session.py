@@ -87,6 +87,7 @@ def evolve(recipe: Recipe, as_json: bool) -> int:
     recipe = recipe.model_copy(update={"device": settings.device})
     space = spec.build()
     DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
+    settings.make_scheduler(space)
     data = space.load_data()
     if entry.plan is not None:
         spec = replace(spec, settings=entry.resolve(entry.plan)(spec.settings, data, recipe.device))

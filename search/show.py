@@ -83,7 +83,8 @@ def _print_tables(found: JsonObject) -> None:
 
     console = output()
     driver = found["driver"] if found["sampler"] is None else f"{found['driver']} ({found['sampler']})"
-    facts = [f"space {found['space']}", f"driver {driver}", f"seed {found['seed']}", f"{found['state']}"]
+    scheduler = [] if found["scheduler"] == "straight" else [f"scheduler {found['scheduler']}"]
+    facts = [f"space {found['space']}", f"driver {driver}", *scheduler, f"seed {found['seed']}", str(found["state"])]
     if found["state"] != "finished" and found["phase"] != "search":
         facts[-1] += f" in phase {found['phase']}"
     console.print(Text(f"{found['run']}: {', '.join(facts)}, {clock(found['elapsed_s'])} of search", style="bold"))
@@ -95,11 +96,16 @@ def _print_tables(found: JsonObject) -> None:
     funnel.add_row("asked", "", f"{counts['asked']:,}")
     for name, removed, left in funnel_rows(counts, found["stages"]):
         funnel.add_row(name, f"{removed:,}", f"{left:,}")
-    if counts["in_flight"]:
-        funnel.add_row("in flight", "", f"{counts['in_flight']:,}")
+    for state, name in (("in_flight", "in flight"), ("paused", "paused")):
+        if counts[state]:
+            funnel.add_row(name, "", f"{counts[state]:,}")
     funnel.add_row("evaluated", "", f"{counts['evaluated']:,}", style="bold")
     console.print(funnel)
     console.print()
+
+    if found["saved"]:
+        _print_saved(found["saved"])
+        console.print()
 
     if found["reasons"]:
         reasons = plain_table("most frequent reasons", "stage", ">candidates")
@@ -117,6 +123,25 @@ def _print_tables(found: JsonObject) -> None:
     for entry in found["best"]:
         console.print(Text(f"{_label(entry)}  {_origin(entry)}", style="bold"))
         console.print(Text(f"    {entry['formula']}", overflow="fold"))
+
+
+def _print_saved(saved: JsonObject) -> None:
+    """What the scheduler spared, and how many went on from each rung."""
+    from rich.text import Text
+
+    from layersearch.search.tables import output, plain_table
+
+    if any(row["promoted"] for row in saved["rungs"]):
+        table = plain_table("rung", ">reached", ">promoted")
+        for row in saved["rungs"]:
+            table.add_row(str(row["rung"]), f"{row['reached']:,}", f"{row['promoted']:,}")
+        output().print(table)
+    output().print(
+        Text(
+            f"saved against straight: {saved['steps']:,} training steps of {saved['candidates']:,} candidates, about "
+            f"{saved['core_minutes']:.1f} core-minutes; used: {saved['core_minutes_used']:.1f}"
+        )
+    )
 
 
 def _number_tables(found: JsonObject) -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 from layersearch.errors import RunError
 from layersearch.search.candidate import REMOVED, Candidate, Finish, StageResult, State
+from layersearch.search.schedulers.base import Promotion
 from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import connect_writing
 
@@ -81,6 +82,8 @@ class Store(StoreReader):
     def told(self, result: StageResult, finish: Finish | None = None, elapsed_s: float | None = None) -> list[str]:
         """One stage result and, with the last one, what became of its candidate.
 
+        A stage that ran again (its checkpoint was gone) keeps its row; what it cost adds up.
+
         Returns: hashes of checkpoints that nothing refers to any more; their files may be deleted.
         """
         o = result.outcome
@@ -90,13 +93,29 @@ class Store(StoreReader):
         )  # fmt: skip
         with self.transaction():
             self._db.execute(
-                "INSERT OR REPLACE INTO results (candidate, stage, state, reason, measured, lim, metrics, fitness, "
-                f"checkpoint, attempts, duration_s, cpu_s) VALUES ({', '.join('?' * 12)})",
+                "INSERT INTO results (candidate, stage, state, reason, measured, lim, metrics, fitness, checkpoint, "
+                f"attempts, duration_s, cpu_s) VALUES ({', '.join('?' * 12)}) ON CONFLICT (candidate, stage) DO UPDATE "
+                "SET state = excluded.state, reason = excluded.reason, measured = excluded.measured, "
+                "lim = excluded.lim, metrics = excluded.metrics, fitness = excluded.fitness, "
+                "checkpoint = excluded.checkpoint, attempts = excluded.attempts, "
+                "duration_s = duration_s + excluded.duration_s, cpu_s = cpu_s + excluded.cpu_s",
                 row,
             )
             if elapsed_s is not None:
                 self._set_meta({"elapsed_s": elapsed_s})
             return [] if finish is None else self._finish(result.candidate, finish)
+
+    def promoted(self, turn: int, promotion: Promotion, seen: int) -> None:
+        """A paused candidate goes on from its rung.
+
+        Args:
+            turn: number of this decision; those of new candidates are the numbers that no promotion has, in slot order.
+            seen: finished candidates that the driver had heard of.
+        """
+        with self.transaction():
+            row = (turn, promotion.candidate, promotion.rung, seen)
+            self._db.execute("INSERT INTO promotions VALUES (?, ?, ?, ?)", row)
+            self._db.execute("UPDATE candidates SET state = 'in_flight' WHERE number = ?", (promotion.candidate,))
 
     def finished(self, number: int, finish: Finish) -> list[str]:
         """What became of a candidate whose last result is already there. Returns as ``told``."""
@@ -104,6 +123,9 @@ class Store(StoreReader):
             return self._finish(number, finish)
 
     def _finish(self, number: int, finish: Finish) -> list[str]:
+        if finish.state == "paused":
+            self._db.execute("UPDATE candidates SET state = 'paused' WHERE number = ?", (number,))
+            return []
         self._db.execute(
             "UPDATE candidates SET state = ?, stage = ?, reason = ?, fitness = ?, told = ? WHERE number = ?",
             (finish.state, finish.stage, finish.reason, _text(dict(finish.fitness)), finish.told, number),
@@ -152,17 +174,39 @@ class Store(StoreReader):
         for slot, number, state, fitness, n_passed, told in self._db.execute(query, stages):
             yield slot, number, state, json.loads(fitness), n_passed, told
 
-    def end_search(self, end_slot: int | None, elapsed_s: float) -> None:
-        """Candidates in flight become stopped. Those after ``end_slot`` (deterministic runs) no longer count."""
+    def end_search(
+        self, end_slot: int | None, elapsed_s: float, end_turn: int | None = None, late: Iterable[int] = ()
+    ) -> None:
+        """Candidates in flight become stopped. Those after ``end_slot`` (deterministic runs) no longer count.
+
+        Args:
+            end_turn: the last turn that counts (deterministic runs).
+            late: candidates that were finished by a later turn, and count as stopped.
+        """
         with self.transaction():
-            self._db.execute("UPDATE candidates SET state = 'stopped' WHERE state = 'in_flight' AND number >= 0")
-            self._set_meta({"end_slot": end_slot, "elapsed_s": elapsed_s, "phase": "baselines"})
+            self._db.execute(
+                "UPDATE candidates SET state = 'stopped' WHERE state IN ('in_flight', 'paused') AND number >= 0"
+            )
+            self._db.executemany(
+                "UPDATE candidates SET state = 'stopped', stage = NULL, reason = '', fitness = '{}', told = NULL "
+                "WHERE number = ?",
+                [(number,) for number in late],
+            )
+            self._set_meta({"end_slot": end_slot, "end_turn": end_turn, "elapsed_s": elapsed_s, "phase": "baselines"})
 
     def reopen_search(self) -> None:
-        """The run goes on: stopped candidates are in flight again, and no slot is the last one."""
+        """The run goes on: what the end of the search stopped is in flight again, and no slot is the last one."""
         with self.transaction():
-            self._db.execute("UPDATE candidates SET state = 'in_flight' WHERE state = 'stopped'")
-            self._set_meta({"end_slot": None, "phase": "search", "rerank": [], "winner": None})
+            self._db.execute("UPDATE candidates SET state = 'in_flight' WHERE state = 'stopped' AND told IS NULL")
+            self._set_meta({"end_slot": None, "end_turn": None, "phase": "search", "rerank": [], "winner": None})
+
+    def stopped(self) -> list[int]:
+        """Numbers of the candidates that are stopped and have a checkpoint."""
+        query = (
+            "SELECT DISTINCT number FROM candidates JOIN results ON candidate = number "
+            "WHERE candidates.state = 'stopped' AND checkpoint > ''"
+        )
+        return [row[0] for row in self._db.execute(query)]
 
 
 def _text(value: object) -> str:

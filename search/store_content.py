@@ -1,15 +1,21 @@
 """The content of a store in a form that can be compared: two runs are equal when it is."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from layersearch.search.candidate import Candidate, StageResult
+from layersearch.search.schedulers.base import rung_ends
 from layersearch.search.store_reader import StoreReader
-from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.contracts import JsonObject, Stage
 
 __all__ = ["content"]
 
-_IDENTITY = ("driver", "driver_settings", "population", "seed", "deterministic", "lookahead", "evaluations")
+_IDENTITY = (
+    "driver", "driver_settings", "scheduler", "scheduler_settings", "population", "seed", "deterministic", "lookahead",
+    "evaluations",
+)  # fmt: skip
 _OF_ARRIVAL = ("seen", "told")
 _OF_OUTCOMES = ("state", "reason", "measured", "limit", "metrics", "fitness")
 
@@ -18,7 +24,7 @@ def content(reader: StoreReader) -> JsonObject:
     """Events, genomes, outcomes and counts as plain data, in which equal numbers (NaN, too) compare equal.
 
     Left out is what may differ between equal runs: durations, attempts, checkpoints and, in a deterministic run, the
-    order of arrival and whatever lies after the last counted slot. A re-rank or test belongs to it only if it is one of
+    order of arrival and whatever lies after the last counted turn. A re-rank or test belongs to it only if it is one of
     the present selection: an extended run may have measured others earlier.
     """
     settings = reader.meta("run", {})
@@ -27,10 +33,16 @@ def content(reader: StoreReader) -> JsonObject:
     again, chosen = reader.meta("rerank", []), reader.meta("winner")
     rerank = {stage.id for stage in reader.stages("rerank_stages")}
     test = {stage.id for stage in reader.stages("test_stages")}
+    promotions = reader.promotions()
+    n_promoted = Counter(promotion.candidate for _, promotion in promotions)
+    after_rungs = _after_rungs(reader.stages()) if reader.meta("end_turn") is not None else []
 
     def belongs(candidate: Candidate, result: StageResult) -> bool:
         if candidate.origin == "baseline":
             return True
+        waits = candidate.state == "stopped" and candidate.told is None
+        if waits and after_rungs and result.stage in after_rungs[n_promoted[candidate.number]]:
+            return False
         if result.stage in test:
             return bool(candidate.number == chosen)
         return result.stage not in rerank or candidate.number in again
@@ -51,10 +63,17 @@ def content(reader: StoreReader) -> JsonObject:
         "run": {name: settings.get(name) for name in _IDENTITY},
         "space": reader.meta("space"),
         "candidates": rows,
+        "promotions": [[turn, promotion.candidate, promotion.rung] for turn, promotion in promotions],
         "counts": reader.counts().to_json(),
         "rerank": again,
         "winner": chosen,
     }
+
+
+def _after_rungs(stages: Sequence[Stage]) -> list[set[str]]:
+    """Per rung, the stages that come after it."""
+    ends = rung_ends(stages)
+    return [{later.id for later in stages[i + 1 :]} for i, stage in enumerate(stages) if stage.id in ends]
 
 
 def _comparable(value: Any) -> Any:

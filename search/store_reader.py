@@ -12,6 +12,7 @@ from layersearch.errors import StoreError
 from layersearch.search.candidate import Candidate, StageResult
 from layersearch.search.counts import Counts
 from layersearch.search.rerank import pareto_front, ranked, rerank_value
+from layersearch.search.schedulers.base import Promotion
 from layersearch.search.store_schema import STORE_FILE, connect_reading
 from layersearch.spaces.contracts import JsonObject, Objective, Outcome, Stage
 
@@ -69,8 +70,8 @@ class StoreReader:
     def meta(self, key: str, default: Any = None) -> Any:
         """A fact of the run, plain data: ``run`` (settings), ``space`` {name, entry, settings}, ``state`` (running,
         interrupted, finished), ``phase`` (search, baselines, rerank, test, done), ``elapsed_s`` (of the search),
-        ``end_slot``, ``rerank`` (numbers), ``winner`` (number), ``objectives``, ``stages``, ``rerank_stages``,
-        ``test_stages``, ``version``."""
+        ``end_slot``, ``end_turn``, ``rerank`` (numbers), ``winner`` (number), ``objectives``, ``stages``,
+        ``rerank_stages``, ``test_stages``, ``version``."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return default if row is None else json.loads(row[0])
 
@@ -130,6 +131,46 @@ class StoreReader:
                 found.update(result.outcome.metrics)
         return found
 
+    def promotions(self) -> list[tuple[int, Promotion]]:
+        """Turn and promotion of each that counts, in order; see ``Store.promoted``."""
+        if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'promotions'").fetchone() is None:
+            return []  # of schema 1
+        end_turn = self.meta("end_turn")
+        query = "SELECT turn, candidate, rung FROM promotions WHERE ? IS NULL OR turn <= ? ORDER BY turn"
+        return [(turn, Promotion(number, rung)) for turn, number, rung in self._db.execute(query, (end_turn, end_turn))]
+
+    def measured(self) -> dict[int, dict[str, dict[str, float]]]:
+        """What the stages of the search measured, by candidate of the search, stage and objective."""
+        stages = [stage.id for stage in self.stages()]
+        query = (
+            "SELECT candidate, stage, fitness FROM results WHERE candidate >= 0 AND state = 'passed' "
+            f"AND fitness != '{{}}' AND stage IN ({', '.join('?' * len(stages))})"
+        )
+        found: dict[int, dict[str, dict[str, float]]] = {}
+        for number, stage, fitness in self._db.execute(query, stages):
+            found.setdefault(number, {})[stage] = json.loads(fitness)
+        return found
+
+    def stage_costs(self) -> dict[str, tuple[float, float]]:
+        """Of each stage of the search: mean CPU time in seconds where it was passed, and the share that passed it."""
+        query = (
+            "SELECT stage, avg(CASE state WHEN 'passed' THEN cpu_s END), avg(state = 'passed') FROM results "
+            "WHERE candidate >= 0 AND state != 'failed' GROUP BY stage"
+        )
+        return {stage: (mean_s or 0.0, share) for stage, mean_s, share in self._db.execute(query)}
+
+    def passed_stages(self) -> list[tuple[str, set[str]]]:
+        """State and passed stages of each candidate that counts and went to the workers, in order of proposal."""
+        where, values = self._counted()
+        query = (
+            "SELECT number, candidates.state, results.stage FROM candidates JOIN results ON candidate = number "
+            f"WHERE results.state = 'passed' AND {where} ORDER BY number"
+        )
+        found: dict[int, tuple[str, set[str]]] = {}
+        for number, state, stage in self._db.execute(query, values):
+            found.setdefault(number, (state, set()))[1].add(stage)
+        return list(found.values())
+
     def search_core_s(self) -> float:
         """CPU time of all stages of the search, in seconds; baselines and re-rank not included."""
         stages = [stage.id for stage in self.stages()]
@@ -186,7 +227,8 @@ class StoreReader:
         where, values = self._counted()
         query = (
             "SELECT coalesce(stage, 'screen'), reason, count(*) AS n FROM candidates "
-            f"WHERE state IN ('screened_out', 'rejected', 'failed') AND {where} GROUP BY 1, 2 ORDER BY n DESC, 1, 2"
+            f"WHERE (state IN ('screened_out', 'rejected', 'failed') OR (state = 'stopped' AND told IS NOT NULL)) "
+            f"AND {where} GROUP BY 1, 2 ORDER BY n DESC, 1, 2"
         )
         return list(self._db.execute(query, values))
 

@@ -6,16 +6,39 @@ from pathlib import Path
 
 from layersearch.errors import LayerSearchError, RunError, StoreError
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "SCHEMA_VERSION", "STORE_FILE", "connect_reading", "connect_writing"]
+__all__ = [
+    "APPLICATION_ID",
+    "MIGRATIONS",
+    "OLDEST_READABLE",
+    "SCHEMA_VERSION",
+    "STORE_FILE",
+    "connect_reading",
+    "connect_writing",
+]
 
 STORE_FILE = "run.sqlite"
 APPLICATION_ID = 0x6C617965  # "laye": tells a store from any other SQLite file
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+OLDEST_READABLE = 1
+"""Version from which on a file can be read as it is: what later ones added are tables that may be missing."""
 
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
+_PROMOTIONS = """
+CREATE TABLE promotions (
+    turn INTEGER PRIMARY KEY,
+    candidate INTEGER NOT NULL REFERENCES candidates (number),
+    rung INTEGER NOT NULL,
+    seen INTEGER NOT NULL
+)"""
+
+
+def _add_promotions(connection: sqlite3.Connection) -> None:
+    connection.execute(_PROMOTIONS)
+
+
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _add_promotions}
 """From schema version to the function that brings a file to the next one; runs inside the opening transaction."""
 
-_TABLES = """
+_TABLES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE candidates (
     number INTEGER PRIMARY KEY,
@@ -54,6 +77,7 @@ CREATE TABLE results (
     UNIQUE (candidate, stage)
 );
 CREATE INDEX results_by_checkpoint ON results (checkpoint) WHERE checkpoint > '';
+{_PROMOTIONS};
 """
 
 
@@ -96,7 +120,7 @@ def connect_writing(path: Path) -> sqlite3.Connection:
 def connect_reading(path: Path) -> sqlite3.Connection:
     """A read-only connection; works while the run goes on.
 
-    Raises: StoreError if there is no store, or the file is something else or of another schema.
+    Raises: StoreError if there is no store, or the file is something else, of a newer schema or of one that is too old.
     """
     if not path.is_file():
         raise StoreError(f"a run has a store, but there is none at {path}; check the name of the run and --runs-dir")
@@ -104,7 +128,7 @@ def connect_reading(path: Path) -> sqlite3.Connection:
     connection = None
     try:
         connection = _open_reading(path)
-        if _version(connection, path, new_is_fine=False) < SCHEMA_VERSION:
+        if _version(connection, path, new_is_fine=False) < OLDEST_READABLE:
             raise StoreError(f"{path} is of an older schema; resume the run once to bring it forward")
     except sqlite3.Error as error:
         raise _unusable(path, error) from error

@@ -43,6 +43,8 @@ class SpaceEntry:
         plan: ``(settings, data, device)`` -> settings in which nothing is left to be measured, such as the lowering
             ``auto``; if the space has any such setting.
         network: whether genomes are whole networks, built for ``out_features``, too; else they are layers.
+        rungs: key of the setting that takes a ratio and has candidates measured early, at training steps that are this
+            many times apart; if the space has one.
         layers: module with ``known(name)``, ``build(genome, num_features, lowering, groups)``, ``formula(genome)`` and
             ``latex(genome)``; genomes are plain data (``layers_of``). ``build`` of a network also takes
             ``out_features``.
@@ -65,6 +67,7 @@ class SpaceEntry:
     load: str | None = None
     plan: str | None = None
     network: bool = False
+    rungs: str | None = None
     layers: str | None = None
     exporter: str | None = None
     calibration: str | None = None
@@ -102,6 +105,7 @@ SPACES.add(
         data_sets="layersearch.spaces.tasks.images.data:IMAGE_SETS",
         load="layersearch.spaces.tasks.images.data:load_images",
         plan="layersearch.spaces.evonorm.plan:planned",
+        rungs="fidelity.ratio",
         layers="layersearch.spaces.evonorm.layers",
         calibration="layersearch.spaces.evonorm.calibration",
     ),

@@ -21,6 +21,7 @@ __all__ = [
     "Outline",
     "Probe",
     "PythonFile",
+    "SavingEvaluator",
     "Space",
     "Stage",
     "Trial",
@@ -60,11 +61,16 @@ class Stage:
         id: unique within a run, e.g. ``quality:resnet``; what a job names.
         name: what rejections are counted under, e.g. ``quality``; shared by the stages of several networks.
         resumes: id of the earlier stage whose checkpoint this one continues from, if any.
+        rung: of a stage that measures every candidate early: rungs are numbered from 0, and the stages of one rung
+            together measure all objectives. What the other stages measure is final.
+        steps: training steps of this stage alone, for what a scheduler spares.
     """
 
     id: str
     name: str
     resumes: str | None = None
+    rung: int | None = None
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,8 @@ class Outcome:
 
     ``rejected`` carries the rule in ``reason`` and the numbers in ``measured`` and ``limit``. ``failed`` means that
     nothing can be said of the candidate (an error, a lost worker, a time limit); ``reason`` says why.
-    ``metrics`` are in natural sign; ``fitness`` holds declared objectives only and is finite. ``duration_s`` and
-    ``cpu_s`` are never part of equality.
+    ``metrics`` are in natural sign; ``fitness`` holds declared objectives only and is finite; that of a later stage
+    replaces that of an earlier one. ``duration_s`` and ``cpu_s`` are never part of equality.
     """
 
     state: Literal["passed", "rejected", "failed"]
@@ -151,6 +157,18 @@ class Evaluator(Protocol):
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
         """Runs one stage. Never raises for what a candidate does: that is a rejected or failed outcome."""
         ...
+
+
+@runtime_checkable
+class SavingEvaluator(Evaluator, Protocol):
+    """An evaluator that hands out where it stands in a long stage.
+
+    A job with such a checkpoint in place of its own has the same outcome: only the part that was done is not done
+    again. An executor that gives it one job at a time may set ``save``, and use the latest one for a job whose worker
+    was lost.
+    """
+
+    save: Callable[[bytes], None] | None
 
 
 class Space(Protocol):

@@ -126,7 +126,7 @@ class OptunaDriver:
     def _fate(self, told: Told) -> _Fate:
         if told.state == "evaluated":
             return _Fate(TrialState.COMPLETE, tuple(told.fitness[o.name] for o in self._space.objectives))
-        if told.state == "rejected":
+        if told.state in ("rejected", "stopped"):
             n_stages = len(self._space.stages)
             return _Fate(TrialState.PRUNED, missed=(n_stages - told.n_passed) / n_stages)
         return _NOTHING_KNOWN

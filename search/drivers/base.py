@@ -32,6 +32,8 @@ class Told:
         load: reads the genome.
         n_passed: how many of the search's stages it passed.
         duplicate_of: number of the earlier candidate that is the same function, of one turned away for that.
+        metrics: what was measured last of each objective, of one that was ``stopped`` before its training was over: by
+            the scheduler, or at the end of the search. It is not comparable with a fitness.
     """
 
     slot: int
@@ -41,6 +43,7 @@ class Told:
     load: Callable[[], Genome] = field(repr=False, compare=False)
     n_passed: int = 0
     duplicate_of: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def genome(self) -> Genome:

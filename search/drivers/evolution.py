@@ -66,6 +66,8 @@ class Evolution:
         return genome
 
     def tell(self, told: Told) -> None:
+        """Only what was trained to the end gets in: early measurements of others cannot be compared with its fitness,
+        and under a scheduler those that were not promoted are the worse ones."""
         if told.state == "evaluated":
             self._population.append(told)
 

@@ -12,6 +12,7 @@ from typing import Any
 from layersearch.errors import LayerSearchError, RunError
 from layersearch.search.executors._shared_arrays import SharedArrays
 from layersearch.search.executors.base import SpaceSpec, allowed_seconds, run_timed, settle_torch
+from layersearch.spaces.contracts import SavingEvaluator
 
 __all__ = ["worker_main"]
 
@@ -19,7 +20,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 def worker_main(connection: Connection, spec: SpaceSpec, data: SharedArrays, device: str) -> None:
-    """Sends ``("ready", time limits)`` or ``("broken", error)``, then ``("done", outcome, again)`` for each job.
+    """Sends ``("ready", time limits)`` or ``("broken", error)``, then ``("done", outcome, again)`` for each job, and
+    before that, in long ones, ``("saved", checkpoint)`` now and then.
 
     Returns when the runner closes its end.
     """
@@ -32,6 +34,8 @@ def worker_main(connection: Connection, spec: SpaceSpec, data: SharedArrays, dev
         evaluator = spec.build().evaluator(data.arrays(), device)
         settle_torch()
         limits = dict(evaluator.time_limits())
+        if isinstance(evaluator, SavingEvaluator):
+            evaluator.save = lambda checkpoint: connection.send(("saved", checkpoint))
     except LayerSearchError as error:
         connection.send(("broken", error))
         return

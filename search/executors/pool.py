@@ -32,12 +32,14 @@ _GRACE_S = 10.0
 
 
 class _Worker:
-    """One process with its pipe, and the job it has. ``limits`` is ``None`` until it is ready."""
+    """One process with its pipe, and the job it has. ``limits`` is ``None`` until it is ready; ``saved`` is the latest
+    checkpoint in the middle of the job."""
 
     def __init__(self, process: ForkServerProcess, connection: Connection, job: Job | None) -> None:
         self.process = process
         self.connection = connection
         self.job = job
+        self.saved: bytes | None = None
         self.limits: dict[str, float] | None = None
         self.limit_s: float | None = None
         self.kill_at: float | None = None
@@ -45,7 +47,7 @@ class _Worker:
 
     def give(self, job: Job) -> None:
         assert self.limits is not None, "only a ready worker gets a job"
-        self.job = job
+        self.job, self.saved = job, None
         self.limit_s = allowed_seconds(self.limits, job)
         # The evaluator keeps the limit itself where it can; this is for one that is stuck.
         self.kill_at = None if self.limit_s is None else time.monotonic() + _HARD_FACTOR * self.limit_s + _GRACE_S
@@ -68,7 +70,8 @@ class _Worker:
 
 
 class PoolExecutor:
-    """``Executor`` on ``workers`` processes. A job that lost its worker runs once more, on a fresh one.
+    """``Executor`` on ``workers`` processes. A job that lost its worker runs once more, on a fresh one, from where it
+    was saved last.
 
     Args:
         spec: how each worker builds its space.
@@ -138,6 +141,8 @@ class PoolExecutor:
                 self._deaths_at_start = 0
                 if worker.job is not None:
                     worker.give(worker.job)
+            case ("saved", checkpoint):
+                worker.saved = checkpoint
             case ("broken", error):
                 raise error
             case ("done", outcome, True):
@@ -164,10 +169,13 @@ class PoolExecutor:
                     f"workers must start, but {_MOST_DEATHS_AT_START} in a row died before they were ready ({how}); "
                     "use fewer workers or free memory, then resume the run"
                 )
-        return self._replace(i, Outcome("failed", f"the worker died ({how})"))
+        return self._replace(i, Outcome("failed", f"the worker died ({how})"), worker.saved)
 
-    def _replace(self, i: int, outcome: Outcome) -> tuple[Job, Outcome] | None:
-        """A fresh worker for worker ``i``. It gets the lost job; if that was the second try, ``outcome`` answers it."""
+    def _replace(self, i: int, outcome: Outcome, saved: bytes | None = None) -> tuple[Job, Outcome] | None:
+        """A fresh worker for worker ``i``. It gets the lost job; if that was the second try, ``outcome`` answers it.
+
+        It goes on from what was ``saved``, unless a time limit ended it: a stage is to have as much as any other.
+        """
         worker = self._workers[i]
         worker.end(now=True)
         job = worker.job
@@ -175,7 +183,7 @@ class PoolExecutor:
             if job.attempt > 0:
                 self._workers[i] = self._start()
                 return job, outcome
-            job = replace(job, attempt=job.attempt + 1)
+            job = replace(job, attempt=job.attempt + 1, checkpoint=job.checkpoint if saved is None else saved)
         self._workers[i] = self._start(job)
         return None
 

@@ -151,7 +151,7 @@ def _numbers(reader: StoreReader, chosen: Candidate) -> str:
     width = max(len(name) for name, _ in rows) + 2
     lines = []
     for kind, stages in _KINDS:
-        ids = [stage.id for stage in reader.stages(stages)]
+        ids = [stage.id for stage in reader.stages(stages) if stage.rung is None]
         measured = [(name, spread(reader.results(c.number), ids)) for name, c in rows]
         there = {column for _, values in measured for column in values}
         columns = [o.name for o in reader.objectives() if o.name in there]

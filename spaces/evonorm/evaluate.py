@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torch import nn
@@ -16,6 +16,7 @@ from layersearch.spaces.contracts import Arrays, Job, Outcome
 from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.evonorm.settings import EvonormSettings
 from layersearch.spaces.evonorm.stability import largest_gradient_norm
+from layersearch.spaces.tasks.images.checkpoint import step_of
 from layersearch.spaces.tasks.images.training import ImageTask, OnStep, Part, TrainResult
 
 __all__ = ["GRAPH_FAILED", "KERNEL_FAILED", "EvonormEvaluator"]
@@ -26,13 +27,15 @@ KERNEL_FAILED = "kernel_failed"
 GRAPH_FAILED = "graph_failed"
 """Metric that is 1 where a GPU ran a training step by step because it could not be captured as a CUDA graph."""
 
+SAVE_EVERY_S = 60.0
+_SAVE = "save"  # why a training is cut by the clock; it goes on at once
 _TIMED_STEPS = 3
 _LIMIT_FACTOR = 10
 _SMALLEST_LIMIT_S = 30.0
 
 
 class EvonormEvaluator:
-    """``layersearch.spaces.contracts.Evaluator`` of the evonorm space: holds the data of one worker.
+    """``layersearch.spaces.contracts.SavingEvaluator`` of the evonorm space: holds the data of one worker.
 
     Several threads may run jobs at the same time.
 
@@ -46,6 +49,8 @@ class EvonormEvaluator:
         self.settings = settings
         self.task = ImageTask(data, settings.task, device)
         self.chance = 1 / self.task.classes
+        self.save: Callable[[bytes], None] | None = None
+        self.save_every_s = SAVE_EVERY_S
         self._marks = _Marks()
 
     def time_limits(self) -> Mapping[str, float]:
@@ -68,6 +73,8 @@ class EvonormEvaluator:
                 allowed = max(_SMALLEST_LIMIT_S, _LIMIT_FACTOR * seconds)
                 repeats = range(funnel.rerank_seeds) if stage in ("rerank", "test") else ()
                 limits |= {f"{stage}:{network}": allowed, **{f"{stage}:{network}:{k}": allowed for k in repeats}}
+            longest = max(limits[f"quality:{network}"], limits[f"fitness:{network}"])
+            limits |= {f"fitness:{network}@{step}": longest for step in self.settings.rung_steps}
         return limits
 
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
@@ -93,7 +100,8 @@ class EvonormEvaluator:
             case "quality":
                 return self._quality(graph, network, job, deadline)
             case "fitness":
-                return self._fitness(graph, network, job, deadline)
+                network, _, step = network.partition("@")
+                return self._fitness(graph, network, job, deadline, int(step or self.settings.task.fitness_steps))
             case "rerank":
                 return self._rerank(graph, network, job, deadline)
             case "test":
@@ -132,33 +140,46 @@ class EvonormEvaluator:
 
     def _quality(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         """The first steps of the fitness training, which goes on from this checkpoint."""
-        task, funnel = self.settings.task, self.settings.funnel
+        steps = self.settings.task.quality_steps
+        model, result = self._fitness_training(graph, network, job, deadline, steps)
+        accuracy = self._accuracy(model, result, "validation", network)
+        limit = self.settings.funnel.quality_chance * self.chance
+        if accuracy < limit:
+            return Outcome("rejected", f"accuracy below the limit after {steps} steps on {network}", accuracy, limit)
+        fitness = {network: accuracy} if steps in self.settings.rung_steps else {}
+        return Outcome(
+            "passed", metrics={f"quality.{network}": accuracy}, fitness=fitness, checkpoint=result.checkpoint()
+        )
+
+    def _fitness(self, graph: Graph, network: str, job: Job, deadline: float | None, until_step: int) -> Outcome:
+        """To the end of the training, or to a rung."""
+        model, result = self._fitness_training(graph, network, job, deadline, until_step)
+        accuracy = self._accuracy(model, result, "validation", network)
+        metrics, fitness = {f"train.{network}": result.accuracy}, {network: accuracy}
+        if until_step == self.settings.task.fitness_steps:
+            return Outcome("passed", metrics=metrics, fitness=fitness)
+        metrics = {f"{name}@{until_step}": value for name, value in metrics.items()}
+        return Outcome("passed", metrics=metrics, fitness=fitness, checkpoint=result.checkpoint())
+
+    def _fitness_training(
+        self, graph: Graph, network: str, job: Job, deadline: float | None, until_step: int
+    ) -> tuple[nn.Module, TrainResult]:
+        """Raises: _EndedError for a slow learner."""
+        funnel = self.settings.funnel
         early = funnel.early_chance * self.chance
         model, result = self._train(
             graph,
             network,
             job,
             deadline,
-            until_step=task.quality_steps,
-            total_steps=task.fitness_steps,
+            until_step=until_step,
+            total_steps=self.settings.task.fitness_steps,
             on_step=lambda step, _, accuracy: "slow" if step == funnel.early_step and accuracy < early else None,
         )
         if result.status == "stopped":
             reason = f"training accuracy below the limit at step {funnel.early_step} on {network}"
-            return Outcome("rejected", reason, measured=result.accuracy, limit=early)
-        accuracy = self._accuracy(model, result, "validation", network)
-        limit = funnel.quality_chance * self.chance
-        if accuracy < limit:
-            return Outcome(
-                "rejected", f"accuracy below the limit after {task.quality_steps} steps on {network}", accuracy, limit
-            )
-        return Outcome("passed", metrics={f"quality.{network}": accuracy}, checkpoint=result.checkpoint())
-
-    def _fitness(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
-        steps = self.settings.task.fitness_steps
-        model, result = self._train(graph, network, job, deadline, until_step=steps, total_steps=steps)
-        accuracy = self._accuracy(model, result, "validation", network)
-        return Outcome("passed", metrics={f"train.{network}": result.accuracy}, fitness={network: accuracy})
+            raise _EndedError(Outcome("rejected", reason, measured=result.accuracy, limit=early))
+        return model, result
 
     def _rerank(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         """A wider network from scratch, evaluated on images that the search did not see."""
@@ -190,29 +211,44 @@ class EvonormEvaluator:
         plan = self.settings.lowering
         first = network == self.settings.task.networks[0] and job.stage.partition(":")[0] not in ("rerank", "test")
         swap_step = plan.swap_step if first else 0
-        begin = self.settings.task.quality_steps if job.checkpoint is not None else 0
+        begin = step_of(job.checkpoint) if job.checkpoint is not None else 0
         layers = SwappableLayers(graph, self.settings.task.groups, "torch" if begin < swap_step else plan.name)
         model = self.task.build(network, layers.make, job.seed, width=width)
         changes = {}
         if begin < swap_step <= until_step:
             layers.prepare(plan.name)
             changes = {swap_step: lambda: layers.swap(model, plan.name)}
-        result = self.task.train(
-            model,
-            until_step=until_step,
-            total_steps=total_steps,
-            seed=job.seed,
-            checkpoint=job.checkpoint,
-            deadline=deadline,
-            on_step=on_step,
-            changes=changes,
-        )
+        saved_at = time.monotonic()
+
+        def after(step: int, loss: float, accuracy: float) -> str | None:
+            reason = None if on_step is None else on_step(step, loss, accuracy)
+            # Not at a change: it would be left out, since it comes after the step that a reason ends.
+            may_save = reason is None and self.save is not None and step not in changes
+            return _SAVE if may_save and time.monotonic() - saved_at >= self.save_every_s else reason
+
+        checkpoint = job.checkpoint
+        while True:
+            result = self.task.train(
+                model,
+                until_step=until_step,
+                total_steps=total_steps,
+                seed=job.seed,
+                checkpoint=checkpoint,
+                deadline=deadline,
+                on_step=after,
+                changes=changes,
+            )
+            if result.graph_failure:
+                self._marks.found[GRAPH_FAILED] = 1.0
+            if result.reason != _SAVE:
+                break
+            checkpoint, saved_at = result.checkpoint(), time.monotonic()
+            if self.save is not None:
+                self.save(checkpoint)
         if result.status == "ok":
             layers.prepare_evaluation(model)
         if layers.failure is not None:
             self._marks.found[KERNEL_FAILED] = 1.0
-        if result.graph_failure:
-            self._marks.found[GRAPH_FAILED] = 1.0
         return model, result
 
     def _stability_network(self, graph: Graph, network: str, seed: int) -> nn.Module:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -22,6 +22,7 @@ __all__ = [
     "AUTO",
     "DEFAULT_SEEDS",
     "EvonormSettings",
+    "FidelitySettings",
     "FunnelSettings",
     "GraphSettings",
     "LoweringSettings",
@@ -86,6 +87,19 @@ class FunnelSettings(_Settings):
     rerank_seeds: int = Field(1, ge=1, le=20)
 
 
+class FidelitySettings(_Settings):
+    """Where candidates are measured before the end of their training, for schedulers that compare them early.
+
+    Args:
+        ratio: 0 for nowhere; else after the quality steps, where accuracy is measured anyway, and at those steps
+            ``task.fitness_steps / ratio**i`` that are later by a factor of √ratio at least.
+        rungs: at these training steps instead, in rising order.
+    """
+
+    ratio: int = Field(0, ge=0, le=1000)
+    rungs: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+
 class LoweringSettings(_Settings):
     """How layers are run, the same for all candidates of a run; stability, which differentiates twice, never compiles.
 
@@ -118,6 +132,7 @@ class EvonormSettings(_Settings):
     data_dir: str | None = None
     graph: GraphSettings = GraphSettings()
     funnel: FunnelSettings = FunnelSettings()
+    fidelity: FidelitySettings = FidelitySettings()
     lowering: LoweringSettings = LoweringSettings()
     task: ImageSettings
 
@@ -137,6 +152,27 @@ class EvonormSettings(_Settings):
                 f"funnel.stability_networks must be different anchors, of {', '.join(anchors)}, got {', '.join(given)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _rungs_before_the_end(self) -> Self:
+        rungs, steps, ratio = self.fidelity.rungs, self.task.fitness_steps, self.fidelity.ratio
+        if list(rungs) != sorted(set(rungs)) or (rungs and rungs[-1] >= steps):
+            given = ", ".join(map(str, rungs))
+            raise ValueError(f"fidelity.rungs must rise and end before step {steps} of the training, got {given}")
+        if ratio == 1:
+            raise ValueError("fidelity.ratio must be 0 or at least 2, got 1")
+        return self
+
+    @property
+    def rung_steps(self) -> tuple[int, ...]:
+        """Training steps at which candidates are measured early, in rising order."""
+        quality, steps, ratio = self.task.quality_steps, self.task.fitness_steps, self.fidelity.ratio
+        if self.fidelity.rungs or not ratio or quality >= steps:
+            return self.fidelity.rungs
+        rungs = [quality]
+        while (step := steps // ratio ** len(rungs)) >= quality * math.sqrt(ratio):
+            rungs.append(step)
+        return tuple(sorted(rungs))
 
     @property
     def numerics(self) -> Numerics:
@@ -174,12 +210,13 @@ def effective(
         "data_dir": data_dir,
         "graph": GraphSettings().model_dump(mode="json"),
         "funnel": FunnelSettings().model_dump(mode="json"),
+        "fidelity": FidelitySettings().model_dump(mode="json"),
         "lowering": LoweringSettings().model_dump(mode="json") | {"name": lowering},
         "task": image_preset(preset, data, series).model_dump(mode="json"),
     }
     for part, changes in _CALIBRATED.get((preset, data), {}).items():
         base[part] |= changes
-    known = [f"{part}.{key}" for part in ("graph", "funnel", "lowering", "task") for key in base[part]]
+    known = [f"{part}.{key}" for part in ("graph", "funnel", "fidelity", "lowering", "task") for key in base[part]]
     for key, value in (overrides or {}).items():
         if key not in known:
             raise RecipeError(str(unknown_name("setting", key, known)))

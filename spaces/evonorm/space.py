@@ -42,7 +42,7 @@ class EvonormSpace:
         )
         self.encoding = Encoding(settings.graph.nodes, settings.series == "b", settings.numerics)
         self.objectives = tuple(Objective(network) for network in task.networks)
-        self.stages = _search_stages(task.networks, settings.funnel.stability_networks)
+        self.stages = _search_stages(settings)
         repeats = [f"{n}:{k}" for k in range(settings.funnel.rerank_seeds) for n in task.networks]
         self.rerank_stages = tuple(Stage(f"rerank:{r}", "rerank") for r in repeats)
         self.test_stages = tuple(Stage(f"test:{r}", "test", resumes=f"rerank:{r}") for r in repeats)
@@ -112,7 +112,7 @@ class EvonormSpace:
         return EvonormEvaluator(self.settings, data, device)
 
     def describe(self) -> Sequence[tuple[str, str]]:
-        task, funnel = self.settings.task, self.settings.funnel
+        task, funnel, rungs = self.settings.task, self.settings.funnel, self.settings.rung_steps
         return (
             ("series", f"{self.settings.series.upper()} ({self.settings.graph.nodes} nodes)"),
             ("networks", ", ".join(task.networks)),
@@ -120,6 +120,7 @@ class EvonormSpace:
             ("stability", f"gradient norm ≤ {funnel.stability_limit:g} in {funnel.stability_steps} ascent steps"),
             ("lowering", _plan_sentence(self.settings)),
             ("fitness", f"validation accuracy after {task.fitness_steps} steps"),
+            *([("rungs", f"also after {', '.join(map(str, rungs))} steps")] if rungs else []),
         )
 
     def _legal(self, graph: Graph) -> bool:
@@ -134,20 +135,32 @@ class EvonormSpace:
         return {name: screen.probe(self._known(name)).key for name in PUBLISHED}
 
 
-def _search_stages(networks: tuple[str, ...], stability_networks: tuple[str, ...]) -> tuple[Stage, ...]:
+def _search_stages(settings: EvonormSettings) -> tuple[Stage, ...]:
     """Cheapest first. Quality on the first network comes before stability, which costs more and turns away less.
 
     Of 650 random new layers on digits, quality on the ResNet stopped four in five for .55 core-seconds each; the 100
     double-backward steps of stability cost 1.35 for each layer that passes them (2026-11-25).
+
+    One training per network, cut where something is measured: each part continues the one before.
     """
-    first, *others = networks
-    return (
-        Stage(f"probe:{first}", "probe"),
-        Stage(f"quality:{first}", "quality"),
-        *(Stage(f"stability:{n}", "stability") for n in stability_networks),
-        *(Stage(f"quality:{n}", "quality") for n in others),
-        *(Stage(f"fitness:{n}", "fitness", resumes=f"quality:{n}") for n in networks),
-    )
+    task, funnel, rungs = settings.task, settings.funnel, settings.rung_steps
+    cuts = [("quality", task.quality_steps), ("fitness", task.fitness_steps)]
+    cuts += [(f"fitness@{step}", step) for step in rungs if step != task.quality_steps]
+    first = task.networks[0]
+    stages = [Stage(f"probe:{first}", "probe", steps=funnel.probe_steps)]
+    latest: dict[str, str] = {}
+    done = 0
+    for cut, until in sorted(cuts, key=lambda pair: pair[1]):
+        name, at, step = cut.partition("@")
+        rung = rungs.index(until) if until in rungs else None
+        for network in task.networks:
+            id_ = f"{name}:{network}{at}{step}"
+            stages.append(Stage(id_, name, latest.get(network), rung, until - done))
+            latest[network] = id_
+            if name == "quality" and network == first:
+                stages += [Stage(f"stability:{n}", "stability") for n in funnel.stability_networks]
+        done = until
+    return tuple(stages)
 
 
 def _plan_sentence(settings: EvonormSettings) -> str:

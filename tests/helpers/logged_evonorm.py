@@ -49,6 +49,7 @@ if "logged" not in SPACES:
             settings="layersearch.spaces.evonorm.settings:effective",
             presets={"smoke": Budget(evaluations=8, population=8, rerank_top=2)},
             series=("b", "s"),
+            rungs="fidelity.ratio",
         ),
     )
 

@@ -61,6 +61,10 @@ class SpaceContract:
             assert stage.id not in seen
             assert stage.resumes is None or stage.resumes in seen
             seen.add(stage.id)
+        rungs = [stage.rung for stage in space.stages if stage.rung is not None]
+        assert rungs == sorted(rungs)
+        assert set(rungs) == set(range(len(set(rungs))))
+        assert space.stages[-1].rung is None
 
     def test_objectives_have_names_of_their_own(self, space: Space) -> None:
         assert len({o.name for o in space.objectives}) == len(space.objectives) > 0

@@ -16,7 +16,10 @@ from layersearch.spaces.contracts import JsonObject
 __all__ = ["effective", "toy_cli"]
 
 DATA = ("bad", "good")
-KNOBS = ("size", "sleep_s", "tricks", "broken", "log", "reject_every", "objectives", "choices", "lowering.swap_step")
+KNOBS = (
+    "size", "sleep_s", "tricks", "broken", "log", "reject_every", "objectives", "choices", "ratio",
+    "lowering.swap_step",
+)  # fmt: skip
 ENTRY = SpaceEntry(
     name="toy",
     summary="whole numbers",
@@ -27,6 +30,7 @@ ENTRY = SpaceEntry(
     load="toy_catalog:load",
     plan="toy_catalog:planned",
     calibration="toy_catalog",
+    rungs="ratio",
     preload=(),
 )
 if "toy" not in SPACES:

@@ -16,6 +16,7 @@ from layersearch.spaces.contracts import JsonObject
 
 HELPERS = Path(__file__).parent
 PATHS = os.pathsep.join(filter(None, [str(HELPERS), os.environ.get("PYTHONPATH")]))
+"""For a process that imports what tests share, and the same layersearch as this one."""
 
 
 def run_toy(run_dir: Path, space: dict[str, Any] | None = None, on_event: Any = None, **settings: Any) -> str:

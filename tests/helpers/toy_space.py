@@ -5,7 +5,7 @@ import random
 import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,10 @@ class ToySpace:
         log: file that the evaluator appends ``candidate stage`` to, whenever it runs a job.
         moments: file that it appends ``begin process`` and ``end process`` to, around each stage.
         tricks: what happens to a genome at the first trained stage: ``reject``, ``fail``, ``nan``, ``raise``, ``hang``,
-            ``stuck``, ``die``, ``oom``, or with ``-once`` only at the first attempt.
+            ``stuck``, ``die``, ``oom``, ``save`` (says where it stands, then dies unless it began there), or with
+            ``-once`` only at the first attempt.
         sleep_s: time each stage takes.
+        ratio: with one, candidates are measured at two rungs before the end of their training.
         choices: whether one of the parameters of ``suggest`` is a choice.
     """
 
@@ -65,6 +67,7 @@ class ToySpace:
         reject_every: int = 5,
         broken: str | None = None,
         moments: str | None = None,
+        ratio: int = 0,
         choices: bool = True,
     ) -> None:
         self.size = size
@@ -77,12 +80,18 @@ class ToySpace:
         self.broken = broken
         self.choices = choices
         self.objectives = tuple(Objective(f"o{i}", maximize=i != 1) for i in range(objectives))
-        self.stages = (
-            Stage("quality", "quality"),
-            *(Stage(f"fitness:{o.name}", "fitness", resumes="quality") for o in self.objectives),
-        )
+        self.stages = (Stage("quality", "quality", steps=10), *self._fitness_stages(2 if ratio else 0))
         self.rerank_stages = tuple(Stage(f"rerank:{k}", "rerank") for k in range(2))
         self.test_stages = tuple(Stage(f"test:{k}", "test", resumes=f"rerank:{k}") for k in range(2))
+
+    def _fitness_stages(self, rungs: int) -> Iterator[Stage]:
+        """``fitness:o0@0``, …, each continuing from the one before, and at last ``fitness:o0``."""
+        for rung in range(rungs + 1):
+            here, before = (f"@{rung}" if rung < rungs else "", f"@{rung - 1}")
+            for o in self.objectives:
+                resumes = f"fitness:{o.name}{before}" if rung else "quality"
+                level = rung if rung < rungs else None
+                yield Stage(f"fitness:{o.name}{here}", "fitness", resumes, level, steps=10 * 3**rung)
 
     def sample(self, rng: random.Random) -> int:
         return rng.randrange(2 * self.size)
@@ -156,6 +165,7 @@ class ToySpace:
 class ToyEvaluator:
     def __init__(self, space: ToySpace) -> None:
         self.space = space
+        self.save: Callable[[bytes], None] | None = None
 
     def time_limits(self) -> Mapping[str, float]:
         space = self.space
@@ -175,8 +185,12 @@ class ToyEvaluator:
         noise = (job.seed % 1000) / 1e5
         if job.stage.startswith("fitness"):
             assert job.checkpoint == f"{genome} {job.seed}".encode(), "goes on from the quality stage, with its seed"
-            name = job.stage.partition(":")[2]
+            name, _, rung = job.stage.partition(":")[2].partition("@")
             value = -abs(genome % space.size - 300) / 300 if name == "o0" else (genome % 13) / 13
+            if rung:  # not quite in the order of the final values
+                value += (genome * (int(rung) + 3) % 7 - 3) / (30 + 30 * int(rung))
+                fitness = {name: value + noise}
+                return Outcome("passed", metrics={f"early.{name}": value}, fitness=fitness, checkpoint=job.checkpoint)
             return Outcome("passed", metrics={f"loss.{name}": 1 - value}, fitness={name: value + noise})
         value = -abs(genome % space.size - 300) / 300 + noise
         if job.stage.startswith("rerank"):
@@ -203,6 +217,12 @@ class ToyEvaluator:
         if trick == "stuck":  # never lets another thread run
             re.match("(a+)+$", 64 * "a" + "b")
         if trick == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        half = f"half of {genome} {job.seed}".encode()
+        if trick == "save" and self.save is not None and job.checkpoint != half:
+            assert job.checkpoint is None
+            self.save(b"less")
+            self.save(half)
             os.kill(os.getpid(), signal.SIGKILL)
         if trick == "fail":
             return Outcome("failed", "nothing can be said")

@@ -14,7 +14,7 @@ from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import SCHEMA_VERSION
 
 TOY = ("evolve", "--space", "toy", "--backend", "inline")
-COUNTS = {"asked", "screened_out", "duplicates", "rejected", "stopped", "failed", "in_flight", "evaluated"}
+COUNTS = {"asked", "screened_out", "duplicates", "rejected", "stopped", "failed", "in_flight", "paused", "evaluated"}
 ENTRY = {"candidate", "formula", "genome", "fitness", "metrics", "parents", "origin", "known_as"}
 
 
@@ -88,6 +88,31 @@ def test_an_effective_recipe_makes_the_same_run_under_another_name(
     assert [e["genome"] for e in c["best"]] != [e["genome"] for e in a["best"]]
 
 
+def test_a_scheduler_by_option_recipe_and_resume(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--scheduler", "asha", "--set", "scheduler.eta=2", "--evaluations")
+    found = shown(capsys, *TOY, "--run", "a", *options, "6")
+    assert found["scheduler"] == "asha"
+    assert found["saved"]["steps"] > 0
+    assert [row["rung"] for row in found["saved"]["rungs"]] == [0, 1]
+    recipe = yaml.safe_load((folder / "runs/a/recipe.yaml").read_text())
+    assert (recipe["scheduler"], recipe["set"]["scheduler.eta"]) == ("asha", 2)
+    with StoreReader(folder / "runs/a") as reader:
+        assert reader.meta("run")["scheduler_settings"] == {"eta": 2}
+        assert reader.meta("space")["settings"]["ratio"] == 2
+        assert len(reader.promotions()) >= 12
+    again = shown(capsys, "evolve", "--recipe", "runs/a/recipe.yaml", "--run", "b")
+    assert [e["fitness"] for e in again["best"]] == [e["fitness"] for e in found["best"]]
+    assert again["counts"] == found["counts"]
+    longer = shown(capsys, "resume", "a", "--evaluations", "9")
+    assert longer["counts"]["evaluated"] == 9
+    assert toy_cli("show", "a") == 0
+    out = capsys.readouterr().out
+    assert "scheduler asha" in out
+    assert "saved against straight" in out
+    assert "promoted" in out
+    assert shown(capsys, *TOY, "--evaluations", "3")["saved"] is None
+
+
 def test_what_was_planned_is_part_of_the_recipe_and_of_the_store(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +173,12 @@ def test_nothing_is_made_for_bad_input(folder: Path, capsys: pytest.CaptureFixtu
         (["--set", "nonsense=1"], "unknown setting 'nonsense'"),
         (["--set", "driver.nonsense=1"], "nonsense"),
         (["--driver", "evoluton"], "unknown driver 'evoluton'; did you mean 'evolution'?"),
+        (["--scheduler", "asah"], "unknown scheduler 'asah'; did you mean 'asha'?"),
+        (["--scheduler", "asha", "--set", "scheduler.eta=1"], "scheduler.eta must be a whole number ≥ 2, got 1"),
+        (["--scheduler", "asha", "--set", "scheduler.eta=x"], "scheduler.eta must be a number, got 'x'"),
+        (["--scheduler", "asha", "--set", "scheduler.best=3"], "unknown setting 'scheduler.best'"),
+        (["--scheduler", "asha", "--set", "ratio=0"], "scheduler asha must have rungs"),
+        (["--set", "scheduler.eta=3"], "scheduler 'straight' has no settings, got 'scheduler.eta'"),
         (["--preset", "paper"], "unknown preset 'paper'"),
         (["--series", "b"], "unknown series 'b'"),
         (["--evaluations", "nan"], "'evaluations' must be a valid integer, got 'nan'"),

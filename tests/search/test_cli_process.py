@@ -11,12 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toy_runs import PATHS
+from toy_runs import HELPERS, PATHS
 
 from layersearch.errors import StoreError
 from layersearch.search.store_reader import StoreReader
 
-HELPERS = Path(__file__).parents[1] / "helpers"
 HEAVY = ("torch", "ray", "optuna", "deap", "sklearn", "scipy", "numpy", "pydantic", "rich", "yaml", "triton", "onnx")
 TOY = ("evolve", "--space", "toy", "--seed", "1", "--run", "mine")
 

@@ -22,6 +22,6 @@ def test_asked_is_the_sum_of_the_others(asked: list[State], ends: list[tuple[Sta
     shown = counts.to_json()
     total = shown.pop("asked")
     assert total == len(asked) == sum(shown.pop("rejected").values()) + sum(shown.values())
-    assert set(shown) == {"screened_out", "duplicates", "stopped", "failed", "in_flight", "evaluated"}
+    assert set(shown) == {"screened_out", "duplicates", "stopped", "failed", "in_flight", "paused", "evaluated"}
     assert sum(counts.rejected.values()) == counts["rejected"]
     assert all(counts[state] >= 0 for state in STATES)

@@ -38,12 +38,26 @@ def wait_until_gone(run_dir: Path, seconds: float) -> list[int]:
     return left
 
 
-@pytest.mark.parametrize(("backend", "workers"), [("inline", 1), ("pool", 2), ("streams", 2)])
-def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, rounds: int, backend: str, workers: int) -> None:
-    settings = {"backend": backend, "workers": workers, "evaluations": 50 + 10 * rounds, "seed": 3, "population": 8}
-    run_toy(tmp_path / "whole", SPACE, **settings)
+@pytest.mark.parametrize(
+    ("backend", "workers", "scheduler"),
+    [
+        ("inline", 1, "straight"),
+        ("pool", 2, "straight"),
+        ("streams", 2, "straight"),
+        ("pool", 2, "asha"),
+        ("pool", 2, "racing"),
+    ],
+)
+def test_killed_and_resumed_equals_undisturbed(
+    tmp_path: Path, rounds: int, backend: str, workers: int, scheduler: str
+) -> None:
+    n = (50 if scheduler != "asha" else 15) + 10 * rounds
+    settings = {"backend": backend, "workers": workers, "evaluations": n, "seed": 3, "population": 8}
+    settings |= {"scheduler": scheduler}
+    timed = SPACE if scheduler == "straight" else SPACE | {"ratio": 3}
+    run_toy(tmp_path / "whole", timed, **settings)
     n_results = n_told(tmp_path / "whole")
-    space = SPACE | {"log": str(tmp_path / "log")}
+    space = timed | {"log": str(tmp_path / "log")}
     run_dir, rng, kills, results = tmp_path / "killed", random.Random(11), 0, {}
     while kills < rounds:
         runner = start_toy(run_dir, space, **settings)

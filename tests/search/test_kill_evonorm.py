@@ -50,10 +50,10 @@ def arguments(name: str, seed: str, *more: str) -> list[str]:
     return ["evolve", "--space", "logged", "--run", name, "--seed", seed, *OPTIONS, *sets, *more]
 
 
-def run_here(folder: Path, name: str, seed: str) -> Whole:
+def run_here(folder: Path, name: str, seed: str, *more: str) -> Whole:
     """A run with one worker, in this process."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        code = main(arguments(name, seed, "--backend", "inline", "--runs-dir", str(folder), "--json"))
+        code = main(arguments(name, seed, "--backend", "inline", "--runs-dir", str(folder), "--json", *more))
     assert code == 0, err.getvalue()
     assert json.loads(out.getvalue())["state"] == "finished"
     return Whole(content_of(folder / name), len(told(folder / name)))
@@ -87,10 +87,10 @@ def start(folder: Path, *command: str) -> "subprocess.Popen[str]":
     )
 
 
-def begin_or_resume(folder: Path, backend: str, workers: str) -> "subprocess.Popen[str]":
+def begin_or_resume(folder: Path, *more: str) -> "subprocess.Popen[str]":
     if (folder / "mine").exists():
         return start(folder, "resume", "mine")
-    return start(folder, *arguments("mine", SEED, "--backend", backend, "--workers", workers))
+    return start(folder, *arguments("mine", SEED, *more))
 
 
 def jobs_of(folder: Path) -> list[str]:
@@ -109,16 +109,22 @@ def nobody_left_over(run_dir: Path) -> Iterator[None]:
     assert holder(run_dir) is None
 
 
-@pytest.mark.parametrize(("backend", "workers"), [("inline", "1"), ("pool", "2")])
+@pytest.mark.parametrize(
+    ("backend", "workers", "scheduler"), [("inline", "1", "straight"), ("pool", "2", "straight"), ("pool", "2", "asha")]
+)
 def test_killed_and_resumed_equals_undisturbed(
-    tmp_path: Path, whole: Whole, rounds: int, backend: str, workers: str
+    tmp_path: Path, whole: Whole, rounds: int, backend: str, workers: str, scheduler: str
 ) -> None:
     rng, run_dir = random.Random(f"{backend} {rounds}"), tmp_path / "mine"
+    more = ("--backend", backend, "--workers", workers, "--scheduler", scheduler)
+    if scheduler != "straight":
+        (tmp_path / "whole").mkdir()
+        whole = run_here(tmp_path / "whole", "mine", SEED, "--scheduler", scheduler)
     results: dict[str, Any] = {}
     # Spread over the whole run, baselines, re-rank and test included.
     for goal in sorted(rng.randrange(whole.n_results - LEFT_FOR_THE_END) for _ in range(rounds)):
         n_jobs, deadline = len(jobs_of(tmp_path)), time.monotonic() + 60
-        runner = begin_or_resume(tmp_path, backend, workers)
+        runner = begin_or_resume(tmp_path, *more)
         with nobody_left_over(run_dir):
             while n_told(run_dir) < goal and runner.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.01)
@@ -135,7 +141,7 @@ def test_killed_and_resumed_equals_undisturbed(
                 assert run_state(reader) == "interrupted"
         results = after
     n_jobs = len(jobs_of(tmp_path))
-    runner = begin_or_resume(tmp_path, backend, workers)
+    runner = begin_or_resume(tmp_path, *more)
     with nobody_left_over(run_dir):
         out, err = runner.communicate(timeout=120)
     assert runner.returncode == 0, err

@@ -53,6 +53,20 @@ def test_a_job_whose_worker_dies_runs_once_more(pool: Any) -> None:
     assert (found[2][0].attempt, found[3][0].attempt) == (1, 1)
 
 
+def test_a_lost_stage_goes_on_from_where_it_was_saved_last(pool: Any) -> None:
+    """``half`` of it is what the toy asserts on; the outcome is that of an undisturbed stage."""
+    executor, whole = pool(tricks={"2": "save", "3": "save-once"}), pool()
+    for some in (executor, whole):
+        submit(some, 2, 3, 4)
+    found, undisturbed = answers(executor, 3), answers(whole, 3)
+    assert {g: o for g, (_, o) in found.items()} == {g: o for g, (_, o) in undisturbed.items()}
+    assert {g: (job.attempt, job.checkpoint) for g, (job, _) in found.items()} == {
+        2: (1, b"half of 2 1"),
+        3: (1, b"half of 3 1"),
+        4: (0, None),
+    }
+
+
 def test_a_stuck_worker_is_ended(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "_GRACE_S", 0.1)
     executor = pool(tricks={"2": "hang"}, limit_s=0.1)

@@ -23,6 +23,19 @@ from layersearch.search.lock import RunLock
 from layersearch.search.runner import RunEvent
 from layersearch.search.store_reader import StoreReader
 
+SCHEDULED: dict[str, dict[str, Any]] = {
+    "straight": {"scheduler": "straight"},
+    "asha": {"scheduler": "asha", "evaluations": 12, "lookahead": 6},
+    "racing": {"scheduler": "racing", "scheduler_settings": {"margin": 0.0, "best": 2}, "lookahead": 6},
+}
+RUNGS = {"ratio": 3}
+
+
+@pytest.fixture(params=list(SCHEDULED))
+def scheduled(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Settings of a run under each scheduler."""
+    return SCHEDULED[request.param]
+
 
 @pytest.mark.parametrize("driver", ["evolution", "random"])
 def test_same_seed_same_run_and_another_seed_another(tmp_path: Path, driver: str) -> None:
@@ -34,11 +47,14 @@ def test_same_seed_same_run_and_another_seed_another(tmp_path: Path, driver: str
     assert a["counts"]["evaluated"] == c["counts"]["evaluated"] == 25
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_the_number_of_workers_changes_nothing(tmp_path: Path, workers: int) -> None:
-    space = {"sleep_s": 0.001, "tricks": {"300": "raise-once", "305": "die-once", "299": "raise"}}
-    run_toy(tmp_path / "pool", space, backend="pool", workers=workers)
-    run_toy(tmp_path / "inline", space | {"tricks": {"299": "raise"}})
+@pytest.mark.parametrize(
+    ("workers", "scheduler"), [*((n, s) for s in ("straight", "asha") for n in (1, 2, 4)), (4, "racing")]
+)
+def test_the_number_of_workers_changes_nothing(tmp_path: Path, workers: int, scheduler: str) -> None:
+    scheduled = SCHEDULED[scheduler]
+    space = RUNGS | {"sleep_s": 0.001, "tricks": {"300": "raise-once", "305": "die-once", "299": "raise"}}
+    run_toy(tmp_path / "pool", space, backend="pool", workers=workers, **scheduled)
+    run_toy(tmp_path / "inline", space | {"tricks": {"299": "raise"}}, **scheduled)
     pool, inline = content_of(tmp_path / "pool"), content_of(tmp_path / "inline")
     assert pool.pop("space") != inline.pop("space")
     assert pool == inline
@@ -51,11 +67,16 @@ def test_another_lookahead_is_another_run(tmp_path: Path) -> None:
     assert content_of(tmp_path / "a")["candidates"] != content_of(tmp_path / "b")["candidates"]
 
 
-def test_an_extended_run_equals_a_longer_one(tmp_path: Path) -> None:
-    run_toy(tmp_path / "long", evaluations=40)
-    for evaluations in (7, 8, 22, 40):
-        assert run_toy(tmp_path / "steps", evaluations=evaluations, backend="pool", workers=3) == "finished"
+def test_an_extended_run_equals_a_longer_one(tmp_path: Path, scheduled: dict[str, Any]) -> None:
+    n = 40 if scheduled["scheduler"] != "asha" else 16
+    run_toy(tmp_path / "long", RUNGS, **scheduled | {"evaluations": n})
+    for evaluations in (n // 6, n // 6 + 1, n // 2, n):
+        changes = {"evaluations": evaluations}
+        if scheduled["scheduler"] != "racing":
+            changes |= {"backend": "pool", "workers": 3}
+        assert run_toy(tmp_path / "steps", RUNGS, **scheduled | changes) == "finished"
         assert content_of(tmp_path / "steps")["counts"]["evaluated"] == evaluations
+        assert not list((tmp_path / "steps" / "checkpoints").iterdir())
     assert content_of(tmp_path / "steps") == content_of(tmp_path / "long")
 
 
@@ -70,7 +91,9 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("backend", ["inline", "pool"])
-def test_counts_add_up_at_every_event(tmp_path: Path, backend: str, deterministic: bool) -> None:
+def test_counts_add_up_at_every_event(
+    tmp_path: Path, backend: str, deterministic: bool, scheduled: dict[str, Any]
+) -> None:
     tricks = {"300": "nan", "301": "fail", "302": "raise"}
     seen: list[dict[str, Any]] = []
 
@@ -83,9 +106,10 @@ def test_counts_add_up_at_every_event(tmp_path: Path, backend: str, deterministi
                 assert reader.counts() == event.counts
         seen.append(event.counts.to_json())
 
-    run_toy(tmp_path / "a", {"tricks": tricks}, check, backend=backend, workers=2, deterministic=deterministic)
-    assert seen[-1]["evaluated"] == 25
-    assert seen[-1]["in_flight"] == 0
+    settings = scheduled | {"backend": backend, "workers": 2, "deterministic": deterministic}
+    run_toy(tmp_path / "a", RUNGS | {"tricks": tricks}, check, **settings)
+    assert seen[-1]["evaluated"] == scheduled.get("evaluations", 25)
+    assert seen[-1]["in_flight"] == seen[-1]["paused"] == 0
     with StoreReader(tmp_path / "a") as reader:
         assert reader.counts().to_json() == seen[-1]
         assert reader.counts().asked > 25
@@ -239,6 +263,7 @@ def test_an_exhausted_space_ends_the_run_with_a_sentence(tmp_path: Path, monkeyp
         ({"seed": 4}, "seed of a run must not change, got 4 where 3"),
         ({"population": 9}, "population"),
         ({"driver": "random"}, "driver"),
+        ({"scheduler": "racing"}, "scheduler of a run must not change, got 'racing' where 'straight'"),
     ],
 )
 def test_what_identifies_a_run_must_not_change(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
@@ -328,8 +353,10 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
         assert reader.counts()["in_flight"] > 0
 
 
-def test_interrupted_at_any_event_and_resumed_equals_undisturbed(tmp_path: Path, rounds: int) -> None:
-    run_toy(tmp_path / "whole")
+def test_interrupted_at_any_event_and_resumed_equals_undisturbed(
+    tmp_path: Path, rounds: int, scheduled: dict[str, Any]
+) -> None:
+    run_toy(tmp_path / "whole", RUNGS, **scheduled)
     whole = content_of(tmp_path / "whole")
     rng = random.Random(5)
     for k in range(rounds):
@@ -345,7 +372,7 @@ def test_interrupted_at_any_event_and_resumed_equals_undisturbed(tmp_path: Path,
                     if rng.random() < 0.5:
                         signal.raise_signal(signal.SIGINT)
 
-            if run_toy(tmp_path / f"{k}", on_event=interrupt) == "finished":
+            if run_toy(tmp_path / f"{k}", RUNGS, interrupt, **scheduled) == "finished":
                 break
             n_resumes += 1
         assert n_resumes > 2

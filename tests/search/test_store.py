@@ -15,6 +15,7 @@ from layersearch.errors import RunError, StoreError
 from layersearch.search import store_schema
 from layersearch.search.candidate import Candidate, Finish, StageResult
 from layersearch.search.lock import RunLock, holder, run_state
+from layersearch.search.schedulers.base import Promotion
 from layersearch.search.store import Store
 from layersearch.search.store_checkpoints import Checkpoints
 from layersearch.search.store_reader import StoreReader
@@ -70,17 +71,39 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 def test_an_older_schema_is_brought_forward_by_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_toy(tmp_path, evaluations=2)
-    before = content_of(tmp_path)
-    monkeypatch.setattr(store_schema, "SCHEMA_VERSION", 2)
-    migrations = {1: lambda db: db.execute("ALTER TABLE candidates ADD COLUMN note TEXT")}
+    before, now = content_of(tmp_path), store_schema.SCHEMA_VERSION
+    monkeypatch.setattr(store_schema, "SCHEMA_VERSION", now + 1)
+    monkeypatch.setattr(store_schema, "OLDEST_READABLE", now + 1)
+    migrations = {now: lambda db: db.execute("ALTER TABLE candidates ADD COLUMN note TEXT")}
     monkeypatch.setattr(store_schema, "MIGRATIONS", migrations)
     with pytest.raises(StoreError, match="older schema; resume the run once"):
         StoreReader(tmp_path)
     Store(tmp_path).close()
     assert content_of(tmp_path) == before
     connection = sqlite3.connect(tmp_path / STORE_FILE)
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (now + 1,)
     connection.close()
+
+
+def test_a_store_of_schema_1_is_read_as_it_is_and_brought_forward_by_the_runner(tmp_path: Path) -> None:
+    """Before there were schedulers: no table of promotions, no scheduler in the settings, stages without rungs."""
+    run_toy(tmp_path, evaluations=4)
+    before = content_of(tmp_path)
+    with Store(tmp_path) as store:
+        run, stages = store.meta("run"), store.meta("stages")
+        del run["scheduler"], run["scheduler_settings"]
+        store.set_meta(run=run, stages=[{name: stage[name] for name in ("id", "name", "resumes")} for stage in stages])
+        store._db.execute("DELETE FROM meta WHERE key = 'end_turn'")
+        store._db.execute("DROP TABLE promotions")
+        store._db.execute("PRAGMA user_version = 1")
+    with StoreReader(tmp_path) as reader:
+        assert reader.promotions() == []
+        assert reader.counts().to_json() == before["counts"]
+    with pytest.raises(StoreError, match="scheduler of a run must not change, got 'asha' where 'straight'"):
+        run_toy(tmp_path, {"ratio": 3}, evaluations=9, scheduler="asha")
+    assert run_toy(tmp_path, evaluations=9) == "finished"
+    run_toy(tmp_path / "new", evaluations=9)
+    assert content_of(tmp_path) == content_of(tmp_path / "new")
 
 
 def test_a_missing_store_and_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
@@ -252,3 +275,20 @@ def test_cost_per_event_is_flat_and_100000_events_are_resumed_quickly(tmp_path: 
     begun = time.process_time()
     assert run_toy(tmp_path / "a", {"size": 10**9}, evaluations=n + 10, lookahead=2) == "finished"
     assert time.process_time() - begun < 20
+
+
+def test_who_was_stopped_by_the_scheduler_stays_so_when_the_search_is_reopened(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.asked([candidate(n) for n in range(3)])
+        store.finished(0, Finish("stopped", "fitness", "behind", told=0))
+        store.finished(1, Finish("paused", "fitness"))
+        assert [store.candidate(n).state for n in range(3)] == ["stopped", "paused", "in_flight"]
+        store.end_search(None, 1.0)
+        assert store.counts()["stopped"] == 3
+        store.reopen_search()
+        assert [store.candidate(n).state for n in range(3)] == ["stopped", "in_flight", "in_flight"]
+        assert store.candidate(0).reason == "behind"
+        store.promoted(4, Promotion(1, 0), seen=1)
+        assert store.promotions() == [(4, Promotion(1, 0))]
+        store.end_search(2, 1.0, end_turn=3, late=[2])
+        assert store.promotions() == [], "it came after the last turn that counts"

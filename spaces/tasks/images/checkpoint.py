@@ -7,7 +7,7 @@ from torch import nn
 
 from layersearch.spaces.tasks.checkpoint import check_fit, pack, position_of, put, unpack, unreadable
 
-__all__ = ["Progress", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Progress", "read_checkpoint", "step_of", "write_checkpoint"]
 
 MODEL, MOMENTUM = "model/", "momentum/"
 
@@ -62,6 +62,14 @@ def read_checkpoint(data: bytes, model: nn.Module, optimizer: torch.optim.Optimi
         for name, tensor in momentum.items():
             optimizer.state[parameters[name]]["momentum_buffer"] = torch.empty_like(parameters[name]).copy_(tensor)
     return progress
+
+
+def step_of(data: bytes) -> int:
+    """Number of steps done at a checkpoint. Raises: StoreError if ``data`` is none."""
+    try:
+        return _progress(data).step
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise unreadable(error) from None
 
 
 def _progress(data: bytes) -> Progress:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from layersearch.primitives.lowering.swap import SwappableLayers
 from layersearch.spaces.contracts import Job, Outcome
 from layersearch.spaces.evonorm.calibration import MUST_FAIL, MUST_PASS, CalibrationRow, fingerprint, recorded, verdict
 from layersearch.spaces.evonorm.evaluate import GRAPH_FAILED, EvonormEvaluator
@@ -160,3 +161,47 @@ def test_committed_calibrations_hold_and_are_of_the_present_settings() -> None:
         )
         assert {row["layer"] for row in record["rows"]} == {*MUST_PASS, *MUST_FAIL}, name
         assert all(row["seeds"] >= 5 for row in record["rows"]), name
+
+
+def test_rungs_change_nothing_of_the_training(space: EvonormSpace) -> None:
+    """0 -> 3 -> 8 -> 10 -> 12 equals 0 -> 12, wherever quality is measured on the way."""
+    settings = space.settings.model_dump(mode="json") | {"fidelity": {"rungs": [3, 8, 10]}}
+    cut = from_settings(settings)
+    evaluator = EvonormEvaluator(cut.settings, cut.load_data(), "cpu")
+    stages = [stage for stage in cut.stages if "resnet" in stage.id and stage.name in ("quality", "fitness")]
+    assert [s.id for s in stages] == ["fitness:resnet@3", "quality:resnet", "fitness:resnet@10", "fitness:resnet"]
+    checkpoint = None
+    for stage in stages:
+        outcome = run(evaluator, cut, "bn-relu", stage.id, checkpoint=checkpoint)
+        assert outcome.state == "passed", outcome
+        assert set(outcome.fitness) == {"resnet"}
+        checkpoint = outcome.checkpoint
+        assert (checkpoint is None) == (stage.rung is None)
+    assert outcome == run(
+        EvonormEvaluator(space.settings, space.load_data(), "cpu"), space, "bn-relu", "fitness:resnet"
+    )
+    limits = evaluator.time_limits()
+    assert all(limits[stage.id] >= 30 for stage in cut.stages)
+
+
+@pytest.mark.parametrize("stage", ["quality:resnet", "rerank:resnet:0"])
+def test_a_stage_that_goes_on_from_the_middle_has_the_same_outcome(space: EvonormSpace, stage: str) -> None:
+    evaluator = EvonormEvaluator(space.settings, space.load_data(), "cpu")
+    whole = run(evaluator, space, "evonorm-b0", stage)
+    saved: list[bytes] = []
+    evaluator.save, evaluator.save_every_s = saved.append, 0.0
+    assert run(evaluator, space, "evonorm-b0", stage) == whole, "saving changes nothing"
+    assert len(saved) >= 5
+    evaluator.save_every_s = 60.0
+    for checkpoint in saved[:: len(saved) // 2]:
+        assert run(evaluator, space, "evonorm-b0", stage, checkpoint=checkpoint) == whole
+
+
+def test_saving_leaves_no_change_of_the_lowering_out(space: EvonormSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = space.settings.model_dump(mode="json") | {"lowering": {"name": "reference", "swap_step": 4}}
+    evaluator = EvonormEvaluator(parse(settings), space.load_data(), "cpu")
+    swapped: list[str] = []
+    monkeypatch.setattr(SwappableLayers, "swap", lambda self, model, name: swapped.append(name))
+    evaluator.save, evaluator.save_every_s = lambda checkpoint: None, 0.0
+    run(evaluator, space, "bn-relu", "quality:resnet")
+    assert swapped == ["reference"]

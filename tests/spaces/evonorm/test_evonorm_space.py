@@ -11,6 +11,8 @@ from layersearch.spaces.evonorm.published import EVONORMS, PUBLISHED, graph_of
 from layersearch.spaces.evonorm.settings import effective
 from layersearch.spaces.evonorm.space import EvonormSpace, from_settings
 
+LEARNING = ("quality", "fitness")
+
 
 def make(series: str = "b", **kwargs: object) -> EvonormSpace:
     return from_settings(effective(series, "digits", None, "smoke", **kwargs))  # type: ignore[arg-type]
@@ -20,6 +22,12 @@ class TestBSeries(SpaceContract):
     @pytest.fixture
     def space(self) -> EvonormSpace:
         return make("b")
+
+
+class TestWithRungs(SpaceContract):
+    @pytest.fixture
+    def space(self) -> EvonormSpace:
+        return make("b", overrides={"fidelity.rungs": [10, 100, 110]})
 
 
 class TestSSeries(SpaceContract):
@@ -107,3 +115,42 @@ def test_the_longest_genomes_can_be_stored() -> None:
 def test_an_unknown_seed_layer_is_refused() -> None:
     with pytest.raises(RecipeError, match="did you mean 'evonorm-s0'"):
         make("b", seed_layers=["evonorms0"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        ({}, ()),
+        ({"fidelity.ratio": 3}, (100,)),
+        ({"fidelity.ratio": 3, "task.fitness_steps": 2000}, (100, 222, 666)),
+        ({"fidelity.ratio": 2, "task.fitness_steps": 2000}, (100, 250, 500, 1000)),
+        ({"fidelity.ratio": 3, "task.fitness_steps": 100}, ()),
+        ({"fidelity.ratio": 3, "fidelity.rungs": [14, 42]}, (14, 42)),
+    ],
+    ids=str,
+)
+def test_rungs_are_geometric_from_the_quality_steps_on(overrides: dict[str, object], steps: tuple[int, ...]) -> None:
+    space = make("b", overrides=overrides)
+    assert space.settings.rung_steps == steps
+    for network in space.settings.task.networks:
+        mine = [s for s in space.stages if s.id.split(":")[1].split("@")[0] == network and s.name in LEARNING]
+        assert [s.resumes for s in mine] == [None, *(s.id for s in mine[:-1])], "one training, cut where it is measured"
+        assert sum(s.steps for s in mine) == space.settings.task.fitness_steps
+        assert [s.rung for s in mine if s.rung is not None] == list(range(len(steps)))
+        assert mine[-1].id == f"fitness:{network}"
+        assert mine[-1].rung is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"fidelity.ratio": 1}, "fidelity.ratio must be 0 or at least 2, got 1"),
+        ({"fidelity.rungs": [20, 10]}, "fidelity.rungs must rise and end before step 125 of the training, got 20, 10"),
+        ({"fidelity.rungs": [10, 125]}, "end before step 125"),
+        ({"fidelity.rungs": [0]}, "rungs"),
+    ],
+    ids=str,
+)
+def test_bad_rungs_get_one_sentence(overrides: dict[str, object], sentence: str) -> None:
+    with pytest.raises(BadInputError, match=sentence):
+        make("b", overrides=overrides)
