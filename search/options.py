@@ -184,7 +184,7 @@ Lowering = Annotated[
     typer.Option(
         "--lowering",
         metavar="NAME",
-        help="How layers are run: auto (the fastest, measured once), reference, torch, c (default: auto).",
+        help="How layers are run: auto (the fastest, measured once), reference, torch, c, triton (default: auto).",
     ),
 ]
 Deterministic = Annotated[

@@ -60,6 +60,7 @@ class Entry:
 UNDER_CONTRACT = (
     Entry("torch", "cpu", (torch.float64, FLOAT32, *HALF)),
     Entry("c", "cpu", (FLOAT32, *HALF)),
+    Entry("triton", "cuda", (FLOAT32, *HALF)),
 )
 
 
