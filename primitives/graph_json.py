@@ -18,6 +18,7 @@ __all__ = [
     "graph_from_text",
     "graph_schema",
     "graph_to_json",
+    "plain_from_text",
 ]
 
 FORMAT = "layersearch.graph/1"
@@ -44,14 +45,18 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
 
 def graph_from_text(text: str, source: str = "genome") -> Graph:
     """Parses a genome file. Raises: GenomeError with one sentence for text that is not a legal graph."""
+    return graph_from_json(plain_from_text(text, source))
+
+
+def plain_from_text(text: str, source: str = "genome") -> Any:
+    """The plain data of a genome file of any space. Raises: GenomeError with one sentence for what is no JSON."""
     if len(text.encode()) > MAX_BYTES:
         raise GenomeError(f"{source} must have at most {MAX_BYTES} bytes, got {len(text.encode())}; shorten it")
     try:
-        data = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         fault = "nested too deep" if isinstance(error, RecursionError) else error
         raise GenomeError(f"{source} must be JSON, and is not ({fault}); correct it") from None
-    return graph_from_json(data)
 
 
 def graph_from_json(data: Any) -> Graph:

@@ -16,7 +16,7 @@ from layersearch.search.export import command
 from layersearch.search.lock import run_state
 from layersearch.search.runs import find_run
 from layersearch.search.store_reader import StoreReader
-from layersearch.spaces.catalog import layers_of
+from layersearch.spaces.catalog import SPACES, layers_of
 from layersearch.spaces.contracts import JsonObject
 
 if TYPE_CHECKING:
@@ -56,16 +56,21 @@ class Layer:
         """In LaTeX (math mode, amsmath)."""
         return str(layers_of(self.space).latex(self.genome))
 
-    def module(self, num_features: int, lowering: str = AUTO, groups: int | None = None) -> "nn.Module":
+    def module(
+        self, num_features: int, lowering: str = AUTO, groups: int | None = None, out_features: int | None = None
+    ) -> "nn.Module":
         """A new module ``[N, num_features, H, W] -> [N, num_features, H, W]``.
 
+        Where the space is one of networks, a network ``[..., num_features] -> [..., out_features]``, run by ``torch``.
+
         Args:
-            num_features: C.
+            num_features: C, or the inputs of a network.
             lowering: how it is run. ``auto`` is chosen by what is there when this is called: compiled for the GPU if
                 there is one, else for the CPU, else ``torch``, which it also gives, with a warning, if a build fails.
                 All have the same state dict and numbers; kernels of the CPU are built before this returns, and what a
                 kernel does not cover, such as another device, is run by ``torch``.
             groups: upper limit of the number of groups of group moments; by default the genome's.
+            out_features: outputs of a network, 1 by default; a layer has as many as inputs.
         Raises: BadInputError for an illegal number or a lowering that this machine lacks, UnknownNameError for one
             that there is not, KernelError if the kernel of a lowering that was named cannot be built.
 
@@ -75,6 +80,10 @@ class Layer:
         _check_whole("num_features", num_features, "give the channels")
         if groups is not None:
             _check_whole("groups", groups, "leave it out for the genome's")
+        if SPACES[self.space].network:
+            return self._network(num_features, lowering, groups, out_features)
+        if out_features is not None:
+            raise BadInputError(f"out_features must be left out for a layer of {self.space}, got {out_features}")
         name = fastest() if lowering == AUTO else lowering
         why = LOWERINGS[name].why_unavailable()
         if why is not None:
@@ -88,6 +97,13 @@ class Layer:
             message = f"this layer is run by the torch lowering, which is slower: {error}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             return cast("nn.Module", build(self.genome, num_features, "torch", groups))
+
+    def _network(self, num_features: int, lowering: str, groups: int | None, out_features: int | None) -> "nn.Module":
+        outputs = 1 if out_features is None else out_features
+        _check_whole("out_features", outputs, "give the outputs of the network")
+        name = "torch" if lowering == AUTO else lowering
+        build = layers_of(self.space).build
+        return cast("nn.Module", build(self.genome, num_features, name, groups, outputs))
 
     def source(self, exact: bool = False) -> str:
         """Text of the file that ``export`` writes: plain Python with a class ``Layer``, needs torch alone.

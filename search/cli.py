@@ -92,6 +92,9 @@ def resume(
     core_minutes: o.CoreMinutes = None,
     workers: o.Workers = None,
     backend: o.Backend = None,
+    address: o.Address = None,
+    gpus_per_worker: o.GpusPerWorker = None,
+    cpus_per_worker: o.CpusPerWorker = None,
     device: o.Device = None,
     data_dir: o.DataDir = None,
     runs_dir: o.RunsDir = "runs",
@@ -104,14 +107,106 @@ def resume(
     """
     given = {
         "evaluations": evaluations, "minutes": minutes, "core_minutes": core_minutes, "workers": workers,
-        "backend": backend, "device": device,
-        "data_dir": data_dir,
+        "backend": backend, "address": address, "gpus_per_worker": gpus_per_worker,
+        "cpus_per_worker": cpus_per_worker, "device": device, "data_dir": data_dir,
     }  # fmt: skip
 
     def work() -> int:
         from layersearch.search import session
 
         return session.resume(name, Path(runs_dir), given, as_json)
+
+    return work
+
+
+@app.command()
+def submit(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="-- evolve|resume|tune …", help="What to run on the cluster, with its options."),
+    ],
+    address: o.JobApi = None,
+    runtime_env: Annotated[
+        Path | None,
+        typer.Option(
+            "--runtime-env",
+            metavar="FILE",
+            help="YAML of Ray's runtime environment: pip, env_vars, … (default: what is installed on the nodes).",
+        ),
+    ] = None,
+    as_json: o.AsJson = False,
+) -> Work:
+    """Run on a Ray cluster, as a job.
+
+    The run is on the head of the cluster: in its --runs-dir, if that is given, or else in ~/layersearch-runs; search
+    fetch brings it here. Its backend is ray, with as many workers as fit, unless the options say otherwise.
+    """
+
+    def work() -> int:
+        from layersearch.search.cluster import jobs
+
+        return jobs.submit(jobs.address_of(address), arguments, _parse, runtime_env, as_json)
+
+    return work
+
+
+@app.command()
+def status(job: o.JobName, address: o.JobApi = None, as_json: o.AsJson = False) -> Work:
+    """Say how far a submitted job is."""
+
+    def work() -> int:
+        from layersearch.search.cluster import jobs
+
+        return jobs.status(jobs.address_of(address), job, as_json)
+
+    return work
+
+
+@app.command()
+def logs(
+    job: o.JobName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    address: o.JobApi = None,
+) -> Work:
+    """Print what a submitted job has written."""
+
+    def work() -> int:
+        from layersearch.search.cluster import jobs
+
+        return jobs.logs(jobs.address_of(address), job, follow)
+
+    return work
+
+
+@app.command()
+def stop(job: o.JobName, address: o.JobApi = None, as_json: o.AsJson = False) -> Work:
+    """End a submitted job so that its run can be resumed."""
+
+    def work() -> int:
+        from layersearch.search.cluster import jobs
+
+        return jobs.stop(jobs.address_of(address), job, as_json)
+
+    return work
+
+
+@app.command()
+def fetch(
+    job: o.JobName,
+    address: o.JobApi = None,
+    runs_dir: o.RunsDir = "runs",
+    force: Annotated[bool, typer.Option("--force", help="Replace a run of this name.")] = False,
+    as_json: o.AsJson = False,
+) -> Work:
+    """Bring the run of a submitted job here.
+
+    All but its checkpoints, also while it goes on; then show, report, export and resume work on it.
+    """
+
+    def work() -> int:
+        from layersearch.search.cluster import jobs
+
+        return jobs.fetch(jobs.address_of(address), job, Path(runs_dir), force, as_json)
 
     return work
 
@@ -163,6 +258,9 @@ def export(
         str | None, typer.Option("--genome", metavar="FILE|known:NAME", help="A genome in place of a run.")
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Drop the guards on divisions and logarithms.")] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Networks of a run: train as in the re-rank, write FILE.safetensors.")
+    ] = False,
     num_features: Annotated[
         str, typer.Option("--num-features", metavar="C", help="Channels of the formats that fix them (pt2, onnx).")
     ] = "64",
@@ -191,6 +289,7 @@ def export(
             space=space,
             genome=genome,
             exact=exact,
+            weights=weights,
             num_features=_whole("--num-features", num_features, 65_536),
             force=force,
         )
@@ -284,13 +383,18 @@ def _sentence(error: Any) -> str:
     return f"the command line must be as documented, but: {message[:1].lower()}{message[1:]}; {help_of}"
 
 
-def _call(arguments: Sequence[str]) -> int:
-    """Parses and works. Raises: LayerSearchError, KeyboardInterrupt, OSError."""
+def _parse(arguments: Sequence[str]) -> Any:
+    """The work that a command line asks for. Raises: BadInputError if it cannot be parsed."""
     command = typer.main.get_command(app)
     try:
-        work = command.main(args=list(arguments), prog_name="search", standalone_mode=False)
+        return command.main(args=list(arguments), prog_name="search", standalone_mode=False)
     except _PARSER_ERROR as error:
         raise BadInputError(_sentence(error)) from None
+
+
+def _call(arguments: Sequence[str]) -> int:
+    """Parses and works. Raises: LayerSearchError, KeyboardInterrupt, OSError."""
+    work = _parse(arguments)
     code = work() if callable(work) else int(work or 0)
     sys.stdout.flush()
     return code

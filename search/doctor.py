@@ -40,6 +40,7 @@ def doctor(space: str, data_dir: str | None, as_json: bool) -> int:
         "gpu": _gpu(),
         "data_dir": folder,
         "data": _data(entry, folder),
+        "calibrates": entry.calibration is not None,
         "calibration": _recorded(entry),
     }
     if as_json:
@@ -143,14 +144,32 @@ def _print(found: JsonObject) -> None:
     say("compilers", ", ".join(found["compilers"].values()) or "none found (cc, gcc or clang)")
     say("lowerings", ", ".join(n if why is None else f"{n}: {why}" for n, why in found["lowerings"].items()))
     say("data folder", found["data_dir"] or f"none given; set {DATA_VARIABLE} or use --data-dir")
-    for name, wrong in found["data"].items():
-        say(f"  {name}", "found" if wrong is None else f"not usable: {wrong}")
+    for label, text in _data_rows(found["data"]):
+        say(f"  {label}", text)
     console.print(table)
     for recorded in found["calibration"]:
         console.print()
         _print_calibration(recorded)
-    if not found["calibration"]:
+    if not found["calibration"] and found["calibrates"]:
         console.print(Text("\nno calibration is recorded; make one by: search doctor --calibrate --preset smoke"))
+
+
+def _data_rows(data: JsonObject) -> list[tuple[str, str]]:
+    """One row per data set, or per group of those named ``group:name``, with the first fault in it."""
+    groups: dict[str, list[str | None]] = {}
+    for name, wrong in data.items():
+        groups.setdefault(name.partition(":")[0], []).append(wrong)
+    rows = []
+    for group, faults in groups.items():
+        wrong = next((fault for fault in faults if fault is not None), None)
+        n_wrong = sum(fault is not None for fault in faults)
+        if group in data:
+            rows.append((group, "found" if wrong is None else f"not usable: {wrong}"))
+        elif wrong is None:
+            rows.append((f"{group}:", f"all {len(faults)} found"))
+        else:
+            rows.append((f"{group}:", f"{n_wrong} of {len(faults)} not usable, the first: {wrong}"))
+    return rows
 
 
 def _print_calibration(table: JsonObject) -> None:

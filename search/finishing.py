@@ -56,11 +56,15 @@ class Finishing:
         if not self._through(candidates, self._space.rerank_stages, interrupted):
             return False
         chosen = winner(order, {n: self._store.rerank_value(n) for n in top})
+        tested = [] if chosen is None else [chosen]
+        candidates = [self._store.candidate(n) for n in tested] + baselines
+        # With no re-rank the winner has not been trained for the test yet.
+        if not self._through(candidates, self._space.rerank_stages, interrupted):
+            return False
         self._begin("test", winner=chosen)
-        candidates = [self._store.candidate(n) for n in [chosen] if n is not None] + baselines
         if not self._through(candidates, self._space.test_stages, interrupted):
             return False
-        measured = [*top, *(b.number for b in baselines)]
+        measured = [*top, *tested, *(b.number for b in baselines)]
         self._checkpoints.remove(self._store.release([*measured, *self._store.stopped()]))
         self._store.set_meta(phase="done", state="finished")
         return True

@@ -123,16 +123,18 @@ def list_spaces(as_json: bool) -> int:
     table = plain_table("space", "what is searched", "series", "presets (evaluations)", "data sets")
     for entry in SPACES.values():
         presets = ", ".join(f"{name} ({budget.evaluations})" for name, budget in entry.presets.items())
-        cells = (entry.name, entry.summary, ", ".join(entry.series), presets, ", ".join(_data_sets(entry.data_sets)))
+        data = ", ".join(_data_sets(entry.data_sets, brief=True))
+        cells = (entry.name, entry.summary, ", ".join(entry.series), presets, data)
         table.add_row(*(Text(cell) for cell in cells))
     output().print(table)
     return 0
 
 
-def _data_sets(path: str | None) -> list[str]:
-    if path is None:
-        return []
+def _data_sets(path: str | None, brief: bool = False) -> list[str]:
+    """Names; with ``brief``, a text for each group of them where a space has too many to list."""
     for entry in SPACES.values():
-        if entry.data_sets == path:
-            return sorted(entry.resolve(path))
+        if path is not None and entry.data_sets == path:
+            found = entry.resolve(path)
+            summary = getattr(found, "summary", None)
+            return list(summary().values()) if brief and summary is not None else sorted(found)
     return []

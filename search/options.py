@@ -11,16 +11,21 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 __all__ = [
+    "Address",
     "AsJson",
     "Backend",
     "Candidate",
     "CoreMinutes",
+    "CpusPerWorker",
     "Data",
     "DataDir",
     "Deterministic",
     "Device",
     "Driver",
     "Evaluations",
+    "GpusPerWorker",
+    "JobApi",
+    "JobName",
     "Lookahead",
     "Lowering",
     "Minutes",
@@ -47,6 +52,15 @@ Result = TypeVar("Result")
 RunName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a run, as in search list.")]
 RunsDir = Annotated[str, typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, progress on stderr.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of a job, as search submit printed it.")]
+JobApi = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="http://HEAD:8265",
+        help="Job API of a Ray cluster (default: RAY_API_SERVER_ADDRESS); its token as for Ray.",
+    ),
+]
 
 Space = Annotated[
     str | None, typer.Option("--space", metavar="NAME", help="What to search, e.g. evonorm; see search spaces.")
@@ -57,7 +71,7 @@ Series = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="NAME", help="Data set, see search spaces (default: digits, which are bundled)."),
+    typer.Option("--data", metavar="NAME", help="Data set, see search spaces (default: one that is bundled)."),
 ]
 DataDir = Annotated[
     str | None,
@@ -130,14 +144,35 @@ Backend = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        metavar="inline|pool|streams",
-        help="Train in this process, in several, or in threads of this one, which fills a GPU (default: inline for "
-        "one worker, else pool, or streams on a GPU).",
+        metavar="inline|pool|streams|ray",
+        help="Train in this process, in several, in threads of this one, which fills a GPU, or on a Ray cluster "
+        "(default: inline for one worker, else pool, or streams on a GPU).",
     ),
 ]
 Workers = Annotated[
     str | None,
-    typer.Option("--workers", metavar="W", help="Processes or threads that train (default: cores, at most 8)."),
+    typer.Option(
+        "--workers",
+        metavar="W",
+        help="Processes or threads that train (default: cores, at most 8; all that fit on a cluster).",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="ray: a running cluster, from one of its nodes (default: RAY_ADDRESS, or one of this machine alone).",
+    ),
+]
+GpusPerWorker = Annotated[
+    str | None,
+    typer.Option(
+        "--gpus-per-worker", metavar="F", help="ray: share of a GPU, e.g. 0.25, or whole ones (default: 1 if on cuda)."
+    ),
+]
+CpusPerWorker = Annotated[
+    str | None, typer.Option("--cpus-per-worker", metavar="F", help="ray: CPUs that a worker takes (default: 1).")
 ]
 Seed = Annotated[str | None, typer.Option("--seed", metavar="S", help="Seed of everything random (default: 0).")]
 Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: <space>-NNNN).")]
@@ -168,7 +203,7 @@ SeedLayers = Annotated[
     typer.Option(
         "--seed-layers",
         metavar="NAMES",
-        help="Known layers to start from, by comma, or none (default: bn-relu,gn-relu,bn-silu,frn-tlu).",
+        help="Known layers to start from, by comma, or none (default: by space, e.g. bn-relu,gn-relu,bn-silu,frn-tlu).",
     ),
 ]
 RerankTop = Annotated[
@@ -207,6 +242,9 @@ def _of_a_run(
     scheduler: Scheduler = None,
     backend: Backend = None,
     workers: Workers = None,
+    address: Address = None,
+    gpus_per_worker: GpusPerWorker = None,
+    cpus_per_worker: CpusPerWorker = None,
     seed: Seed = None,
     run: Run = None,
     runs_dir: Annotated[

@@ -1,6 +1,7 @@
 """The recipe of a run: every option by its long name, checked as a whole, with the defaults that depend on others."""
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +12,7 @@ import layersearch
 from layersearch.errors import RecipeError
 from layersearch.primitives.registry import unknown_name
 from layersearch.search.drivers.optuna import DEFAULT_SAMPLER
+from layersearch.search.executors.base import AS_MANY_AS_FIT
 from layersearch.search.recipe_yaml import load_text
 from layersearch.search.run_settings import BACKENDS, ENDS, RunSettings, default_backend
 from layersearch.search.schedulers.base import SCHEDULERS
@@ -18,7 +20,10 @@ from layersearch.spaces.catalog import SPACES, SpaceEntry
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.validation import sentence
 
-__all__ = ["MOST_DEFAULT_WORKERS", "Recipe", "parse_set"]
+__all__ = ["CLUSTER", "MOST_DEFAULT_WORKERS", "Recipe", "parse_set"]
+
+CLUSTER = ("address", "gpus_per_worker", "cpus_per_worker")
+"""Options of the backend ray."""
 
 MOST_DEFAULT_WORKERS = 8
 _DRIVER = "driver."  # settings under --set that are knobs of the driver
@@ -49,8 +54,11 @@ class Recipe(BaseModel):
     driver: str = "evolution"
     sampler: str | None = None
     scheduler: str = "straight"
-    backend: Literal["inline", "pool", "streams"] | None = None
-    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    backend: Literal["inline", "pool", "ray", "streams"] | None = None
+    workers: Annotated[int, Field(ge=1, le=AS_MANY_AS_FIT)] | None = None
+    address: Annotated[str, Field(min_length=1, max_length=300)] | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0, le=1024)] | None = None
+    cpus_per_worker: Annotated[float, Field(gt=0, le=1024)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     run: str | None = None
     runs_dir: str = "runs"
@@ -109,9 +117,13 @@ class Recipe(BaseModel):
             raise unknown_name("series", self.series, list(entry.series))
         budget = entry.presets[self.preset]
         workers = self.workers
+        backend: str | None = self.backend or ("ray" if self.on_cluster else None)
+        fills = self.address or self.gpus_per_worker or "RAY_ADDRESS" in os.environ
+        if workers is None and backend == "ray" and fills:
+            workers = AS_MANY_AS_FIT
         if workers is None:
-            workers = 1 if self.backend == "inline" else min(cores, MOST_DEFAULT_WORKERS)
-        backend = self.backend or default_backend(workers, self.device)
+            workers = 1 if backend == "inline" else min(cores, MOST_DEFAULT_WORKERS)
+        backend = backend or default_backend(workers, self.device)
         population = self.population or budget.population
         values = {
             "series": self.series or next(iter(entry.series), None),
@@ -127,6 +139,11 @@ class Recipe(BaseModel):
         settings = complete.run_settings().resolved()
         update = {"deterministic": settings.deterministic, "lookahead": settings.lookahead}
         return complete.model_copy(update=update)
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether options are given that only the backend ray has."""
+        return any(getattr(self, name) is not None for name in CLUSTER)
 
     def space_settings(self) -> dict[str, Any]:
         """Checked settings of the space, of a completed recipe. Raises: RecipeError or UnknownNameError."""
@@ -177,6 +194,9 @@ class Recipe(BaseModel):
             lookahead=self.lookahead,
             rerank_top=self.rerank_top or 0,
             device=self.device,
+            address=self.address,
+            gpus_per_worker=self.gpus_per_worker,
+            cpus_per_worker=self.cpus_per_worker,
         )
 
     def to_yaml(self) -> str:

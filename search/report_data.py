@@ -1,6 +1,7 @@
 """What ``search show`` and the report say of a run, as one plain object read from its store."""
 
 import math
+from dataclasses import asdict
 
 from layersearch.search.candidate import Candidate
 from layersearch.search.lock import run_state
@@ -32,7 +33,7 @@ def show(reader: StoreReader, space: Space, k: int = 10) -> JsonObject:
             "sampler": settings.get("driver_settings", {}).get("sampler"),
             "scheduler": settings.get("scheduler", "straight"),
             "elapsed_s": reader.meta("elapsed_s", 0.0),
-            "objectives": [{"name": o.name, "maximize": o.maximize} for o in reader.objectives()],
+            "objectives": [asdict(o) for o in reader.objectives()],
             "counts": reader.counts().to_json(),
             "saved": saved(reader),
             "front": reader.front(),

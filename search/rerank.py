@@ -10,8 +10,9 @@ __all__ = ["mean_value", "pareto_front", "ranked", "rerank_value", "spread", "wi
 
 
 def mean_value(fitness: Mapping[str, float], objectives: Sequence[Objective]) -> float:
-    """Mean over the objectives of ``sign * value``: larger is better."""
-    return math.fsum(o.sign * fitness[o.name] for o in objectives) / len(objectives)
+    """Mean over the objectives, by their weights, of ``sign * value``: larger is better."""
+    total = math.fsum(o.weight for o in objectives)
+    return math.fsum(o.weight * o.sign * fitness[o.name] for o in objectives) / total
 
 
 def _by_mean(fitness: Mapping[int, Mapping[str, float]], objectives: Sequence[Objective]) -> list[int]:
@@ -46,13 +47,14 @@ def ranked(fitness: Mapping[int, Mapping[str, float]], objectives: Sequence[Obje
 def rerank_value(
     results: Iterable[StageResult], stages: Sequence[str], objectives: Sequence[Objective]
 ) -> float | None:
-    """Mean of ``sign * value`` over all numbers measured in ``stages``; ``None`` unless every stage was passed."""
-    signs = {o.name: o.sign for o in objectives}
+    """``mean_value`` of all numbers measured in ``stages``; ``None`` unless every stage was passed."""
+    of = {o.name: o for o in objectives}
     passed = {r.stage: r.outcome.fitness for r in results if r.stage in stages and r.outcome.state == "passed"}
-    values = [signs[name] * value for stage in stages if stage in passed for name, value in passed[stage].items()]
-    if not values or len(passed) < len(stages):
+    values = [(of[name], value) for stage in stages if stage in passed for name, value in passed[stage].items()]
+    total = math.fsum(o.weight for o, _ in values)
+    if not total or len(passed) < len(stages):
         return None
-    return math.fsum(values) / len(values)
+    return math.fsum(o.weight * o.sign * value for o, value in values) / total
 
 
 def winner(order: Sequence[int], values: Mapping[int, float | None]) -> int | None:

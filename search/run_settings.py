@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from layersearch.errors import RecipeError, StoreError
+from layersearch.search.executors.base import Resources
 from layersearch.search.schedulers.base import SCHEDULERS, Scheduler
 from layersearch.spaces.contracts import JsonObject, Space
 
 __all__ = ["BACKENDS", "ENDS", "RunSettings", "default_backend"]
 
-BACKENDS = ("inline", "pool", "streams")
+BACKENDS = ("inline", "pool", "ray", "streams")
 """Names in ``EXECUTORS``, for those who must not import them."""
 
 ENDS = ("evaluations", "minutes", "core_minutes")
@@ -42,6 +43,7 @@ class RunSettings:
         driver, driver_settings: name in ``DRIVERS`` and its own knobs.
         scheduler, scheduler_settings: name in ``SCHEDULERS`` and its own knobs.
         backend, workers, device: name in ``EXECUTORS``, number of processes or threads, ``cpu`` or ``cuda[:i]``.
+        address, gpus_per_worker, cpus_per_worker: of the backend ray, see ``Resources``.
         seed: of everything random.
         deterministic: results do not depend on the number of workers; by default for the inline backend.
         lookahead: deterministic only: slot k is asked when slots up to k - lookahead are told.
@@ -64,6 +66,9 @@ class RunSettings:
     lookahead: int | None = None
     rerank_top: int = 5
     device: str = "cpu"
+    address: str | None = None
+    gpus_per_worker: float | None = None
+    cpus_per_worker: float | None = None
 
     def __post_init__(self) -> None:
         if all(getattr(self, name) is None for name in ENDS):
@@ -78,6 +83,22 @@ class RunSettings:
                 raise RecipeError(f"{name} must be finite and > 0, got {value!r}; change it")
         if self.rerank_top < 0:
             raise RecipeError(f"rerank_top must be ≥ 0, got {self.rerank_top!r}; change it")
+        self._check_resources()
+
+    def _check_resources(self) -> None:
+        cpus, gpus = self.cpus_per_worker, self.gpus_per_worker
+        if cpus is not None and not (math.isfinite(cpus) and cpus > 0):
+            raise RecipeError(f"cpus_per_worker must be finite and > 0, got {cpus!r}; change it")
+        if gpus is not None and not (0 <= gpus < 1 or (math.isfinite(gpus) and gpus == int(gpus) and gpus >= 1)):
+            raise RecipeError(f"gpus_per_worker must be in [0, 1] or a whole number above, got {gpus!r}; change it")
+        for name in ("address", "gpus_per_worker", "cpus_per_worker"):
+            if self.backend != "ray" and getattr(self, name) is not None:
+                raise RecipeError(f"{name} must be given with the backend ray, got the backend {self.backend}; drop it")
+
+    @property
+    def resources(self) -> Resources:
+        """Where the workers run, and what each takes."""
+        return Resources(self.address, self.gpus_per_worker, self.cpus_per_worker)
 
     def resolved(self) -> "RunSettings":
         """With the defaults that depend on other settings filled in."""

@@ -94,7 +94,8 @@ class Runner:
                 return "finished"
             driver = DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
             scheduler = settings.make_scheduler(space)
-            executor = EXECUTORS[settings.backend](self._spec, space, settings.workers, settings.device)
+            make = EXECUTORS[settings.backend]
+            executor = make(self._spec, space, settings.workers, settings.device, settings.resources)
             end: End = "interrupted"
             try:
                 self._record(store, space, settings)

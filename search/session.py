@@ -1,6 +1,7 @@
 """What ``search evolve``, ``tune`` and ``resume`` do: all is checked first, then the folder made, then it runs."""
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,23 +11,26 @@ from typing import Any
 from layersearch.errors import BadInputError, RecipeError, StoreError
 from layersearch.search.drivers.base import DRIVERS
 from layersearch.search.environment import cores, environment
-from layersearch.search.executors.base import SpaceSpec
+from layersearch.search.executors.base import AS_MANY_AS_FIT, SpaceSpec
 from layersearch.search.live import Progress, watching
 from layersearch.search.lock import RunLock
-from layersearch.search.recipe import Recipe, parse_set
+from layersearch.search.recipe import CLUSTER, MOST_DEFAULT_WORKERS, Recipe, parse_set
 from layersearch.search.recipe_yaml import load_file, load_text
 from layersearch.search.run_settings import ENDS, RunSettings, default_backend
 from layersearch.search.runner import RunEvent, Runner
 from layersearch.search.runs import RECIPE_FILE, create_run, find_run, resume_command
 from layersearch.search.show import print_show
 from layersearch.search.store import Store
+from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import STORE_FILE
 
 __all__ = ["INTERRUPTED", "evolve", "recipe_of", "resume"]
 
 INTERRUPTED = 130
 DATA_VARIABLE = "LAYERSEARCH_DATA"
-_NUMBERS = (*ENDS, "population", "workers", "seed", "lookahead", "rerank_top")
+_NUMBERS = (
+    *ENDS, "population", "workers", "gpus_per_worker", "cpus_per_worker", "seed", "lookahead", "rerank_top"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,8 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
     flags = {name: _plain(value) if name in _NUMBERS else value for name, value in given.items() if value is not None}
     if flags.keys() & set(ENDS):  # one end replaces the other
         values = {name: value for name, value in values.items() if name not in ENDS}
-    if "workers" in flags or "backend" in flags:
-        values = {name: value for name, value in values.items() if name not in ("workers", "backend")}
+    if "backend" in flags or ("workers" in flags and values.get("backend") != "ray"):
+        values = {name: value for name, value in values.items() if name not in ("workers", "backend", *CLUSTER)}
     if flags.get("driver", "optuna") != "optuna":
         values.pop("sampler", None)
     if seed_layers:
@@ -60,7 +64,8 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
         recipe = Recipe.parse(recipe.model_dump() | {"set": recipe.set | parse_set(list(pairs))})
     if recipe.data_dir is not None:
         recipe = recipe.model_copy(update={"data_dir": str(Path(recipe.data_dir).expanduser().absolute())})
-    if recipe.backend is None and recipe.workers != 1:  # which backend is best depends on the device
+    # Which backend is best depends on the device.
+    if recipe.backend is None and not recipe.on_cluster and recipe.workers != 1:
         recipe = recipe.model_copy(update={"device": _device(recipe.device)})
     return recipe.completed(cores())
 
@@ -77,8 +82,9 @@ def evolve(recipe: Recipe, as_json: bool) -> int:
     """Begins a run. Returns the exit code; nothing is written before all that the user gave was checked."""
     entry = recipe.entry()
     spec = SpaceSpec(entry.entry, recipe.space_settings(), entry.preload)
-    recipe = recipe.model_copy(update={"device": _device(recipe.device)})
     settings = recipe.run_settings()
+    settings = replace(settings, device=_device_of(settings))
+    recipe = recipe.model_copy(update={"device": settings.device})
     space = spec.build()
     DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
     settings.make_scheduler(space)
@@ -88,7 +94,12 @@ def evolve(recipe: Recipe, as_json: bool) -> int:
         recipe = recipe.with_plan(spec.settings)
     files = {RECIPE_FILE: recipe.to_yaml(), "environment.json": environment()}
     run_dir = create_run(Path(recipe.runs_dir), recipe.run, recipe.space, files)
-    return _run(_Plan(run_dir, spec, settings), as_json)
+    try:
+        return _run(_Plan(run_dir, spec, settings), as_json)
+    except BadInputError:  # a cluster that is not there, say: as if the run had never been asked for
+        if not _has_begun(run_dir):
+            shutil.rmtree(run_dir)
+        raise
 
 
 def resume(name: str, runs_dir: Path, given: Mapping[str, Any], as_json: bool) -> int:
@@ -96,24 +107,59 @@ def resume(name: str, runs_dir: Path, given: Mapping[str, Any], as_json: bool) -
 
     Args:
         given: flags, ``None`` for those not given: at most one of ``ENDS``, the new end, in total; ``workers``,
-            ``backend``, ``device``, ``data_dir``.
+            ``backend``, those of ``CLUSTER``, ``device``, ``data_dir``.
     """
     run_dir = find_run(runs_dir, name)
     flags = {name: _plain(value) if name in _NUMBERS else value for name, value in given.items() if value is not None}
     checked = Recipe.parse({"space": "", **flags})  # of the flags alone
     plan = _recorded(run_dir, checked.data_dir)
     device = checked.device if "device" in flags else plan.settings.device
-    if not plan.done:
+    if not plan.done and _backend_of(plan.settings, checked) != "ray":
         device = _device(device)
     changes: dict[str, Any] = {"device": device}
     ends = {name: getattr(checked, name) for name in ENDS}
     if any(value is not None for value in ends.values()):
         changes |= ends
-    if checked.workers is not None or checked.backend is not None:
-        workers = checked.workers or (1 if checked.backend == "inline" else max(1, plan.settings.workers))
-        changes |= {"workers": workers, "backend": checked.backend or default_backend(workers, device)}
-    plan = replace(plan, settings=replace(plan.settings, **changes))
+    changes |= _moved(plan.settings, checked, device)
+    settings = replace(plan.settings, **changes)
+    if not plan.done:
+        settings = replace(settings, device=_device_of(settings))
+    plan = replace(plan, settings=settings)
     return _run(plan, as_json)
+
+
+def _backend_of(recorded: RunSettings, given: Recipe) -> str | None:
+    """Where a run goes on; ``None`` if that depends on the number of its workers."""
+    if given.backend is None and (given.on_cluster or recorded.backend == "ray"):
+        return "ray"
+    return given.backend or (recorded.backend if given.workers is None else None)
+
+
+def _moved(recorded: RunSettings, given: Recipe, device: str) -> dict[str, Any]:
+    """What changes in the settings of a run that goes on elsewhere, if that was given."""
+    if given.workers is None and given.backend is None and not given.on_cluster:
+        return {}
+    backend = _backend_of(recorded, given)
+    workers = given.workers
+    if workers is None:
+        workers = 1 if backend == "inline" else max(1, recorded.workers)
+        if backend == "ray" and given.address and recorded.backend != "ray":
+            workers = AS_MANY_AS_FIT
+        if backend != "ray" and recorded.backend == "ray":
+            workers = min(workers, cores(), MOST_DEFAULT_WORKERS)
+    backend = backend or default_backend(workers, device)
+    changes: dict[str, Any] = {"workers": workers, "backend": backend}
+    for name in CLUSTER:
+        value = getattr(given, name)
+        changes[name] = getattr(recorded, name) if value is None and backend == "ray" else value
+    return changes
+
+
+def _has_begun(run_dir: Path) -> bool:
+    if not (run_dir / STORE_FILE).exists():
+        return False
+    with StoreReader(run_dir) as store:
+        return store.meta("run") is not None
 
 
 def _recorded(run_dir: Path, data_dir: str | None) -> _Plan:
@@ -171,6 +217,22 @@ def _run(plan: _Plan, as_json: bool) -> int:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def _device_of(settings: RunSettings) -> str:
+    """The device of a run. Raises: BadInputError if it is not there, or does not fit the GPUs asked for."""
+    name, gpus = settings.device, settings.gpus_per_worker
+    if settings.backend != "ray":
+        return _device(name)
+    fits = {"cuda"} if gpus else {"cpu", "cuda"} if gpus is None else {"cpu"}
+    if name != "auto" and name not in fits:
+        raise BadInputError(
+            f"device must be auto or {' or '.join(sorted(fits))} with this backend and gpus_per_worker, got '{name}'; "
+            "drop --device"
+        )
+    if gpus is not None:
+        return "cuda" if gpus else "cpu"
+    return name if settings.address is not None and name != "auto" else _device(name)
 
 
 def _device(name: str) -> str:

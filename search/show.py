@@ -10,10 +10,11 @@ from layersearch.errors import StoreError
 from layersearch.search import report_data
 from layersearch.search.executors.base import SpaceSpec
 from layersearch.search.live import clock, funnel_rows
+from layersearch.search.rerank import mean_value
 from layersearch.search.runs import resume_command, runs_dir_option
 from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import STORE_FILE
-from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.contracts import JsonObject, Objective
 
 __all__ = ["json_text", "print_show", "show_object"]
 
@@ -157,7 +158,7 @@ def _number_tables(found: JsonObject) -> list[tuple[str, Any]]:
         table = plain_table("layer", "origin", *headers, ">mean", "front")
         for entry in rows:
             values = [entry["fitness"].get(o["name"]) for o in objectives]
-            mean = _mean(values, [1 if o["maximize"] else -1 for o in objectives])
+            mean = _mean(values, objectives)
             front = "yes" if entry["candidate"] in found["front"] else ""
             state = front if entry["state"] == "evaluated" else entry.get("reason") or entry["state"]
             cells = [_label(entry), _origin(entry), *map(_number, [*values, mean]), state]
@@ -170,10 +171,10 @@ def _number_tables(found: JsonObject) -> list[tuple[str, Any]]:
             continue
         table = plain_table("layer", "origin", *(f">{name}" for name in names), ">mean", ">trainings")
         measured = [entry for entry in rows if entry[kind]]
-        signs = [next((1 if o["maximize"] else -1 for o in objectives if o["name"] == name), 1) for name in names]
+        there_too = [o for o in objectives if o["name"] in there]
         for entry in measured:
             spreads = [entry[kind].get(name) for name in names]
-            mean = _mean([spread and spread["mean"] for spread in spreads], signs)
+            mean = _mean([spread and spread["mean"] for spread in spreads], there_too)
             n = max(spread["n"] for spread in spreads if spread)
             cells = [_label(entry), _origin(entry), *map(_spread, spreads), _number(mean), str(n)]
             table.add_row(*(Text(cell) for cell in cells), style=_style(entry, found))
@@ -197,13 +198,18 @@ def _style(entry: JsonObject, found: JsonObject) -> str:
     return "bold" if entry["candidate"] == found["winner"] else ""
 
 
-def _mean(values: Sequence[float | None], signs: Sequence[int]) -> float | None:
-    numbers = [sign * value for sign, value in zip(signs, values, strict=True) if value is not None]
-    return math.fsum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
+def _mean(values: Sequence[float | None], objectives: Sequence[JsonObject]) -> float | None:
+    weighed = [Objective(**o) for o in objectives]
+    there = {o.name: value for o, value in zip(weighed, values, strict=True) if value is not None}
+    if len(there) < len(weighed) or not sum(o.weight for o in weighed):
+        return None
+    return mean_value(there, weighed)
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 10 and value == round(value) else f"{value:.4f}"
 
 
 def _spread(spread: Mapping[str, Any] | None) -> str:

@@ -44,8 +44,14 @@ class SpaceEntry:
             ``auto``; if the space has any such setting.
         rungs: key of the setting that takes a ratio and has candidates measured early, at training steps that are this
             many times apart; if the space has one.
+        network: whether genomes are whole networks, built for ``out_features``, too; else they are layers.
         layers: module with ``known(name)``, ``build(genome, num_features, lowering, groups)``, ``formula(genome)`` and
-            ``latex(genome)``, if the space is one of layers; genomes are plain data (``layers_of``).
+            ``latex(genome)``; genomes are plain data (``layers_of``). ``build`` of a network also takes
+            ``out_features``.
+        exporter: module that writes genomes as plain torch modules: ``python_file(genome, settings, num_features)``
+            gives a ``contracts.PythonFile`` (``settings`` of the run, or ``None``), ``trained(genome, settings,
+            run_seed)`` the state dict to go with it, trained as in the re-rank, and what it measured. If there is none,
+            genomes are graphs of ops, which the engine writes itself.
         calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
         preload: modules that worker processes share by being forked after their import.
     """
@@ -61,7 +67,9 @@ class SpaceEntry:
     load: str | None = None
     plan: str | None = None
     rungs: str | None = None
+    network: bool = False
     layers: str | None = None
+    exporter: str | None = None
     calibration: str | None = None
     preload: tuple[str, ...] = ("torch",)
 
@@ -100,6 +108,27 @@ SPACES.add(
         rungs="fidelity.ratio",
         layers="layersearch.spaces.evonorm.layers",
         calibration="layersearch.spaces.evonorm.calibration",
+    ),
+)
+
+SPACES.add(
+    "kan",
+    SpaceEntry(
+        name="kan",
+        summary="Kolmogorov-Arnold networks of any basis, judged on functions, equations and tables",
+        entry="layersearch.spaces.kan.space:from_settings",
+        settings="layersearch.spaces.kan.settings:effective",
+        presets={
+            "paper": Budget(evaluations=500, population=64, rerank_top=10),
+            "small": Budget(evaluations=120, population=32, rerank_top=5),
+            "smoke": Budget(evaluations=40, population=16, rerank_top=3),
+        },
+        data="fn:f3",
+        data_sets="layersearch.spaces.tasks.regression.sets:REGRESSION_SETS",
+        load="layersearch.spaces.tasks.regression.sets:load_regression",
+        network=True,
+        layers="layersearch.spaces.kan.layers",
+        exporter="layersearch.spaces.kan.export",
     ),
 )
 

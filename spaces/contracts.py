@@ -20,6 +20,7 @@ __all__ = [
     "Outcome",
     "Outline",
     "Probe",
+    "PythonFile",
     "SavingEvaluator",
     "Space",
     "Stage",
@@ -36,10 +37,16 @@ Arrays: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
 
 @dataclass(frozen=True)
 class Objective:
-    """One number of ``Outcome.fitness``. Drivers always maximise ``sign * value``."""
+    """One number of ``Outcome.fitness``. Drivers always maximise ``sign * value``.
+
+    ``weight`` is its share in the mean by which candidates are put in order; 0 for one in other units than the rest,
+    such as a number of parameters, which counts only where one candidate dominates another. One weight at least is
+    not 0.
+    """
 
     name: str
     maximize: bool = True
+    weight: float = 1.0
 
     @property
     def sign(self) -> int:
@@ -118,6 +125,26 @@ class Outcome:
     checkpoint: bytes | None = None
     duration_s: float = field(default=0.0, compare=False)
     cpu_s: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
+class PythonFile:
+    """A genome as a module that needs torch alone.
+
+    Args:
+        class_name: the class that it is for.
+        title: first line of its docstring.
+        formula: what it computes.
+        body: everything after the docstring.
+        check: takes the namespace that the module makes, compares it with the genome in float64, and gives the largest
+            difference relative to 1 + size of the value; infinite if the two cannot be compared.
+    """
+
+    class_name: str
+    title: str
+    formula: str
+    body: str
+    check: Callable[[Mapping[str, Any]], float]
 
 
 class Evaluator(Protocol):

@@ -1,12 +1,27 @@
 """Shared fixtures: one thread, and the data sets where they are."""
 
 import os
+import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Read when Ray is imported, here and in every process of its clusters: they are open to this machine alone, ask for a
+# token that is not in the user's home, send no statistics, and notice within seconds that a node is gone.
+os.environ |= {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "5000",
+    "RAY_health_check_failure_threshold": "3",
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,3 +66,20 @@ def poisoned_memory() -> Iterator[None]:
     yield
     torch.use_deterministic_algorithms(was)
     torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """A Ray cluster (``ray.cluster_utils.Cluster``) of one node with two CPUs; executors of this process run there."""
+    pytest.importorskip("ray")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # for the toy space
+        store = {"object_store_memory": 200 * 2**20}
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **store})
+        ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()

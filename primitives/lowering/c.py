@@ -10,8 +10,7 @@ from layersearch.kernels.codegen._compile import find_compiler
 from layersearch.kernels.codegen.c_kernel import CKernel, build_seconds
 from layersearch.primitives.graph import Graph
 from layersearch.primitives.lowering.base import LOWERINGS, Lowering
-from layersearch.primitives.lowering.fused import BACKWARD, FORWARD, HALF, Fusion
-from layersearch.primitives.lowering.fused import say_once as _say_once
+from layersearch.primitives.lowering.fused import BACKWARD, FORWARD, HALF, Fusion, say_once
 from layersearch.primitives.lowering.program import lower
 from layersearch.primitives.lowering.torch_source import build_torch_layer
 
@@ -57,7 +56,6 @@ def _is_covered(x: Tensor) -> bool:
 
 
 _FUSION = Fusion("c", CKernel, _run, _covered, pixels="nhwc")
-_class = _FUSION.layer_class
 
 
 def why_unavailable() -> str | None:
@@ -70,7 +68,7 @@ def _build(graph: Graph, num_features: int, groups: int) -> nn.Module:
     """The layer, its training kernel built. Without a compiler: the ``torch`` lowering, said once."""
     reason = why_unavailable()
     if reason is not None:
-        _say_once(reason)
+        say_once(reason)
         return build_torch_layer(graph, num_features, groups)
     return _FUSION.build(graph, num_features, groups)
 

@@ -98,6 +98,8 @@ class Fusion:
             return x, "nchw"
         if x.is_contiguous(memory_format=torch.channels_last):
             return x, "nhwc"
+        if x.shape[1] > 1 and x.stride(1) == 1:  # a part of a channels_last tensor
+            return x.contiguous(memory_format=torch.channels_last), "nhwc"
         return x.contiguous(), "nchw"
 
 

@@ -50,7 +50,7 @@ def evaluate(
 
 
 class ReferenceLayer(nn.Module):
-    """``graph(x)·γ + β`` by ``evaluate``, with running moments in eval mode."""
+    """``graph(x)·γ + β`` by ``evaluate``, with running moments in eval mode, and for empty batches, which have none."""
 
     def __init__(self, graph: Graph, num_features: int, groups: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class ReferenceLayer(nn.Module):
             return None
         op = OPS[self.graph.nodes[i].op]
         running = self.get_buffer(self.running[i].name)
-        if self.training:
+        if self.training and operand.numel() > 0:
             assert op.moment is not None
             moment = op.moment.of(operand, self.numerics.groups)
             with torch.no_grad():

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 from layersearch.errors import KernelError
@@ -10,6 +11,8 @@ from layersearch.primitives.graph import Graph
 from layersearch.primitives.lowering.base import build_layer
 
 __all__ = ["SwappableLayers"]
+
+_KEPT = ("_parameters", "_buffers", "training")
 
 
 class SwappableLayers:
@@ -47,18 +50,35 @@ class SwappableLayers:
         if self.failure is not None:
             return
         self.lowering = lowering
-        replaced = {
-            name: self._successor(*self._built[id(module)])
-            for name, module in network.named_modules()
-            if id(module) in self._built
-        }
-        _put(network, replaced)
+        named = network.named_modules(remove_duplicate=False)  # a layer in two places gets one successor
+        places = [(name, module) for name, module in named if id(module) in self._built]
+        successors: dict[nn.Module, nn.Module] = {}
+        for _, module in places:
+            if module not in successors:
+                successors[module] = self._successor(module)
+        _put(network, {name: successors[module] for name, module in places})
 
-    def _successor(self, old: nn.Module, num_features: int) -> nn.Module:
+    @torch.no_grad()
+    def prepare_evaluation(self, network: nn.Module) -> None:
+        """Builds what evaluating needs; where that cannot be built, the layers are those of ``torch`` from now on."""
+        module, num_features = next(iter(self._built.values()))
+        like = next(module.parameters())
+        was_training, failure = module.training, None
+        try:
+            module.eval()(torch.zeros(1, num_features, 1, 1, dtype=like.dtype, device=like.device))
+        except KernelError as error:
+            failure = str(error)
+        module.train(was_training)
+        if failure is not None:
+            self.swap(network, "torch")
+            self.failure = failure
+
+    def _successor(self, old: nn.Module) -> nn.Module:
+        _, num_features = self._built.pop(id(old))
         new = self.make(num_features)
-        new._parameters.update(old._parameters)
-        new._buffers.update(old._buffers)
-        return new.train(old.training)
+        # The dictionaries themselves: handles of hooks refer to them.
+        vars(new).update({name: part for name, part in vars(old).items() if name in _KEPT or "hook" in name})
+        return new
 
     def _build(self, num_features: int) -> nn.Module:
         if self.failure is None:

@@ -110,7 +110,7 @@ class _Forward:
         name = self._merged(operand, moment, self._training, block)
         buffer = self.running[i].name
         self.lines += [
-            "if self.training:",
+            "if self.training and x.numel() > 0:",
             *(f"    {line}" for line in block),
             f"    self._track(self.{buffer}, {name})",
         ]

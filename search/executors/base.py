@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, cast
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.registry import Registry
@@ -14,9 +14,11 @@ from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import Evaluator, Job, JsonObject, Outcome, Space
 
 __all__ = [
+    "AS_MANY_AS_FIT",
     "EXECUTORS",
     "Executor",
     "ExecutorFactory",
+    "Resources",
     "SpaceSpec",
     "allowed_seconds",
     "process_cpu_seconds",
@@ -24,6 +26,9 @@ __all__ = [
     "settle_torch",
     "trust",
 ]
+
+AS_MANY_AS_FIT = 1024
+"""Number of workers that stands for no number: a cluster is filled, as large as it is at the time."""
 
 _trusted: list[str] = []
 
@@ -75,8 +80,10 @@ class SpaceSpec:
 class Executor(Protocol):
     """Runs jobs. An error, a lost worker or an exceeded time limit gets one more try; then the outcome is *failed*."""
 
-    capacity: int
-    """How many jobs it runs at once; more wait their turn."""
+    @property
+    def capacity(self) -> int:
+        """How many jobs keep it busy; more wait their turn. It may change, as workers come and go."""
+        ...
 
     def submit(self, job: Job) -> None: ...
 
@@ -93,8 +100,28 @@ class Executor(Protocol):
         ...
 
 
-ExecutorFactory: TypeAlias = Callable[[SpaceSpec, Space, int, str], Executor]
-"""From spec, the space already built from it, number of workers and device."""
+@dataclass(frozen=True)
+class Resources:
+    """Where workers run, and what each of them takes; for backends that reach beyond this process and its children.
+
+    Args:
+        address: of a running cluster; ``None`` for one of this machine alone.
+        gpus_per_worker: a share of one GPU, or a whole number of them; ``None`` for one if the device is ``cuda``.
+        cpus_per_worker: as the cluster counts them.
+    """
+
+    address: str | None = None
+    gpus_per_worker: float | None = None
+    cpus_per_worker: float | None = None
+
+
+class ExecutorFactory(Protocol):
+    """From spec, the space already built from it, number of workers, device, and where they run."""
+
+    def __call__(
+        self, spec: SpaceSpec, space: Space, workers: int, device: str, resources: Resources | None = ..., /
+    ) -> Executor: ...
+
 
 EXECUTORS: Registry[ExecutorFactory] = Registry("backend", package="layersearch.search.executors")
 """By the name used in recipes. A new executor is a new file in this folder that adds its row."""

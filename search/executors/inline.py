@@ -6,6 +6,7 @@ from dataclasses import replace
 from layersearch.search.executors.base import (
     EXECUTORS,
     Executor,
+    Resources,
     SpaceSpec,
     allowed_seconds,
     run_timed,
@@ -56,7 +57,7 @@ class InlineExecutor:
         self._waiting.clear()
 
 
-def _make(spec: SpaceSpec, space: Space, workers: int, device: str) -> Executor:
+def _make(spec: SpaceSpec, space: Space, workers: int, device: str, resources: Resources | None = None, /) -> Executor:
     return InlineExecutor(spec, space, workers, device)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from layersearch.errors import RunError
 from layersearch.search.executors._shared_arrays import SharedArrays
 from layersearch.search.executors._worker import worker_main
-from layersearch.search.executors.base import EXECUTORS, Executor, SpaceSpec, allowed_seconds
+from layersearch.search.executors.base import EXECUTORS, Executor, Resources, SpaceSpec, allowed_seconds
 from layersearch.spaces.contracts import Job, Outcome, Space
 
 __all__ = ["PoolExecutor"]
@@ -242,7 +242,7 @@ def _main_not_imported() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _make(spec: SpaceSpec, space: Space, workers: int, device: str) -> Executor:
+def _make(spec: SpaceSpec, space: Space, workers: int, device: str, resources: Resources | None = None, /) -> Executor:
     return PoolExecutor(spec, space, workers, device)
 
 

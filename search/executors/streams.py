@@ -17,6 +17,7 @@ from layersearch.errors import RecipeError, RunError
 from layersearch.search.executors.base import (
     EXECUTORS,
     Executor,
+    Resources,
     SpaceSpec,
     allowed_seconds,
     run_timed,
@@ -150,7 +151,7 @@ def _check_alive(device: str) -> None:
         ) from error
 
 
-def _make(spec: SpaceSpec, space: Space, workers: int, device: str) -> Executor:
+def _make(spec: SpaceSpec, space: Space, workers: int, device: str, resources: Resources | None = None, /) -> Executor:
     return StreamsExecutor(spec, space, workers, device)
 
 

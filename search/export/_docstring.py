@@ -1,11 +1,12 @@
 """The docstring of an exported file: what the layer is, where it comes from, what it measured. All of it untrusted."""
 
 import re
+from collections.abc import Sequence
 
 from layersearch.primitives.printing import formula
 from layersearch.search.export.base import Subject
 
-__all__ = ["class_doc", "module_doc", "plain"]
+__all__ = ["class_doc", "module_doc", "paragraphs", "plain"]
 
 _LONGEST = 2000
 
@@ -45,12 +46,20 @@ def module_doc(subject: Subject) -> str:
     params = [f"{node.name} (initially {node.value:g})" for node in graph.params()]
     if params:
         notes.append(f"Trained per channel, beside γ = weight and β = bias: {', '.join(params)}.")
-    paragraphs = [
-        f"{subject.class_name}: a normalization-activation layer. Plain PyTorch, needs nothing else.",
-        f"    f(x) = {plain(formula(graph))}\n    y = γ·f(x) + β",
-        _wrap(" ".join(notes)),
-    ]
-    for label, text in subject.facts:
+    return paragraphs(
+        [
+            f"{subject.class_name}: a normalization-activation layer. Plain PyTorch, needs nothing else.",
+            f"    f(x) = {plain(formula(graph))}\n    y = γ·f(x) + β",
+            _wrap(" ".join(notes)),
+        ],
+        subject.facts,
+    )
+
+
+def paragraphs(trusted: Sequence[str], facts: Sequence[tuple[str, str]]) -> str:
+    """Paragraphs that are safe in a docstring already, and then the facts, which are made so here."""
+    paragraphs = list(trusted)
+    for label, text in facts:
         body = plain(text, lines=True)
         if "\n" in body:
             body = "\n" + "\n".join(f"    {line}" for line in body.split("\n"))

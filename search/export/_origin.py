@@ -12,7 +12,7 @@ from typing import Any
 import layersearch
 from layersearch.errors import BadInputError, RecipeError, StoreError
 from layersearch.primitives.graph import Graph
-from layersearch.primitives.graph_json import MAX_BYTES, graph_from_json, graph_from_text
+from layersearch.primitives.graph_json import MAX_BYTES, graph_from_json, plain_from_text
 from layersearch.primitives.numerics import EXACT
 from layersearch.search.candidate import Candidate
 from layersearch.search.recipe_yaml import load_file
@@ -20,7 +20,8 @@ from layersearch.search.rerank import spread
 from layersearch.search.run_settings import ENDS
 from layersearch.search.runs import RECIPE_FILE, find_run
 from layersearch.search.store_reader import StoreReader
-from layersearch.spaces.catalog import layers_of
+from layersearch.spaces.catalog import SPACES, layers_of
+from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.evonorm.published import PUBLISHED
 
 __all__ = ["Source", "class_name_of", "from_genome", "from_run", "unguarded"]
@@ -39,11 +40,22 @@ _PLACES = ("data_dir", "runs_dir", "recipe", "json")  # say nothing of what was 
 
 @dataclass(frozen=True)
 class Source:
-    """A graph as it was found, a speaking class name, and the facts for the docstring."""
+    """A genome as it was found, a speaking class name for a layer, and the facts for the docstring.
 
-    graph: Graph
+    ``settings`` are those of the space of the run it comes from, and ``seed`` is that of the search.
+    """
+
+    space: str
+    genome: JsonObject
     class_name: str
     facts: tuple[tuple[str, str], ...]
+    settings: JsonObject | None = None
+    seed: int = 0
+
+    @property
+    def graph(self) -> Graph:
+        """Raises: GenomeError if the genome is none of a space of graphs."""
+        return graph_from_json(self.genome)
 
 
 def unguarded(graph: Graph) -> Graph:
@@ -70,8 +82,10 @@ def from_genome(space: str, genome: str) -> Source:
     version = f"exported on {_today()} by layersearch {layersearch.__version__}"
     if genome.startswith("known:"):
         name = genome.removeprefix("known:")
-        graph = graph_from_json(layers.known(name))
-        return Source(graph, class_name_of(name), (("Origin", f"published layer {name}, {version}"),))
+        what = "design" if SPACES[space].network else "layer"
+        return Source(
+            space, layers.known(name), class_name_of(name), (("Origin", f"published {what} {name}, {version}"),)
+        )
     path = Path(genome)
     try:
         with path.open("rb") as file:
@@ -86,8 +100,8 @@ def from_genome(space: str, genome: str) -> Source:
         ) from None
     if len(content) > MAX_BYTES:
         raise BadInputError(f"a genome file must have at most {MAX_BYTES} bytes, and {path} has more; {_REMEDY}")
-    graph = graph_from_text(text, source=path.name)
-    return Source(graph, class_name_of(path.stem), (("Origin", f"genome file {path.name}, {version}"),))
+    found = plain_from_text(text, source=path.name)
+    return Source(space, found, class_name_of(path.stem), (("Origin", f"genome file {path.name}, {version}"),))
 
 
 def from_run(run: str, candidate: str, runs_dir: Path) -> Source:
@@ -97,7 +111,7 @@ def from_run(run: str, candidate: str, runs_dir: Path) -> Source:
     """
     with StoreReader(find_run(Path(runs_dir), run)) as reader, reader.snapshot():
         chosen = reader.candidate(_number(reader, candidate))
-        graph = graph_from_json(chosen.genome)
+        space: Mapping[str, Any] = reader.meta("space", {})
         name = class_name_of(chosen.known_as) if chosen.known_as else _searched_name(chosen)
         settings: Mapping[str, Any] = reader.meta("run", {})
         parents = f", parents {', '.join(map(str, chosen.parents))}" if chosen.parents else ""
@@ -109,7 +123,9 @@ def from_run(run: str, candidate: str, runs_dir: Path) -> Source:
         if chosen.known_as:
             facts.append(("Known as", chosen.known_as))
         facts += [("Numbers", _numbers(reader, chosen)), ("Searched by", _search_command(reader, settings))]
-    return Source(graph, name, tuple(facts))
+    return Source(
+        str(space.get("name")), chosen.genome, name, tuple(facts), space.get("settings"), int(settings.get("seed", 0))
+    )
 
 
 def _number(reader: StoreReader, candidate: str) -> int:

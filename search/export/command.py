@@ -10,9 +10,11 @@ from layersearch.primitives.graph_json import graph_to_json
 from layersearch.primitives.printing import formula
 from layersearch.primitives.registry import unknown_name
 from layersearch.search.export._files import check_target, new_file
+from layersearch.search.export._network import network_file, network_text, write_network
 from layersearch.search.export._origin import Source, from_genome, from_run, unguarded
 from layersearch.search.export.base import FORMATS, RUN_FORMATS, Subject
 from layersearch.search.runs import find_run
+from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import JsonObject
 
 __all__ = ["run", "source"]
@@ -31,6 +33,7 @@ def run(
     genome: str | None = None,
     exact: bool = False,
     num_features: int = 64,
+    weights: bool = False,
     force: bool = False,
 ) -> JsonObject:
     """Exports a candidate of a run, the layer of a genome, or a run.
@@ -44,7 +47,8 @@ def run(
         space: e.g. ``evonorm``.
         genome: ``known:NAME`` or the path of a genome file.
         exact: drops the guards on divisions and logarithms.
-        num_features: channels of the formats that fix them (pt2, onnx).
+        num_features: channels of the formats that fix them (pt2, onnx), or inputs of a network that is of no run.
+        weights: of a network of a run: trains it as the re-rank did, and writes its weights beside the file.
         force: replaces an existing file.
     Returns: ``path, format, sha256``; of a layer ``formula, class, genome, max_error`` (of the check after writing, see
         ``Format``); what was written and checked as a text each, ``what`` and ``check``.
@@ -62,7 +66,12 @@ def run(
         return _run_as_a_whole(format, find_run(runs_dir, run), out, force)
     row = FORMATS[format]
     found, words = _find(run, candidate, runs_dir, space, genome)
-    words += ["--format", format, *(["--exact"] if exact else []), "-o", out.name]
+    words += ["--format", format, *(["--exact"] if exact else []), *(["--weights"] if weights else [])]
+    words += ["-o", out.name]
+    if SPACES[found.space].exporter is not None:
+        return write_network(found, shlex.join(words), out, format, exact, num_features, weights, force)
+    if weights:
+        raise BadInputError(f"weights must be left out for a layer of {found.space}, which is trained in a model")
     subject = _subject(found, exact, num_features, (("Exported by", shlex.join(words)),))
     with new_file(out, force) as draft:
         max_error = row.write(subject, draft)
@@ -105,7 +114,10 @@ def source(
     """Text of the python format, not checked; arguments and errors as of ``run``."""
     from layersearch.search.export.python import python_text
 
-    return python_text(_subject(_find(run, candidate, runs_dir, space, genome)[0], exact))
+    found = _find(run, candidate, runs_dir, space, genome)[0]
+    if SPACES[found.space].exporter is not None:
+        return network_text(found, network_file(found, exact, 64), ())
+    return python_text(_subject(found, exact))
 
 
 def _find(

@@ -245,6 +245,8 @@ class EvonormEvaluator:
             checkpoint, saved_at = result.checkpoint(), time.monotonic()
             if self.save is not None:
                 self.save(checkpoint)
+        if result.status == "ok":
+            layers.prepare_evaluation(model)
         if layers.failure is not None:
             self._marks.found[KERNEL_FAILED] = 1.0
         return model, result

@@ -4,6 +4,8 @@ import itertools
 import statistics
 import time
 
+import torch
+
 from layersearch.errors import RecipeError
 from layersearch.primitives.lowering import LOWERINGS, Lowering, build_layer
 from layersearch.spaces.contracts import Arrays, JsonObject
@@ -35,6 +37,8 @@ def planned(settings: JsonObject, data: Arrays, device: str) -> JsonObject:
         if why is not None:
             raise RecipeError(f"lowering must be usable on {kind}, got '{name}' ({why}); use {AUTO} or torch")
         return settings
+    if kind != "cpu" and not torch.cuda.is_available():  # workers have GPUs, but this process cannot try them
+        return settings | {"lowering": LoweringSettings(name="torch").model_dump(mode="json")}
     task = ImageTask(data, parsed.task, device)
     network = parsed.task.networks[0]
     best = LoweringSettings(name="torch")

@@ -15,8 +15,10 @@ from layersearch.spaces.contracts import Job, Outcome
 Make = Callable[..., Executor]
 
 
-@pytest.fixture(params=list(EXECUTORS))
+@pytest.fixture(params=[pytest.param(b, marks=pytest.mark.ray if b == "ray" else ()) for b in EXECUTORS])
 def backend(request: pytest.FixtureRequest) -> str:
+    if request.param == "ray":
+        request.getfixturevalue("ray_cluster")
     return str(request.param)
 
 

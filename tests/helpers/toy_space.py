@@ -45,9 +45,10 @@ class ToySpace:
 
     Args:
         log: file that the evaluator appends ``candidate stage`` to, whenever it runs a job.
+        moments: file that it appends ``begin process`` and ``end process`` to, around each stage.
         tricks: what happens to a genome at the first trained stage: ``reject``, ``fail``, ``nan``, ``raise``, ``hang``,
-            ``stuck``, ``die``, ``save`` (says where it stands, then dies unless it began there), or with ``-once`` only
-            at the first attempt.
+            ``stuck``, ``die``, ``oom``, ``save`` (says where it stands, then dies unless it began there), or with
+            ``-once`` only at the first attempt.
         sleep_s: time each stage takes.
         ratio: with one, candidates are measured at two rungs before the end of their training.
         choices: whether one of the parameters of ``suggest`` is a choice.
@@ -66,9 +67,11 @@ class ToySpace:
         reject_every: int = 5,
         broken: str | None = None,
         ratio: int = 0,
+        moments: str | None = None,
         choices: bool = True,
     ) -> None:
         self.size = size
+        self.moments = moments
         self.log = log
         self.tricks = {int(genome): trick for genome, trick in (tricks or {}).items()}
         self.sleep_s = sleep_s
@@ -173,8 +176,10 @@ class ToyEvaluator:
         if space.log is not None:
             with Path(space.log).open("a") as file:
                 file.write(f"{job.candidate} {job.stage}\n")
+        self._note("begin")
         if space.sleep_s:
             time.sleep(space.sleep_s)
+        self._note("end")
         if job.stage == "quality":
             return self._quality(job, genome)
         noise = (job.seed % 1000) / 1e5
@@ -193,6 +198,11 @@ class ToyEvaluator:
         assert job.checkpoint == f"rerank:{job.stage[-1]} {genome} {job.seed}".encode()
         return Outcome("passed", fitness={"o0": value - 0.01})
 
+    def _note(self, moment: str) -> None:
+        if self.space.moments is not None:
+            with Path(self.space.moments).open("a") as file:
+                file.write(f"{moment} {os.getpid()}\n")
+
     def _quality(self, job: Job, genome: int) -> Outcome:
         space = self.space
         trick, _, once = space.tricks.get(genome, "").partition("-")
@@ -200,6 +210,8 @@ class ToyEvaluator:
             trick = ""
         if trick == "raise":
             raise ValueError(f"cannot do {genome}\nand a second line")
+        if trick == "oom":
+            raise MemoryError(f"no room for {genome}")
         if trick == "hang":
             time.sleep(3600)
         if trick == "stuck":  # never lets another thread run

@@ -196,7 +196,10 @@ def test_nothing_is_made_for_bad_input(folder: Path, capsys: pytest.CaptureFixtu
 
 def test_the_parser_speaks_in_one_sentence_too(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, says in [
-        ([], "a command must be given (evolve, tune, resume, list, show, export, spaces, doctor)"),
+        (
+            [],
+            "a command must be given (evolve, tune, resume, submit, status, logs, stop, fetch, list, show, ",
+        ),
         (["evolv"], "unknown command 'evolv'; did you mean 'evolve'?"),
         (["evolve", "--spcae", "toy"], "unknown option '--spcae'; did you mean '--space'?"),
         (["evolve", "--space"], "requires an argument"),

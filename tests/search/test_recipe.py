@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from layersearch.errors import LayerSearchError
-from layersearch.search.executors.base import EXECUTORS
+from layersearch.search.executors.base import AS_MANY_AS_FIT, EXECUTORS
 from layersearch.search.recipe import Recipe, parse_set
 from layersearch.search.recipe_yaml import load_text
-from layersearch.search.run_settings import BACKENDS
-from layersearch.search.session import recipe_of
+from layersearch.search.run_settings import BACKENDS, RunSettings
+from layersearch.search.session import _moved, recipe_of
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +126,57 @@ def test_set_takes_key_and_value() -> None:
     for bad in ("a", "=3", "a=[1"):
         with pytest.raises(LayerSearchError, match="--set"):
             parse_set([bad])
+
+
+@pytest.mark.parametrize(
+    ("values", "backend", "workers"),
+    [
+        ({"backend": "ray"}, "ray", 2),
+        ({"backend": "ray", "workers": 5}, "ray", 5),
+        ({"address": "h:6379"}, "ray", AS_MANY_AS_FIT),
+        ({"gpus_per_worker": 0.25}, "ray", AS_MANY_AS_FIT),
+        ({"cpus_per_worker": 2.0}, "ray", 2),
+        ({"address": "h:6379", "workers": 3}, "ray", 3),
+        ({"workers": 3}, "pool", 3),
+    ],
+)
+def test_options_of_a_cluster_mean_the_backend_ray(
+    values: dict[str, Any], backend: str, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    recipe = Recipe.parse({"space": "evonorm", **values}).completed(2)
+    assert (recipe.backend, recipe.workers) == (backend, workers)
+    settings = recipe.run_settings()
+    assert settings.address == values.get("address")
+    assert settings.gpus_per_worker == values.get("gpus_per_worker")
+
+
+def test_within_a_job_of_a_cluster_it_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "h:6379")
+    assert Recipe.parse({"space": "evonorm", "backend": "ray"}).completed(2).workers == AS_MANY_AS_FIT
+
+
+@pytest.mark.parametrize(
+    ("recorded", "given", "moved"),
+    [
+        (("pool", 2, None), {}, ()),
+        (("pool", 2, None), {"workers": 4}, ("pool", 4, None)),
+        (("pool", 2, None), {"address": "h:1"}, ("ray", AS_MANY_AS_FIT, "h:1")),
+        (("pool", 2, None), {"backend": "ray"}, ("ray", 2, None)),
+        (("ray", 8, "h:1"), {"address": "h:2"}, ("ray", 8, "h:2")),
+        (("ray", 8, "h:1"), {"workers": 3}, ("ray", 3, "h:1")),
+        (("ray", AS_MANY_AS_FIT, "h:1"), {"backend": "inline"}, ("inline", 1, None)),
+        (("ray", 3, "h:1"), {"backend": "pool", "workers": 6}, ("pool", 6, None)),
+    ],
+)
+def test_a_run_may_go_on_elsewhere(
+    recorded: tuple[str, int, str | None], given: dict[str, Any], moved: tuple[str, int, str | None]
+) -> None:
+    settings = RunSettings(evaluations=1, backend=recorded[0], workers=recorded[1], address=recorded[2])
+    changes = _moved(settings, Recipe.parse({"space": "", **given}), "cpu")
+    assert tuple(changes.get(name) for name in ("backend", "workers", "address") if changes) == moved
+
+
+def test_a_cluster_never_leaves_its_workers_to_a_pool() -> None:
+    settings = RunSettings(evaluations=1, backend="ray", workers=AS_MANY_AS_FIT)
+    assert _moved(settings, Recipe.parse({"space": "", "backend": "pool"}), "cpu")["workers"] <= 8

@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +10,7 @@ from layersearch.search.candidate import StageResult
 from layersearch.search.drivers._tournament import pareto_tournament
 from layersearch.search.drivers.base import Told
 from layersearch.search.drivers.evolution import tournament_size
-from layersearch.search.rerank import pareto_front, ranked, rerank_value, spread, winner
+from layersearch.search.rerank import mean_value, pareto_front, ranked, rerank_value, spread, winner
 from layersearch.spaces.contracts import Objective, Outcome
 
 OBJECTIVES = (Objective("a"), Objective("b", maximize=False))
@@ -84,3 +85,18 @@ def test_the_winner_is_the_best_of_the_rerank_that_passed_all_of_it() -> None:
 def test_spread_over_repeated_trainings() -> None:
     results = [rerun("r0", a=1.0), rerun("r1", a=3.0), rerun("other", a=9.0), rerun("r2", "failed", a=9.0)]
     assert spread(results, ["r0", "r1", "r2"]) == {"a": {"mean": 2.0, "std": 2**0.5, "n": 2}}
+
+
+def test_an_objective_without_weight_counts_in_the_front_alone() -> None:
+    objectives = (Objective("error", maximize=False), Objective("size", maximize=False, weight=0.0))
+    fitness = {
+        0: {"error": 0.2, "size": 100.0},
+        1: {"error": 0.1, "size": 9000.0},
+        2: {"error": 0.2, "size": 500.0},  # dominated by 0
+        3: {"error": 0.9, "size": 1.0},
+    }
+    assert mean_value(fitness[1], objectives) == -0.1
+    assert pareto_front(fitness, objectives) == [1, 0, 3]
+    assert ranked(fitness, objectives) == [1, 0, 3, 2]
+    results = [StageResult(0, f"r{k}", Outcome("passed", fitness={"error": 0.1 * k, "size": 7.0})) for k in (1, 2)]
+    assert rerank_value(results, ["r1", "r2"], objectives) == pytest.approx(-0.15)

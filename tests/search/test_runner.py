@@ -169,6 +169,15 @@ def test_baselines_rerank_and_test(tmp_path: Path) -> None:
     assert not list((tmp_path / "a" / "checkpoints").iterdir())
 
 
+def test_without_a_rerank_the_winner_is_trained_for_the_test(tmp_path: Path) -> None:
+    assert run_toy(tmp_path / "a", rerank_top=0) == "finished"
+    with StoreReader(tmp_path / "a") as reader:
+        winner = reader.meta("winner")
+        assert winner == reader.order()[0]
+        assert {"rerank:0", "rerank:1", "test:0", "test:1"} <= {r.stage for r in reader.results(winner)}
+    assert not list((tmp_path / "a" / "checkpoints").iterdir())
+
+
 def test_rerank_seeds_are_paired(tmp_path: Path) -> None:
     run_toy(tmp_path / "a")
     with StoreReader(tmp_path / "a") as reader:

@@ -1,16 +1,11 @@
 """A training between two stages as bytes: safetensors, so that nothing in it can run, with its position as JSON."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import nn
 
-from layersearch.errors import StoreError
+from layersearch.spaces.tasks.checkpoint import check_fit, pack, position_of, put, unpack, unreadable
 
 __all__ = ["Progress", "read_checkpoint", "step_of", "write_checkpoint"]
 
@@ -43,9 +38,7 @@ def write_checkpoint(model: nn.Module, optimizer: torch.optim.Optimizer, progres
         momentum = optimizer.state[parameter].get("momentum_buffer") if parameter in optimizer.state else None
         if momentum is not None:
             tensors[MOMENTUM + name] = momentum
-    # Cloned: safetensors refuses tensors that share memory or are not laid out in order.
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    return save(plain, metadata={"progress": json.dumps(asdict(progress))})
+    return pack(tensors, asdict(progress))
 
 
 def read_checkpoint(data: bytes, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
@@ -53,21 +46,19 @@ def read_checkpoint(data: bytes, model: nn.Module, optimizer: torch.optim.Optimi
 
     Raises: StoreError if ``data`` is no checkpoint, or not one of this model.
     """
+    tensors, _ = unpack(data)
     try:
-        tensors, progress = load(data), _progress(data)
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(
-            f"a checkpoint must be whole, this one cannot be read ({error}); train from the start"
-        ) from None
+        progress = _progress(data)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise unreadable(error) from None
     state = model.state_dict()
     saved = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
-    _check_fit(saved, state, complete=True)
+    check_fit(saved, state, complete=True)
     parameters = dict(model.named_parameters())
     momentum = {name.removeprefix(MOMENTUM): tensor for name, tensor in tensors.items() if name.startswith(MOMENTUM)}
-    _check_fit(momentum, parameters, complete=False)
+    check_fit(momentum, parameters, complete=False)
+    put(saved, state)
     with torch.no_grad():
-        for name, tensor in saved.items():
-            state[name].copy_(tensor)
         for name, tensor in momentum.items():
             optimizer.state[parameters[name]]["momentum_buffer"] = torch.empty_like(parameters[name]).copy_(tensor)
     return progress
@@ -78,28 +69,9 @@ def step_of(data: bytes) -> int:
     try:
         return _progress(data).step
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(
-            f"a checkpoint must be whole, this one cannot be read ({error}); train from the start"
-        ) from None
-
-
-def _check_fit(saved: Mapping[str, Tensor], expected: Mapping[str, Tensor], complete: bool) -> None:
-    strange = sorted(set(saved) - set(expected)) + (sorted(set(expected) - set(saved)) if complete else [])
-    if strange:
-        raise StoreError(
-            f"a checkpoint must be of the model it continues, only one has '{strange[0]}'; train from the start"
-        )
-    for name, tensor in saved.items():
-        if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
-            raise StoreError(
-                f"a checkpoint must be of the model it continues, '{name}' must be {list(expected[name].shape)} "
-                f"{expected[name].dtype}, got {list(tensor.shape)} {tensor.dtype}; train from the start"
-            )
+        raise unreadable(error) from None
 
 
 def _progress(data: bytes) -> Progress:
-    """The position from the header of safetensors: eight bytes of length, then JSON."""
-    length = int.from_bytes(data[:8], "little")
-    header: dict[str, Any] = json.loads(data[8 : 8 + length])
-    values = json.loads(header["__metadata__"]["progress"])
+    values = position_of(data)
     return Progress(**{**values, "recent": tuple(values["recent"])})

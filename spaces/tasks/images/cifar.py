@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.errors import DataError
-from layersearch.spaces.tasks.images._files import read_bytes, require_folder
+from layersearch.spaces.tasks.files import read_bytes, require_folder
 
 __all__ = ["read_cifar10"]
 

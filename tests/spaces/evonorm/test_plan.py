@@ -145,7 +145,7 @@ def test_without_its_kernel_a_candidate_is_run_by_torch_and_says_so(
         raise KernelError("the compiler is out of order")
 
     plain = run(data, settings("torch"), "quality:resnet", layer="bn-silu")
-    monkeypatch.setattr(c_lowering, "CKernel", broken)
+    monkeypatch.setattr(c_lowering._FUSION, "kernel", broken)
     made = settings("c", **{"lowering.swap_step": swap_step})
     outcome = run(data, made, "quality:resnet", layer="bn-silu")  # no other test has its kernel
     assert outcome.metrics == {**plain.metrics, KERNEL_FAILED: 1.0}

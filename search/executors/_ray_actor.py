@@ -1,0 +1,110 @@
+"""What a Ray actor does: builds its evaluator once, then runs jobs, in batches, one after the other."""
+
+import gc
+import os
+import re
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import layersearch
+from layersearch.errors import LayerSearchError, RunError
+from layersearch.search.executors.base import SpaceSpec, allowed_seconds, run_timed, settle_torch
+from layersearch.spaces.contracts import Evaluator, Job, Outcome
+
+__all__ = ["Answer", "RayWorker", "Ready", "Verdict"]
+
+Verdict: TypeAlias = Literal["done", "again", "too big"]
+"""What an answer asks for: nothing, another try, or another try with the machine's memory to itself."""
+Answer: TypeAlias = tuple[Outcome, Verdict]
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_USABLE = 0.9
+"""Of the memory of a GPU: the rest is for the contexts of the workers that share it."""
+_TOO_BIG = re.compile(r"out of memory|OutOfMemory|MemoryError|can't allocate memory", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker that has its evaluator. ``limits`` are seconds per stage id, ``node`` says which machine it is on."""
+
+    limits: dict[str, float]
+    node: str
+    version: str
+
+
+class RayWorker:
+    """One worker process. ``gpus`` is its share of one GPU, or how many it has whole; 0 hides them all.
+
+    After an error or a stage over its time limit it runs nothing more: a fresh one takes its place.
+    """
+
+    def __init__(self, gpus: float) -> None:
+        os.environ.update(dict.fromkeys(_THREADS, "1"))
+        if gpus == 0:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves it unset, which shows every GPU
+        self._gpus = gpus
+        self._evaluator: Evaluator | None = None
+        self._limits: dict[str, float] = {}
+        self._spent = False
+
+    def start(self, spec: SpaceSpec, data: dict[str, Any], node: str = "") -> Ready | LayerSearchError:
+        """Builds the evaluator. ``data`` is one copy per machine, read-only; an error is returned, not raised."""
+        import ray
+
+        try:
+            self._take_memory(alone=False)
+            settle_torch()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+                self._evaluator = spec.build().evaluator(data, "cuda" if self._gpus else "cpu")
+            settle_torch()
+            self._limits = dict(self._evaluator.time_limits())
+        except LayerSearchError as error:
+            return error
+        except Exception as error:
+            return RunError(f"no worker could be started ({type(error).__name__}: {error})")
+        return Ready(self._limits, ray.get_runtime_context().get_node_id(), layersearch.__version__)
+
+    def run(self, jobs: list[Job]) -> list[Answer]:
+        """Answers ``jobs`` in order. Those after one that ended this worker are not begun and have no answer."""
+        answers: list[Answer] = []
+        for job in jobs:
+            if self._spent:
+                break
+            answers.append(self._answer(job))
+        return answers
+
+    def run_alone(self, jobs: list[Job]) -> list[Answer]:
+        """As ``run``, with all the memory of its GPU; the caller keeps the others on it idle."""
+        self._take_memory(alone=True)
+        try:
+            return self.run(jobs)
+        finally:
+            self._take_memory(alone=False)
+
+    def rest(self) -> None:
+        """Gives back what it holds for speed only."""
+        gc.collect()
+        if self._gpus:
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def _answer(self, job: Job) -> Answer:
+        assert self._evaluator is not None, "only a ready worker gets a job"
+        outcome, again = run_timed(self._evaluator, job, allowed_seconds(self._limits, job))
+        too_big = outcome.state == "failed" and _TOO_BIG.search(outcome.reason) is not None
+        self._spent = again or too_big
+        return outcome, "too big" if too_big else "again" if again else "done"
+
+    def _take_memory(self, alone: bool) -> None:
+        """Ray counts shares of a GPU but does not hold anyone to them; the allocator of torch does."""
+        if 0 < self._gpus < 1:
+            import torch
+
+            share = 1.0 if alone else self._gpus
+            torch.cuda.set_per_process_memory_fraction(_USABLE * share)
+        if alone and "torch" in sys.modules and self._gpus:
+            self.rest()

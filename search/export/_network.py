@@ -1,0 +1,116 @@
+"""Genomes that their space writes itself: the module is put under its docstring, run, and checked."""
+
+import ast
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from layersearch.errors import BadInputError
+from layersearch.search.export._docstring import paragraphs, plain
+from layersearch.search.export._files import check_target, new_file
+from layersearch.search.export._origin import Source
+from layersearch.search.export.base import ExportError
+from layersearch.spaces.catalog import SPACES
+from layersearch.spaces.contracts import JsonObject, PythonFile
+
+__all__ = ["network_file", "network_text", "write_network"]
+
+_LARGEST_DIFFERENCE = 1e-9
+_FORMAT = "python"
+
+
+def network_file(found: Source, exact: bool, num_features: int) -> PythonFile:
+    """The module as the space gives it. Raises: BadInputError, GenomeError."""
+    if exact:
+        raise BadInputError(f"exact is for graphs of ops, and a genome of {found.space} has no guards; leave it out")
+    file: PythonFile = _exporter(found).python_file(found.genome, found.settings, num_features)
+    return file
+
+
+def network_text(found: Source, file: PythonFile, facts: tuple[tuple[str, str], ...]) -> str:
+    """The whole text: docstring, then what the space wrote."""
+    doc = paragraphs([plain(file.title), f"    {plain(file.formula)}"], (*found.facts, *facts))
+    return f'"""{doc}"""\n\n{file.body}'
+
+
+def write_network(
+    found: Source, command: str, out: Path, format: str, exact: bool, num_features: int, weights: bool, force: bool
+) -> JsonObject:
+    """Writes the file, and its weights if asked for; see ``command.run``."""
+    if format != _FORMAT:
+        raise BadInputError(f"format must be {_FORMAT} for a network of {found.space}, got {format}; leave it out")
+    if weights and found.settings is None:
+        raise BadInputError("weights come from the data of a run, and none was named; give the name of a run")
+    weights_out = out.with_suffix(".safetensors")
+    if weights:
+        check_target(weights_out, force)
+    file = network_file(found, exact, num_features)
+    text = network_text(found, file, (("Exported by", command),))
+    with new_file(out, force) as draft:
+        draft.write_text(text, encoding="utf-8")
+        namespace = _run(draft.read_text(encoding="utf-8"), out.name)
+        max_error = _checked(file, namespace)
+        sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
+        beside = _write_weights(found, file, namespace, weights_out, force) if weights else {}
+    return {
+        "path": str(out),
+        "format": format,
+        "formula": file.formula,
+        "class": file.class_name,
+        "genome": found.genome,
+        "max_error": max_error,
+        "sha256": sha256,
+        **beside,
+        "what": f"{file.class_name}, {file.formula}" + _shown(beside, weights_out),
+        "check": f"checked against its genome after writing: largest difference {max_error:.1e}",
+    }
+
+
+def _shown(beside: dict[str, Any], path: Path) -> str:
+    if not beside:
+        return ""
+    return f"; weights in {path.name} ({', '.join(f'{k} {v:.4f}' for k, v in beside['measured'].items())})"
+
+
+def _exporter(found: Source) -> Any:
+    entry = SPACES[found.space]
+    assert entry.exporter is not None
+    return entry.module(entry.exporter)
+
+
+def _run(text: str, name: str) -> dict[str, Any]:
+    try:
+        ast.parse(text)
+        namespace: dict[str, Any] = {"__name__": "exported_network"}
+        exec(compile(text, name, "exec"), namespace)
+    except (SyntaxError, NameError) as error:
+        raise ExportError(
+            f"the exported file must run on its own, got {error!r}; report this with the genome"
+        ) from error
+    return namespace
+
+
+def _checked(file: PythonFile, namespace: dict[str, Any]) -> float:
+    difference = file.check(namespace)
+    if not difference <= _LARGEST_DIFFERENCE:
+        raise ExportError(
+            f"the exported {file.class_name} must equal its genome, and differs by {difference:.3g}; nothing was "
+            "written, report this with the genome"
+        )
+    return difference
+
+
+def _write_weights(
+    found: Source, file: PythonFile, namespace: dict[str, Any], path: Path, force: bool
+) -> dict[str, Any]:
+    """Trains, writes, loads by the exported class, and compares tensor by tensor."""
+    from safetensors.torch import save_file
+
+    state, measured = _exporter(found).trained(found.genome, found.settings, found.seed)
+    with new_file(path, force) as draft:
+        save_file(state, draft)
+        loaded = namespace[file.class_name].load(str(draft)).state_dict()
+        if sorted(loaded) != sorted(state) or not all(tensor.equal(state[name]) for name, tensor in loaded.items()):
+            raise ExportError("the exported class must load the weights that were written, and does not; report this")
+        sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
+    return {"weights": str(path), "weights_sha256": sha256, "measured": measured}

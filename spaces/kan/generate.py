@@ -1,0 +1,168 @@
+"""Random genomes, mutants, and genomes as parameters of a sampler: three views of one table of choices."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from layersearch.spaces.contracts import Trial
+from layersearch.spaces.kan.choices import (
+    BASE_BRANCHES,
+    INIT_NAMES,
+    MLP,
+    Choice,
+    OneOf,
+    Value,
+    Whole,
+    domains_of,
+    settings_of,
+)
+from layersearch.spaces.kan.genome import KANGenome
+
+__all__ = ["Generator"]
+
+_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Genomes of some bases within limits of depth and width.
+
+    The parameters of a sampler are ``basis``; the settings of that basis as ``bspline.grid`` …; ``domain`` (of a basis
+    with a choice of its own ``laguerre.domain``), ``base`` and ``init``; ``depth``; and ``width.1`` … of the hidden
+    layers there are. What has one possibility is not asked for. So names stand for the same question in every trial,
+    and a sampler learns about a basis from the trials that had it.
+
+    Args:
+        bases: names of ``BASES``, sorted.
+        max_depth: most hidden layers; there may be none.
+        min_width, max_width: of a hidden layer.
+    """
+
+    bases: tuple[str, ...]
+    max_depth: int
+    min_width: int
+    max_width: int
+
+    @property
+    def _basis(self) -> OneOf:
+        return OneOf(self.bases)
+
+    @property
+    def _depth(self) -> Whole:
+        return Whole(0, self.max_depth)
+
+    @property
+    def _width(self) -> Whole:
+        return Whole(self.min_width, self.max_width, log=True)
+
+    def holds(self, genome: KANGenome) -> bool:
+        """Whether a genome can be sampled."""
+        known = genome.basis in self.bases and self._depth.holds(len(genome.hidden))
+        return known and all(map(self._width.holds, genome.hidden))
+
+    def sample(self, rng: random.Random) -> KANGenome:
+        """Every basis is as likely as any other, and so is every depth from one hidden layer on."""
+        basis = rng.choice(self.bases)
+        hidden = tuple(self._width.draw(rng) for _ in range(rng.randint(min(1, self.max_depth), self.max_depth)))
+        return KANGenome(
+            basis,
+            tuple((name, choice.draw(rng)) for name, choice in settings_of(basis).items()),
+            str(BASE_BRANCHES.draw(rng)),
+            str(domains_of(basis).draw(rng)),
+            str(INIT_NAMES.draw(rng)),
+            hidden,
+        )
+
+    def mutate(self, genome: KANGenome, rng: random.Random) -> KANGenome:
+        """One thing changed: most often a setting of the basis or a width, sometimes the basis itself."""
+        if genome.basis == MLP:
+            return self.sample(rng)
+        for _ in range(_TRIES):
+            change = rng.choices(
+                (self._setting, self._widths, self._depths, self._one_of, self._other_basis), (3, 3, 1, 3, 1)
+            )[0]
+            mutant = change(genome, rng)
+            if mutant != genome:
+                return mutant
+        return self.sample(rng)
+
+    def _setting(self, genome: KANGenome, rng: random.Random) -> KANGenome:
+        choices = settings_of(genome.basis)
+        name, value = rng.choice(genome.settings)
+        changed = dict(genome.settings) | {name: choices[name].near(value, rng)}  # type: ignore[arg-type]
+        return replace(genome, settings=tuple(sorted(changed.items())))
+
+    def _widths(self, genome: KANGenome, rng: random.Random) -> KANGenome:
+        if not genome.hidden:
+            return genome
+        i = rng.randrange(len(genome.hidden))
+        hidden = list(genome.hidden)
+        hidden[i] = self._width.near(hidden[i], rng)
+        return replace(genome, hidden=tuple(hidden))
+
+    def _depths(self, genome: KANGenome, rng: random.Random) -> KANGenome:
+        hidden = list(genome.hidden)
+        if hidden and (len(hidden) >= self.max_depth or rng.random() < 0.5):
+            del hidden[rng.randrange(len(hidden))]
+        elif len(hidden) < self.max_depth:
+            hidden.insert(rng.randint(0, len(hidden)), self._width.draw(rng))
+        return replace(genome, hidden=tuple(hidden))
+
+    def _one_of(self, genome: KANGenome, rng: random.Random) -> KANGenome:
+        name, choice = rng.choice((("base", BASE_BRANCHES), ("domain", domains_of(genome.basis)), ("init", INIT_NAMES)))
+        changed = str(choice.near(getattr(genome, name), rng))
+        return replace(genome, **{name: changed})  # type: ignore[arg-type]
+
+    def _other_basis(self, genome: KANGenome, rng: random.Random) -> KANGenome:
+        """Settings with a name that both bases have are kept where they are legal."""
+        basis = str(self._basis.near(genome.basis, rng))
+        before = dict(genome.settings)
+        settings: dict[str, Value] = {}
+        for name, choice in settings_of(basis).items():
+            settings[name] = before[name] if name in before and choice.holds(before[name]) else choice.draw(rng)
+        domains = domains_of(basis)
+        domain = genome.domain if domains.holds(genome.domain) else str(domains.draw(rng))
+        return replace(genome, basis=basis, settings=tuple(sorted(settings.items())), domain=domain)
+
+    def suggest(self, trial: Trial) -> KANGenome:
+        """The genome of a trial's answers; legal whatever they are."""
+        basis = str(_asked(trial, "basis", self._basis))
+        settings = tuple((n, _asked(trial, f"{basis}.{n}", choice)) for n, choice in settings_of(basis).items())
+        domain = str(_asked(trial, *_domain(basis)))
+        base, init = str(_asked(trial, "base", BASE_BRANCHES)), str(_asked(trial, "init", INIT_NAMES))
+        depth = int(_asked(trial, "depth", self._depth))
+        hidden = tuple(int(_asked(trial, f"width.{i + 1}", self._width)) for i in range(depth))
+        return KANGenome(basis, settings, base, domain, init, hidden)
+
+    def parameters(self, genome: KANGenome) -> Mapping[str, Value] | None:
+        """Answers for which ``suggest`` gives ``genome``; ``None`` if it is beyond the limits or no KAN."""
+        if not self.holds(genome):
+            return None
+        choices = settings_of(genome.basis)
+        questions: list[tuple[str, Choice, Value]] = [("basis", self._basis, genome.basis)]
+        questions += [(f"{genome.basis}.{name}", choices[name], value) for name, value in genome.settings]
+        questions += [
+            (*_domain(genome.basis), genome.domain),
+            ("base", BASE_BRANCHES, genome.base),
+            ("init", INIT_NAMES, genome.init),
+            ("depth", self._depth, len(genome.hidden)),
+            *((f"width.{i + 1}", self._width, width) for i, width in enumerate(genome.hidden)),
+        ]
+        return {name: value for name, choice, value in questions if _only(choice) is None}
+
+
+def _domain(basis: str) -> tuple[str, OneOf]:
+    choice = domains_of(basis)
+    return ("domain" if choice == domains_of("chebyshev") else f"{basis}.domain"), choice
+
+
+def _only(choice: Choice) -> Value | None:
+    """The one possibility, if it is the only one."""
+    if isinstance(choice, Whole):
+        return choice.low if choice.low == choice.high else None
+    return choice.values[0] if len(choice.values) == 1 else None
+
+
+def _asked(trial: Trial, name: str, choice: Choice) -> Value:
+    only = _only(choice)
+    return choice.ask(trial, name) if only is None else only

@@ -1,0 +1,153 @@
+"""Genomes as networks: which layers a genome stands for, how many parameters they have, and the modules."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from layersearch.errors import GenomeError, LayerSearchError
+from layersearch.primitives.activations import activation
+from layersearch.primitives.basis import BASES, Basis
+from layersearch.primitives.layers.linear import KANLinear
+from layersearch.spaces.kan.choices import MLP, NONE
+from layersearch.spaces.kan.genome import KANGenome
+
+__all__ = ["LayerPlan", "Network", "build", "canonical", "count_parameters", "plans"]
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One layer of a KAN.
+
+    Args:
+        inputs, outputs: I and O.
+        basis: configured row.
+        base: activation of the base branch, or ``None``.
+        domain: map of the inputs.
+        init: how weights start.
+    """
+
+    inputs: int
+    outputs: int
+    basis: Basis
+    base: str | None
+    domain: str
+    init: str
+
+    @property
+    def n_parameters(self) -> int:
+        """Of ``KANLinear``: weights, base weights, bias, and the trained tensors of the basis."""
+        learned = sum(tensor.numel() for name, tensor in self._state().items() if name in self.basis.learned)
+        edges = self.inputs * self.outputs
+        return edges * (self.basis.n_functions + (self.base is not None)) + self.outputs + learned
+
+    def _state(self) -> dict[str, Tensor]:
+        return self.basis.state(self.inputs) if self.basis.learned else {}
+
+
+def plans(genome: KANGenome, in_features: int, out_features: int) -> tuple[LayerPlan, ...]:
+    """The layers of a genome that is no ``mlp``.
+
+    A rational has the largest number of groups that divides its inputs and does not exceed the genome's, and starts as
+    the identity in the first layer, as in KAT.
+    """
+    widths = (in_features, *genome.hidden, out_features)
+    found = []
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        values = dict(genome.settings)
+        if "groups" in values:
+            values["groups"] = max(g for g in range(1, int(values["groups"]) + 1) if inputs % g == 0)
+            values["start"] = values["start"] if i else "identity"
+        domain = NONE if genome.domain == "layernorm" and i == 0 else genome.domain
+        base = None if genome.base == NONE else genome.base
+        found.append(LayerPlan(inputs, outputs, BASES[genome.basis].configure(**values), base, domain, genome.init))
+    return tuple(found)
+
+
+def count_parameters(genome: KANGenome, in_features: int, out_features: int) -> int:
+    """Trained numbers of ``build``, without building it."""
+    if genome.basis == MLP:
+        widths = (in_features, *genome.hidden, out_features)
+        return sum((i + 1) * o for i, o in itertools.pairwise(widths))
+    return sum(plan.n_parameters for plan in plans(genome, in_features, out_features))
+
+
+def canonical(genome: KANGenome, in_features: int, out_features: int) -> tuple[object, ...]:
+    """Equal for genomes that stand for the same layers: what makes no difference is dropped."""
+    if genome.basis == MLP:
+        return (MLP, genome.base if genome.hidden else NONE, genome.hidden)
+    return tuple(plans(genome, in_features, out_features))
+
+
+class Network(nn.Sequential):
+    """``[..., in_features] -> [..., out_features]``; KAN layers in a row, or linear layers with activations between."""
+
+    def __init__(self, layers: Sequence[nn.Module], in_features: int, out_features: int) -> None:
+        super().__init__(*layers)
+        self.in_features, self.out_features = in_features, out_features
+
+
+class _Activation(nn.Module):
+    """An activation by name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.function = activation(name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+def build(
+    genome: KANGenome,
+    in_features: int,
+    out_features: int = 1,
+    *,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Network:
+    """The network of a genome. Weights are drawn on the CPU from ``generator``, or from torch's own one.
+
+    Raises: GenomeError if the layers cannot be made for these widths.
+    """
+    layers: list[nn.Module] = []
+    if genome.basis == MLP:
+        widths = (in_features, *genome.hidden, out_features)
+        for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+            layers += [_Activation(genome.base)] if i else []
+            layers.append(_linear(inputs, outputs, generator, dtype))
+    else:
+        try:
+            layers += [_layer(plan, generator, dtype) for plan in plans(genome, in_features, out_features)]
+        except LayerSearchError as error:
+            raise GenomeError(f"the layers of a genome must fit its widths, but {error}") from None
+    return Network(layers, in_features, out_features).to(device)
+
+
+def _layer(plan: LayerPlan, generator: torch.Generator | None, dtype: torch.dtype | None) -> KANLinear:
+    return KANLinear(
+        plan.inputs,
+        plan.outputs,
+        plan.basis,
+        base=plan.base,
+        domain=plan.domain,
+        init=plan.init,
+        generator=generator,
+        dtype=dtype,
+    )
+
+
+def _linear(inputs: int, outputs: int, generator: torch.Generator | None, dtype: torch.dtype | None) -> nn.Linear:
+    """With torch's default start, U(-1/√I, 1/√I) for weights and biases, but from ``generator``."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        for parameter in (layer.weight, layer.bias):
+            parameter.uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
+    return layer

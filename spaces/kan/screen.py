@@ -1,0 +1,98 @@
+"""What can be known of a genome without training: can it work at all, and is it new."""
+
+import functools
+import hashlib
+import math
+import random
+
+import torch
+from torch import Tensor
+
+from layersearch.errors import GenomeError
+from layersearch.spaces.contracts import Outline, Probe
+from layersearch.spaces.kan.genome import KANGenome
+from layersearch.spaces.kan.network import Network, build, canonical, count_parameters
+
+__all__ = ["outline", "probe", "same_function"]
+
+_ROWS = 16
+_SMALLEST_VARIATION = 1e-6
+_KEY_DIGITS = 6
+_SAME = 1e-9
+
+
+def outline(genome: KANGenome, in_features: int, out_features: int, most_parameters: int) -> Outline:
+    """Structural key, and why the network cannot be made or is too large."""
+    key = hashlib.blake2b(repr(canonical(genome, in_features, out_features)).encode(), digest_size=16).hexdigest()
+    if genome.domain == "layernorm" and 1 in genome.hidden:
+        return Outline(key, "layer norm of one feature")
+    count = count_parameters(genome, in_features, out_features)
+    if count > most_parameters:
+        return Outline(key, f"more than {most_parameters} parameters")
+    return Outline(key)
+
+
+def probe(genome: KANGenome, in_features: int, out_features: int) -> Probe:
+    """Functional key, and why the network cannot work if one forward and backward pass tells.
+
+    The key is the output of the network, weights drawn from a fixed seed, on a fixed float64 batch, with the number of
+    trained parameters: what is equal in both starts and trains alike. Novelty is the design without its numbers.
+    """
+    novelty = f"{genome.basis}|{genome.base}|{genome.domain}|{len(genome.hidden)}"
+    x = _inputs(in_features)[0].requires_grad_(True)
+    try:
+        network = _drawn(genome, in_features, out_features, 0)
+    except GenomeError as error:
+        return Probe(novelty, novelty, str(error))
+    y = network(x)
+    key = _rounded(y.detach(), sum(p.numel() for p in network.parameters()))
+    return Probe(key, novelty, _fault(x, y, network))
+
+
+def same_function(a: KANGenome, b: KANGenome, in_features: int, out_features: int) -> bool:
+    """Whether outputs agree to 1e-9 with other weights, on a batch that no key is made from."""
+    x = _inputs(in_features)[1]
+    with torch.no_grad():
+        ya, yb = (_drawn(genome, in_features, out_features, 1)(x) for genome in (a, b))
+    scale = torch.maximum(ya.abs(), yb.abs()) + 1e-3 * ya.square().mean().sqrt()
+    return bool(((ya - yb).abs() <= _SAME * scale).all())
+
+
+def _drawn(genome: KANGenome, in_features: int, out_features: int, seed: int) -> Network:
+    generator = torch.Generator().manual_seed(seed)
+    return build(genome, in_features, out_features, generator=generator, dtype=torch.float64)
+
+
+def _fault(x: Tensor, y: Tensor, network: Network) -> str | None:
+    if not bool(y.isfinite().all()):
+        return "output is not finite"
+    values = y.detach()
+    if float(values.std(0, correction=0).max()) <= _SMALLEST_VARIATION * float(values.abs().max()):
+        return "output is constant at initialization"
+    gradients = torch.autograd.grad(y.square().sum(), [x, *network.parameters()], allow_unused=True)
+    if gradients[0] is None or not bool((gradients[0] != 0).any()):
+        return "no gradient reaches x"
+    if not all(bool(g.isfinite().all()) for g in gradients if g is not None):
+        return "gradient is not finite"
+    return None
+
+
+@functools.cache
+def _inputs(in_features: int) -> tuple[Tensor, ...]:
+    """Two batches of normal inputs; python's generator is stable across versions."""
+    rng = random.Random("layersearch.kan.probe")
+    return tuple(
+        torch.tensor([rng.gauss(0.0, 0.8) for _ in range(_ROWS * in_features)], dtype=torch.float64).reshape(
+            _ROWS, in_features
+        )
+        for _ in range(2)
+    )
+
+
+def _rounded(y: Tensor, n_parameters: int) -> str:
+    """Digest of ``y`` in units of its scale (a power of two), so that rounding noise does not change it."""
+    exponent = math.frexp(float(y.abs().mean().nan_to_num()) + 1e-300)[1]
+    whole = (y / 2.0**exponent * 10**_KEY_DIGITS).round().nan_to_num(nan=2**60, posinf=2**61, neginf=-(2**61))
+    whole = whole.clamp(-(2.0**62), 2.0**62).to(torch.int64).contiguous()
+    head = f"{n_parameters}|{exponent}".encode()
+    return hashlib.blake2b(head + whole.numpy().tobytes(), digest_size=16).hexdigest()

@@ -1,0 +1,177 @@
+"""Every knob of the kan space, with the effective values written into the recipe of a run."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from layersearch.errors import RecipeError
+from layersearch.primitives.basis import BASES
+from layersearch.primitives.registry import unknown_name
+from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.kan.genome import MAX_DEPTH, MAX_WIDTH
+from layersearch.spaces.kan.published import PUBLISHED
+from layersearch.spaces.tasks.regression.presets import preset as regression_preset
+from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
+from layersearch.spaces.tasks.regression.settings import RegressionSettings
+from layersearch.spaces.validation import sentence
+
+__all__ = ["DEFAULT_SEEDS", "FunnelSettings", "KANSettings", "NetworkSettings", "effective", "parse"]
+
+DEFAULT_SEEDS = ("efficient-kan", "fastkan", "chebykan", "kat")
+_LOWERINGS = ("auto", "torch")
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class NetworkSettings(_Settings):
+    """Which networks are searched.
+
+    Args:
+        bases: names of ``BASES``; all of them by default.
+        max_depth: most hidden layers.
+        min_width, max_width: of a hidden layer.
+        most_parameters: larger networks are screened out.
+        reference: hidden layers of the published designs, as seeds and baselines.
+    """
+
+    bases: tuple[str, ...] = Field(default_factory=lambda: tuple(BASES), min_length=1)
+    max_depth: int = Field(3, ge=0, le=MAX_DEPTH)
+    min_width: int = Field(2, ge=1, le=MAX_WIDTH)
+    max_width: int = Field(16, ge=1, le=MAX_WIDTH)
+    most_parameters: int = Field(5000, ge=1, le=100_000_000)
+    reference: tuple[int, ...] = (8, 8)
+
+    @field_validator("bases")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in BASES:
+                raise ValueError(str(unknown_name("basis", name, list(BASES))))
+        return tuple(sorted(set(names)))
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.min_width > self.max_width:
+            raise ValueError(
+                f"network.min_width must be at most network.max_width, got {self.min_width} > {self.max_width}"
+            )
+        if len(self.reference) > MAX_DEPTH or not all(2 <= width <= MAX_WIDTH for width in self.reference):
+            shown = ", ".join(map(str, self.reference))
+            raise ValueError(
+                f"network.reference must be at most {MAX_DEPTH} widths in [2, {MAX_WIDTH}], got {shown or 'none'}"
+            )
+        return self
+
+
+class FunnelSettings(_Settings):
+    """Limits of the rejecting stages, and what is measured.
+
+    Args:
+        objectives: ``rmse`` and, if wanted, ``parameters``. Candidates are ordered by ``rmse``; with ``parameters`` the
+            smaller of two equally good ones dominates, and evolution keeps small ones.
+        quality_rmse: after the quality steps the validation error must be below this, in standard deviations of the
+            target: 1 is what its mean achieves. On 17 functions and tables every published design was below 1.16 after
+            the quality steps of ``smoke`` (one seed, 2026-11-25).
+        rerank_seeds: trainings when the best candidates and the baselines are ranked again.
+    """
+
+    objectives: tuple[Literal["rmse", "parameters"], ...] = ("rmse", "parameters")
+    quality_rmse: float = Field(1.5, gt=0)
+    rerank_seeds: int = Field(2, ge=1, le=20)
+
+    @field_validator("objectives")
+    @classmethod
+    def _with_error(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if "rmse" not in names or len(set(names)) < len(names):
+            raise ValueError(f"funnel.objectives must have rmse, each name once, got {', '.join(names) or 'none'}")
+        return names
+
+
+class KANSettings(_Settings):
+    """All of it. ``seed_layers`` are the published designs a population may start from, in order of preference."""
+
+    seed_layers: tuple[str, ...] = DEFAULT_SEEDS
+    data_dir: str | None = None
+    network: NetworkSettings = NetworkSettings()
+    funnel: FunnelSettings = FunnelSettings()
+    task: RegressionSettings
+
+    @field_validator("seed_layers")
+    @classmethod
+    def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in PUBLISHED:
+                raise ValueError(str(unknown_name("design", name, list(PUBLISHED))))
+        return names
+
+    @property
+    def data_path(self) -> Path | None:
+        return None if self.data_dir is None else Path(self.data_dir)
+
+    @property
+    def in_features(self) -> int:
+        """Inputs of the networks; known from the name of the data alone."""
+        return REGRESSION_SETS[self.task.data].dimension
+
+
+_NETWORKS: dict[str, dict[str, Any]] = {
+    "smoke": {"max_depth": 2, "max_width": 16, "most_parameters": 3000},
+    "small": {"max_depth": 3, "max_width": 32, "most_parameters": 20_000},
+    "paper": {"max_depth": 4, "max_width": 64, "most_parameters": 100_000},
+}
+
+
+def effective(
+    series: str | None,
+    data: str,
+    data_dir: str | None,
+    preset: str,
+    overrides: Mapping[str, Any] | None = None,
+    seed_layers: Sequence[str] | None = None,
+    lowering: str = "torch",
+) -> JsonObject:
+    """Settings of a run as plain data: the preset's, with ``--set`` overrides applied.
+
+    Args:
+        series: the space has none.
+        data: a name of ``REGRESSION_SETS``.
+        data_dir: folder of the data sets, if the set needs one.
+        preset: ``smoke``, ``small`` or ``paper``.
+        overrides: values by dotted key, e.g. ``{"network.max_width": 32, "task.batch": 64}``.
+        seed_layers: published designs to start from, by name.
+        lowering: ``auto`` or ``torch``, the only one there is here.
+    Raises: RecipeError or UnknownNameError with one sentence for an unknown name or an illegal value.
+    """
+    if series is not None:
+        raise RecipeError(f"series must be left out, the space kan has none, got '{series}'; remove --series")
+    if lowering not in _LOWERINGS:
+        raise RecipeError(str(unknown_name("lowering of the space kan", lowering, list(_LOWERINGS))))
+    base: JsonObject = {
+        "seed_layers": list(DEFAULT_SEEDS if seed_layers is None else seed_layers),
+        "data_dir": data_dir,
+        "network": NetworkSettings(**_NETWORKS[preset]).model_dump(mode="json"),
+        "funnel": FunnelSettings().model_dump(mode="json"),
+        "task": regression_preset(preset, data).model_dump(mode="json"),
+    }
+    known = [f"{part}.{key}" for part in ("network", "funnel", "task") for key in base[part]]
+    for key, value in (overrides or {}).items():
+        if key not in known:
+            raise RecipeError(str(unknown_name("setting", key, known)))
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RecipeError(f"{key} must be finite, got {value}; give a number")
+        part, name = key.split(".", 1)
+        base[part][name] = value
+    return parse(base).model_dump(mode="json")
+
+
+def parse(settings: JsonObject) -> KANSettings:
+    """Checked settings from plain data. Raises: RecipeError with one sentence."""
+    try:
+        return KANSettings.model_validate(settings)
+    except ValidationError as error:
+        raise RecipeError(sentence(error, list(KANSettings.model_fields))) from None

@@ -1,0 +1,3 @@
+"""Suites of target functions, one file each."""
+
+__all__: list[str] = []

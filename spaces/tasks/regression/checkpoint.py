@@ -1,0 +1,83 @@
+"""A training between two stages as bytes: model, the state of any optimiser, and the position."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from layersearch.spaces.tasks.checkpoint import check_fit, pack, put, unpack, unreadable
+
+__all__ = ["Progress", "read_checkpoint", "write_checkpoint"]
+
+MODEL, STATE = "model/", "optimizer/"
+
+Skeleton: TypeAlias = Any
+"""JSON in which ``{"tensor": name}`` stands for a tensor."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands. The data position is a function of ``seed`` and ``step``, so no generator is kept.
+
+    Args:
+        step: number of steps done.
+        total_steps: horizon of the learning rate.
+        seed: of the order of the data.
+        settings: fingerprint of the settings trained under.
+    """
+
+    step: int
+    total_steps: int
+    seed: int
+    settings: str
+
+
+def write_checkpoint(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> bytes:
+    """State dict, optimiser and position, bit for bit."""
+    tensors = {MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    state = optimizer.state_dict()["state"]
+    skeleton = {str(key): _taken_apart(value, f"{STATE}{key}", tensors) for key, value in state.items()}
+    return pack(tensors, {**asdict(progress), "optimizer": skeleton})
+
+
+def read_checkpoint(data: bytes, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Puts a checkpoint into a model and its optimiser.
+
+    Raises: StoreError if ``data`` is no checkpoint, or not one of this model.
+    """
+    tensors, position = unpack(data)
+    try:
+        skeleton = position.pop("optimizer")
+        progress = Progress(**position)
+        state = {int(key): _put_together(value, tensors) for key, value in skeleton.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise unreadable(error) from None
+    saved = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
+    expected = model.state_dict()
+    check_fit(saved, expected, complete=True)
+    put(saved, expected)
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return progress
+
+
+def _taken_apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Skeleton:
+    match value:
+        case Tensor():
+            tensors[name] = value
+            return {"tensor": name}
+        case dict():
+            return {"items": {key: _taken_apart(part, f"{name}/{key}", tensors) for key, part in value.items()}}
+        case list():
+            return [_taken_apart(part, f"{name}/{i}", tensors) for i, part in enumerate(value)]
+        case None | bool() | int() | float():
+            return value
+    raise TypeError(f"an optimiser must hold tensors and numbers, got {type(value).__name__} as {name}")
+
+
+def _put_together(value: Skeleton, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, dict):
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        return {key: _put_together(part, tensors) for key, part in value["items"].items()}
+    return [_put_together(part, tensors) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,87 @@
+"""Exported networks: torch alone, equal to the genome, for every basis and every domain map."""
+
+import ast
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from layersearch.primitives import BASES
+from layersearch.spaces.kan.basis_source import basis_source
+from layersearch.spaces.kan.choices import domains_of
+from layersearch.spaces.kan.export import exported_name, python_file
+from layersearch.spaces.kan.genome import KANGenome, make, to_json
+from layersearch.spaces.kan.network import build
+from layersearch.spaces.kan.published import PUBLISHED, mlp_of
+from layersearch.spaces.kan.settings import effective
+from layersearch.spaces.kan.space import from_settings
+
+
+def written(genome: KANGenome, inputs: int = 3) -> tuple[dict[str, Any], float]:
+    file = python_file(to_json(genome), None, inputs)
+    namespace: dict[str, Any] = {"__name__": "exported"}
+    exec(compile(file.body, "exported.py", "exec"), namespace)
+    imported = [node for node in ast.walk(ast.parse(file.body)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {
+        node.module if isinstance(node, ast.ImportFrom) else alias.name for node in imported for alias in node.names
+    }
+    assert names <= {"json", "math", "torch", "torch.nn"}
+    assert max(map(len, file.body.split("\n"))) <= 120
+    return namespace, file.check(namespace)
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_every_basis_and_domain_map_equals_its_genome(name: str) -> None:
+    for domain in domains_of(name).values:
+        base = "none" if domain == "clamp" else "silu"
+        assert written(make(name, domain=str(domain), base=base, hidden=(6, 4)))[1] < 1e-9, domain
+
+
+def test_random_genomes_and_linear_networks_do() -> None:
+    rng = random.Random(0)
+    space = from_settings(effective(None, "fn:f3", None, "smoke"))
+    for genome in [*(space.sample(rng) for _ in range(15)), mlp_of(300, 3, 1), mlp_of(3, 3, 1, depth=0)]:
+        assert written(genome)[1] < 1e-9, genome
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_designs_do_and_start_with_the_same_spread(name: str) -> None:
+    namespace, difference = written(PUBLISHED[name], 16)
+    assert difference < 1e-9
+    torch.manual_seed(0)
+    theirs = namespace["Model"]().state_dict()
+    ours = build(PUBLISHED[name], 16, generator=torch.Generator().manual_seed(1)).state_dict()
+    for key, tensor in ours.items():
+        if key.endswith("0.weight"):  # 16 * 8 * K numbers: four standard errors of a deviation are less than 30 %
+            other = theirs[exported_name(key)]
+            assert other.std() == pytest.approx(float(tensor.std()), rel=0.4)
+            assert (other.std((0, 2)) == 0).equal(tensor.std((0, 2)) == 0)
+
+
+def test_a_wrong_file_is_noticed() -> None:
+    genome = PUBLISHED["chebykan"]
+    file = python_file(to_json(genome), None, 2)
+    for wrong in (
+        file.body.replace("(2, 0, -1)", "(2, 0, -1.0001)", 1),
+        file.body.replace("torch.tanh(x)", "torch.tanh(1.001 * x)"),
+        file.body.replace("KANLinear(8, 8,", "KANLinear(8, 9,"),
+        file.body.replace("self.weight = ", "self.w = self.weight = "),
+    ):
+        assert wrong != file.body
+        namespace: dict[str, Any] = {}
+        exec(compile(wrong, "wrong.py", "exec"), namespace)
+        assert not file.check(namespace) < 1e-6
+
+
+def test_the_run_says_how_many_inputs_there_are() -> None:
+    settings = effective(None, "fn:r6", None, "smoke")
+    assert "KANLinear(10, 8," in python_file(to_json(PUBLISHED["chebykan"]), settings, 64).body
+    assert "KANLinear(64, 8," in python_file(to_json(PUBLISHED["chebykan"]), None, 64).body
+
+
+def test_a_file_holds_the_formula_of_its_basis_alone() -> None:
+    for row in BASES.values():
+        source = basis_source(row)
+        assert "BASES" not in source.columns
+        assert len(source.columns.split("\n")) <= 15
