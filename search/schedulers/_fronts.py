@@ -1,6 +1,5 @@
 """Candidates in the order of their non-dominated rank, kept up to date as they come in and are taken."""
 
-import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -52,7 +51,7 @@ class Fronts:
 
     >>> fronts = Fronts()
     >>> for number, values in enumerate([(1.0, 1.0), (2.0, 0.0), (3.0, 3.0)]):
-    ...     fronts.add(number, values)
+    ...     fronts.add(number, values, sum(values) / 2)
     >>> list(fronts), fronts.first_left(1)
     ([2, 0, 1], 2)
     >>> fronts.take(2)
@@ -74,9 +73,9 @@ class Fronts:
             for entry in front.entries:
                 yield entry.number
 
-    def add(self, number: int, values: tuple[float, ...]) -> None:
-        """Of ``values``, finite and as many for all, larger is better."""
-        entry = _Entry(-math.fsum(values) / len(values), number, values)
+    def add(self, number: int, values: tuple[float, ...], mean: float) -> None:
+        """Of ``values``, finite and as many for all, larger is better; ``mean`` is theirs, by some weights."""
+        entry = _Entry(-mean, number, values)
         self._n += 1
         # One value: the order within a front is all there is to it.
         moving = [entry]

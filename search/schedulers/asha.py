@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from layersearch.errors import RecipeError
 from layersearch.search.candidate import State
+from layersearch.search.rerank import mean_value
 from layersearch.search.schedulers._fronts import Fronts
 from layersearch.search.schedulers.base import (
     SCHEDULERS,
@@ -40,7 +41,7 @@ class Asha:
 
     def __init__(self, stages: Sequence[Stage], objectives: tuple[Objective, ...], eta: int) -> None:
         self._eta = eta
-        self._signs = {o.name: o.sign for o in objectives}
+        self._objectives = objectives
         self._stages = {
             rung: [stage.id for stage in stages if stage.rung == rung] for rung in sorted(rung_ends(stages).values())
         }
@@ -70,8 +71,8 @@ class Asha:
             found: dict[str, float] = {}
             for stage in self._stages[standing.rung]:
                 found.update(standing.measured[stage])
-            values = tuple(sign * found[name] for name, sign in self._signs.items())
-            self._rungs[standing.rung].add(standing.candidate, values)
+            values = tuple(o.sign * found[o.name] for o in self._objectives)
+            self._rungs[standing.rung].add(standing.candidate, values, mean_value(found, self._objectives))
 
 
 def _eta(given: Mapping[str, float]) -> int:

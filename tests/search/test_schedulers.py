@@ -36,7 +36,7 @@ def test_fronts_are_those_of_repeated_removal(
     for number, value in enumerate(values):
         if number in taken and number % 2:
             fronts.take(number)
-        fronts.add(number, value)
+        fronts.add(number, value, sum(value))
         if number in taken and not number % 2:
             fronts.take(number)
     left, expected = dict(enumerate(values)), []
@@ -53,7 +53,7 @@ def test_fronts_are_those_of_repeated_removal(
 def test_a_difference_that_the_mean_does_not_show_still_dominates(tiny_first: bool) -> None:
     fronts = Fronts()
     for number, value in enumerate([1e-20, 0.0] if tiny_first else [0.0, 1e-20]):
-        fronts.add(number, (1.0, value))
+        fronts.add(number, (1.0, value), (1.0 + value) / 2)
     assert list(fronts) == ([0, 1] if tiny_first else [1, 0])
 
 
@@ -87,6 +87,15 @@ def test_asha_minimises_where_it_is_to() -> None:
     for number, value in enumerate([0.5, 0.1]):
         asha.heard(at(number, 0, value), "paused")
     assert asha.promote() == Promotion(1, 0)
+
+
+def test_an_objective_without_weight_counts_where_one_dominates_another_only() -> None:
+    asha = Asha(STAGES, (Objective("a"), Objective("b", maximize=False, weight=0.0)), eta=2)
+    for number, (a, b) in enumerate([(0.5, 10.0), (0.6, 900.0), (0.4, 5.0), (0.4, 6.0)]):
+        asha.heard(Standing(number, "a@0", 0, {"a@0": {"a": a, "b": b}}), "paused")
+    assert asha.promote() == Promotion(1, 0)
+    asha.promoted(Promotion(1, 0))
+    assert asha.promote() == Promotion(0, 0)
 
 
 def test_asha_needs_rungs(tmp_path: Path) -> None:
