@@ -75,7 +75,7 @@ class Relaxation(ABC):
                 f"gates must be learned for at least 2 batches and step be below their number, got step {step} of "
                 f"{steps}; search longer"
             )
-        return self.first * float(self.last / self.first) ** (step / (steps - 1))
+        return self.first * math.pow(self.last / self.first, step / (steps - 1))
 
     @abstractmethod
     def _soft(self, logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:

@@ -99,15 +99,18 @@ class GateSet(nn.Module):
         """What the limit of the gates keeps."""
         n, m = sum(self.sizes), len(self.sizes)
         parts = {name: gates.selected() for name, gates in self.gates.items()}
-        everything = lambda size: torch.ones(size, dtype=torch.bool)  # noqa: E731
         offsets = tuple(sum(self.sizes[:i]) for i in range(m))
         return Selection(
-            values=parts.get("value", everything(n)),
-            fields=parts.get("field", everything(m)),
-            pairs=parts.get("pair", everything(m * (m - 1) // 2)),
+            values=parts.get("value", _all(n)),
+            fields=parts.get("field", _all(m)),
+            pairs=parts.get("pair", _all(m * (m - 1) // 2)),
             offsets=offsets,
         )
 
     def kept_ratios(self) -> dict[str, float]:
         """Share of open gates by kind."""
         return {name: gates.kept_ratio() for name, gates in self.gates.items()}
+
+
+def _all(size: int) -> Tensor:
+    return torch.ones(size, dtype=torch.bool)
