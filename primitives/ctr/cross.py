@@ -49,7 +49,7 @@ class CrossMatrix(nn.Module):
         if pairs is not None and pairs.dim() == 2:
             met = torch.einsum("iajc,bjc,bij->bia", self.weight, x, pair_matrix(pairs, m))
         else:
-            weight = self.weight
+            weight: Tensor = self.weight
             if pairs is not None:
                 weight = weight * pair_matrix(pairs, m)[:, None, :, None]
             met = (x.flatten(1) @ weight.reshape(m * d, m * d).T).view(-1, m, d)

@@ -22,10 +22,11 @@ class Dice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Moments of one row are no moments: it is judged by the running ones.
-        alone = self.training and len(x) < 2
-        if alone:
-            normed = (x - self.norm.running_mean) / (self.norm.running_var + self.norm.eps).sqrt()  # type: ignore[operator]
+        batch = self.training and len(x) > 1
+        norm = self.norm
+        if batch:
+            normed = norm(x)
         else:
-            normed = self.norm(x)
+            normed = nn.functional.batch_norm(x, norm.running_mean, norm.running_var, eps=norm.eps)
         p = torch.sigmoid(normed)
         return x * (p + (1 - p) * self.alpha)

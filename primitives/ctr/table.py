@@ -74,8 +74,8 @@ class FeatureTable(nn.Module):
         """A smaller table with the rows of ``kept`` (bool ``[n]``): equal for those, 0 for all other ids."""
         if kept.shape != (self.n_ids,) or kept.dtype != torch.bool:
             raise BadInputError(
-                f"kept must be {self.n_ids} truth values, one per id, got {list(kept.shape)} {kept.dtype}; take those of "
-                "a selection"
+                f"kept must be {self.n_ids} truth values, one per id, got {list(kept.shape)} {kept.dtype}; take those "
+                "of a selection"
             )
         if self.place is not None:
             raise BadInputError("a table can be pruned once, got a pruned one; prune the whole one")

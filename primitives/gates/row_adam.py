@@ -106,7 +106,7 @@ class RowAdam(torch.optim.Optimizer):
     def catch_up(self, table: nn.Parameter, rows: Tensor) -> None:
         """Makes up for the decay that ``rows`` (any shape, repeats allowed) are owed; free without decay."""
         if any(table is p and group["weight_decay"] for group in self.param_groups for p in group["params"]):
-            self._make_up(table, torch.unique(rows))  # type: ignore[no-untyped-call]
+            self._make_up(table, torch.unique(rows))
 
     @torch.no_grad()
     def flush(self) -> None:

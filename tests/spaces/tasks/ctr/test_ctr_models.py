@@ -134,14 +134,14 @@ def test_fields_interact_exactly_where_their_gate_is_open(name: str, per_row: bo
         pairs = torch.zeros(3, dtype=torch.float64)
         pairs[:opened] = 1
         for p in range(3):
-            total = torch.zeros((), dtype=torch.float64)
+            total = 0.0
             for a, b in itertools.product((0, 1), (0, 1)):
                 ids = OFFSETS.clone()
                 ids[i[p]] += a
                 ids[j[p]] += b
                 gated = Gated(pairs=pairs.unsqueeze(0) if per_row else pairs)
-                total = total + (-1) ** (a + b) * call(model, gated, ids.unsqueeze(0))[0]
-            assert (abs(float(total)) > 1e-6) == (p < opened), (opened, p)
+                total = total + (-1) ** (a + b) * call(model, gated, ids.unsqueeze(0)).item()
+            assert (abs(total) > 1e-6) == (p < opened), (opened, p)
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if not MODELS[n].has_pairs])
