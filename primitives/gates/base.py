@@ -174,7 +174,7 @@ class Gates(nn.Module, ABC):
         Returns: ``[B, m]`` for target ``features``; ``[P]`` or ``[B, P]`` for ``pairs``.
         """
 
-    def price(self, ids: Tensor, temperature: float, counts: Tensor, n_rows: int) -> Tensor:
+    def price(self, ids: Tensor, temperature: float, counts: Tensor, n_rows: int, growth: float = 0.0) -> Tensor:
         """``(1/N) Σ_k weight_k · price(m_k)``, or an unbiased estimate of it that reads the rows of the batch alone.
 
         Multiplied by a price in nats it can be added to a mean log loss: a gate is then worth that many nats of the log
@@ -184,13 +184,17 @@ class Gates(nn.Module, ABC):
             ids: ``[B, m]``.
             counts: ``[n]``, occurrences of each id in the training rows.
             n_rows: ``N``.
+            growth: ``γ`` in [0, 1]: for gates per value, ``weight_k = (count_k / 100)^γ``, so that the price is that of
+                a value that occurs 100 times. What a useless value gains by fitting noise does not depend on its count
+                ``c``, what a useful one gains grows with ``c``; a price that grows with ``√c`` stays between the two.
         """
         if not self.per_value:
             prices = self.relaxation.price(self.logits.squeeze(-1), temperature)
             return (prices * self.weights().to(prices)).sum() / n_rows
         # An id occurs in a batch B·count/N times on average, so 1/count per occurrence sums to B/N per id.
         prices = self.relaxation.price(self.rows(ids), temperature)
-        return (prices / counts[ids].clamp_min(1).to(prices)).sum() / ids.shape[0]
+        times = counts[ids].clamp_min(1).to(prices)
+        return (prices * times ** (growth - 1)).sum() / (ids.shape[0] * 100.0**growth)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Logits of ``ids``, same shape; sparse gradient if asked for."""

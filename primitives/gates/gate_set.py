@@ -90,9 +90,9 @@ class GateSet(nn.Module):
                 put("history", gates(history.clamp_min(0), temperature, generator))
         return Gated(**found)
 
-    def price(self, ids: Tensor, temperature: float, counts: Tensor, n_rows: int) -> Tensor:
+    def price(self, ids: Tensor, temperature: float, counts: Tensor, n_rows: int, growth: float = 0.0) -> Tensor:
         """Sum of ``Gates.price``: times a price in nats, a term of the mean log loss."""
-        prices = [gates.price(ids, temperature, counts, n_rows) for gates in self.gates.values()]
+        prices = [gates.price(ids, temperature, counts, n_rows, growth) for gates in self.gates.values()]
         return torch.stack(prices).sum() if prices else torch.zeros((), device=ids.device)
 
     def selection(self) -> Selection:

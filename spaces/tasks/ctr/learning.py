@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from layersearch.errors import DataError
-from layersearch.primitives.gates.base import GATES, HARD, RELAXATIONS
+from layersearch.primitives.gates.base import HARD, RELAXATIONS, Gates
 from layersearch.primitives.gates.controller import RatioController
 from layersearch.primitives.gates.gate_set import OPEN, Gated, GateSet
 from layersearch.primitives.gates.rewind import Rewind
@@ -89,6 +89,7 @@ class Learner:
         self.best: Rewind | None = None
         self.best_auc, self.best_epoch = -math.inf, 0
         self.losses = torch.zeros((), dtype=torch.float64)
+        self.cut_score: Score | None = None
         self.controller = None if settings.ratio is None else RatioController(settings.ratio)
         self._fresh_optimisers()
         self._order: tuple[tuple[str, int], NDArray[np.int64]] | None = None
@@ -180,7 +181,8 @@ class Learner:
         if not bool(value.isfinite()):
             raise FloatingPointError(f"the loss is not finite at step {self.step + 1} of {self.phase}")
         if temperature is not None:
-            loss = loss + self.settings.price * self.gates.price(ids, temperature, self.counts, len(self.data.train))
+            price = self.gates.price(ids, temperature, self.counts, len(self.data.train), self.settings.growth)
+            loss = loss + self.settings.price * price
         optimisers = [self.table_optimiser, self.dense_optimiser]
         if temperature is not None:
             optimisers += self.gate_optimisers
@@ -193,7 +195,7 @@ class Learner:
         if temperature is not None and self.controller is not None and self.step % CONTROL_EVERY == 0:
             self.controller.update(self._valued(), self.step / (self.settings.search_epochs * self.steps_per_epoch))
 
-    def _valued(self) -> "torch.nn.Module":
+    def _valued(self) -> Gates:
         for gates in self.gates.gates.values():
             if gates.per_value:
                 return gates
@@ -206,7 +208,11 @@ class Learner:
             temperature = self._temperature_now()
         score = self.score("validation", temperature=temperature)
         kept = self.gates.kept_ratios()
-        entry: dict[str, float | str] = {"phase": self.phase, "epoch": epoch, "loss": float(self.losses) / self.steps_per_epoch}
+        entry: dict[str, float | str] = {
+            "phase": self.phase,
+            "epoch": epoch,
+            "loss": float(self.losses) / self.steps_per_epoch,
+        }
         entry |= {"auc": score.auc or 0.0, "log_loss": score.log_loss} | {f"kept_{k}": v for k, v in kept.items()}
         self.history.append(entry)
         self.losses.zero_()
@@ -238,8 +244,7 @@ class Learner:
         assert self.start is not None
         self.start.restore(self.model)
         self._fresh_optimisers()
-        for parameter in self.gates.parameters():
-            parameter.requires_grad_(False)
+        self.gates.requires_grad_(False)
         self.phase, self.step, self.start = "retrain", 0, None
 
 

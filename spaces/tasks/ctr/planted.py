@@ -24,32 +24,34 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PlantedSettings:
-    """The task. At its defaults 22 fields with 10,022 ids, of which about a quarter are useful.
+    """The task. At its defaults 22 fields with 10,736 values, of which 860 are useful.
 
     Args:
         mains: fields with effects of single values.
         couples: pairs of fields whose values act only together; these are ``2 · couples`` more fields.
         noise: fields without any effect.
-        values: per field, unknown ones aside; a multiple of ``2 · every``.
-        every: of so many neighbours in frequency one value of a main field is useful; one of every two twos in a couple.
+        values: per field outside of couples, unknown ones aside; a multiple of ``2 · every``.
+        couple_values: per field of a couple; a multiple of 4.
+        every: of so many neighbours by frequency one value of a main field acts; of every two twos of a couple one.
         main_effect, pair_effect: size of an effect on the logit.
         bias: logit of a row without effects.
-        exponent, shift: the probability of the value of rank ``r`` is proportional to ``(r + shift)^-exponent`` (Zipf and
-            Mandelbrot); in twos for couples.
+        exponent, shift: the probability of the value of rank ``r`` is proportional to ``(r + shift)^-exponent`` (Zipf
+            and Mandelbrot); in twos for couples.
         rows: train, validation and test rows.
     """
 
-    mains: int = 6
-    couples: int = 3
-    noise: int = 10
-    values: int = 456
+    mains: int = 5
+    couples: int = 2
+    noise: int = 13
+    values: int = 552
+    couple_values: int = 200
     every: int = 6
-    main_effect: float = 1.3
-    pair_effect: float = 1.3
+    main_effect: float = 1.25
+    pair_effect: float = 1.5
     bias: float = -0.6
-    exponent: float = 1.0
-    shift: float = 8.0
-    rows: tuple[int, int, int] = (200_000, 20_000, 20_000)
+    exponent: float = 1.2
+    shift: float = 1.0
+    rows: tuple[int, int, int] = (300_000, 20_000, 20_000)
 
     def __post_init__(self) -> None:
         if self.values < 2 * self.every or self.values % (2 * self.every) or self.every < 1:
@@ -57,6 +59,8 @@ class PlantedSettings:
                 f"values of a planted field must be a multiple of 2 · every = {2 * self.every}, got {self.values}; "
                 f"use {max(1, self.values // (2 * self.every)) * 2 * self.every}"
             )
+        if self.couple_values < 4 or self.couple_values % 4:
+            raise BadInputError(f"couple_values must be a multiple of 4, got {self.couple_values}; use 200")
         if min(self.mains, self.couples, self.noise) < 0 or self.mains + 2 * self.couples + self.noise < 2:
             raise BadInputError("a planted task must have at least 2 fields, and none of a negative number; add fields")
         if min(self.rows) < 1:
@@ -71,42 +75,47 @@ def planted(seed: int = 0, settings: PlantedSettings | None = None) -> CTRData:
     """The task of ``seed``: which values are useful, the order of fields and ids, and the rows follow from it."""
     s = settings or PlantedSettings()
     rng = np.random.Generator(np.random.PCG64(Seeds(seed).derive("planted")))
-    n_fields, size = s.n_fields, s.values + 1
+    n_fields = s.n_fields
     place = rng.permutation(n_fields)
     mains, coupled = place[: s.mains], place[s.mains : s.mains + 2 * s.couples]
-    effects = np.zeros((n_fields, size))
-    signs = np.zeros((n_fields, size))
-    chances = np.zeros((n_fields, size))
+    effects: list[Floats] = []
+    signs: list[Floats] = []
+    chances: list[Floats] = []
     for f in range(n_fields):
-        in_twos = f in coupled
-        if f in mains:
-            effects[f, 1:] = _main_effects(s, rng)
-        if in_twos:
-            signs[f, 1:] = _signs(s, rng)
-        ranks = np.arange(s.values) // 2 * 2 if in_twos else np.arange(s.values)
+        n_values = s.couple_values if f in coupled else s.values
+        ranks = np.arange(n_values) // 2 * 2 if f in coupled else np.arange(n_values)
         zipf = (ranks + 1 + s.shift) ** -s.exponent
-        chances[f, 1:] = zipf / zipf.sum()
-        order = 1 + rng.permutation(s.values)  # an id says nothing about frequency
-        for table in (effects, signs, chances):
-            table[f, 1:] = table[f, order]
+        nothing = np.zeros(n_values)
+        order = rng.permutation(n_values)  # an id says nothing about frequency
+        effects.append(_with_unknown(_main_effects(s, rng) if f in mains else nothing, order))
+        signs.append(_with_unknown(_signs(s, rng) if f in coupled else nothing, order))
+        chances.append(_with_unknown(zipf / zipf.sum(), order))
     couples = [(int(a), int(b)) for a, b in zip(coupled[::2], coupled[1::2], strict=True)]
+    sizes = tuple(len(chance) for chance in chances)
+    offsets = np.cumsum([0, *sizes[:-1]])
     parts, test_logits = [], np.zeros(0)
     for n in s.rows:
-        local = np.stack([rng.choice(size, n, p=chances[f]) for f in range(n_fields)], 1)
-        logits = s.bias + effects[np.arange(n_fields), local].sum(1)
+        local = np.stack([rng.choice(len(chance), n, p=chance) for chance in chances], 1)
+        logits = np.full(n, s.bias)
+        for f in mains:
+            logits += effects[f][local[:, f]]
         for a, b in couples:
-            logits += s.pair_effect * signs[a, local[:, a]] * signs[b, local[:, b]]
+            logits += s.pair_effect * signs[a][local[:, a]] * signs[b][local[:, b]]
         labels = (rng.random(n) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
-        ids = (local + size * np.arange(n_fields)).astype(np.int32)
-        parts.append(Part(ids, labels))
+        parts.append(Part((local + offsets).astype(np.int32), labels))
         test_logits = logits
+    useful = [(effects[f] != 0) | (signs[f] != 0) for f in range(n_fields)]
+    fields = np.array([mask.any() for mask in useful])
+    truth = Truth(np.concatenate(useful), fields, _pair_mask(n_fields, couples), test_logits)
     names = tuple(f"f{f:02d}" for f in range(n_fields))
-    useful = (effects != 0) | (signs != 0)
-    truth = Truth(useful.ravel(), useful.any(1), _pair_mask(n_fields, couples), test_logits)
-    words = tuple(f"v{k}" for k in range(1, size))
+    vocabulary = tuple(tuple(f"v{k}" for k in range(1, size)) for size in sizes)
     train, validation, test = parts
-    sizes = (size,) * n_fields
-    return CTRData("planted", names, sizes, train, validation, test, truth, (words,) * n_fields)
+    return CTRData("planted", names, sizes, train, validation, test, truth, vocabulary)
+
+
+def _with_unknown(by_rank: Floats, order: NDArray[np.int64]) -> Floats:
+    """By id: nothing for unknown values, then the values in ``order``."""
+    return np.concatenate([[0.0], by_rank[order]])
 
 
 def _main_effects(s: PlantedSettings, rng: np.random.Generator) -> Floats:
@@ -120,8 +129,8 @@ def _main_effects(s: PlantedSettings, rng: np.random.Generator) -> Floats:
 
 def _signs(s: PlantedSettings, rng: np.random.Generator) -> Floats:
     """By rank: of every two twos one is useful, one of its values with +1, the other with -1."""
-    blocks = s.values // 4
-    signs = np.zeros((s.values // 2, 2))
+    blocks = s.couple_values // 4
+    signs = np.zeros((s.couple_values // 2, 2))
     chosen = 2 * np.arange(blocks) + rng.integers(2, size=blocks)
     first = rng.choice([-1.0, 1.0], size=blocks)
     signs[chosen, 0], signs[chosen, 1] = first, -first

@@ -16,8 +16,9 @@ class LearnSettings:
     Args:
         model: a name of ``MODELS``; ``sizes`` its sizes.
         gates: names of ``GATES``; none trains the full model.
-        relaxation: a name of ``RELAXATIONS``, and its temperatures ``first`` and ``last`` if not its own.
-        price: what an open gate costs, in nats of the log loss summed over all training rows (OptFS' λ is price / rows).
+        relaxation: a name of ``RELAXATIONS``; ``first`` and ``last`` are temperatures other than its own.
+        price: of an open gate, in nats of the log loss summed over all training rows; OptFS' λ is price / rows.
+        growth: how the price of a value grows with its count, see ``Gates.price``; 0 for OptFS' penalty.
         ratio: kept ratio of gates per value to be reached, instead of what the price alone keeps; None for that.
         search_epochs: with gates; in the first ``warm_epochs`` they stay open.
         rewind_epoch: weights go back to what they were after so many epochs of the search; 0 is the start.
@@ -34,6 +35,7 @@ class LearnSettings:
     first: float | None = None
     last: float | None = None
     price: float = 2.0
+    growth: float = 0.5
     ratio: float | None = None
     search_epochs: int = 4
     warm_epochs: int = 1
@@ -50,24 +52,27 @@ class LearnSettings:
         for name in self.gates:
             if GATES[name].target == "pairs" and not model.has_pairs:
                 raise BadInputError(
-                    f"gates '{name}' need interactions of pairs, '{self.model}' has none; use fm, deepfm, dcn, dcnv2 or "
-                    "ipnn"
+                    f"gates '{name}' need interactions of pairs, '{self.model}' has none; use fm, deepfm, dcn, "
+                    "dcnv2 or ipnn"
                 )
         RELAXATIONS[self.relaxation]
         if self.ratio is not None and not 0 < self.ratio <= 1:
             raise BadInputError(f"ratio must be in (0, 1], got {self.ratio}; use for example 0.2")
         if self.gates and not 0 <= self.warm_epochs < self.search_epochs:
             raise BadInputError(
-                f"warm_epochs must be in [0, search_epochs), got {self.warm_epochs} of {self.search_epochs}; search longer"
+                f"warm_epochs must be in [0, search_epochs), got {self.warm_epochs} of {self.search_epochs}; "
+                "search longer"
             )
         if self.gates and not 0 <= self.rewind_epoch < self.search_epochs:
             raise BadInputError(
-                f"rewind_epoch must be in [0, search_epochs), got {self.rewind_epoch} of {self.search_epochs}; rewind to "
-                "an earlier epoch"
+                f"rewind_epoch must be in [0, search_epochs), got {self.rewind_epoch} of {self.search_epochs}; "
+                "rewind to an earlier epoch"
             )
         for name, low in (("epochs", 1), ("patience", 1), ("batch", 2), ("search_epochs", 0)):
             if getattr(self, name) < low:
                 raise BadInputError(f"{name} must be at least {low}, got {getattr(self, name)}; raise it")
+        if not 0 <= self.growth <= 1:
+            raise BadInputError(f"growth must be in [0, 1], got {self.growth}; use 0.5")
         for name in ("lr", "gate_lr", "decay", "price"):
             if not 0 <= getattr(self, name) < 1e6:
                 raise BadInputError(f"{name} must be in [0, 1e6), got {getattr(self, name)}; change it")
