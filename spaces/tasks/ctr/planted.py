@@ -34,7 +34,8 @@ class PlantedSettings:
         couple_values: per field of a couple; a multiple of 4.
         every: of so many neighbours by frequency one value of a main field acts; of every two twos of a couple one.
         main_effect, pair_effect: size of an effect on the logit.
-        bias: logit of a row without effects.
+        bias: logit of a row without effects; other than 0 it gives the values of couples a small effect of their own on
+            the probability of a click.
         exponent, shift: the probability of the value of rank ``r`` is proportional to ``(r + shift)^-exponent`` (Zipf
             and Mandelbrot); in twos for couples.
         rows: train, validation and test rows.
@@ -48,7 +49,7 @@ class PlantedSettings:
     every: int = 6
     main_effect: float = 1.25
     pair_effect: float = 1.5
-    bias: float = -0.6
+    bias: float = 0.0
     exponent: float = 1.2
     shift: float = 1.0
     rows: tuple[int, int, int] = (300_000, 20_000, 20_000)

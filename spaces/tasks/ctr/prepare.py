@@ -146,9 +146,9 @@ class _Preparation:
             for column in fields:
                 values = self._values(column, path, first, texts[column.name])
                 if column.name in makers:
-                    makers[column.name].add(values[parts == 0])  # type: ignore[arg-type]
+                    makers[column.name].add(values[parts == 0])
                 else:
-                    samples[column.name].add(values[parts == 0])  # type: ignore[arg-type]
+                    samples[column.name].add(values[parts == 0])
         encoders: dict[str, Encoder] = {}
         for column in fields:
             if column.name in makers:
@@ -180,7 +180,7 @@ class _Preparation:
             rule = "a number" if limit is not None else "0 or 1 (or -1 and 1)"
             remedy = "correct it" if limit is not None else "correct it or say positive_from in the schema"
             raise DataError(
-                f"{_cell(path, first + i, self.schema.label)} must be {rule}, got {texts[i]!r:.40}; {remedy}"
+                f"{_cell(path, first + i, self.schema.label)} must be {rule}, got {str(texts[i])!r:.40}; {remedy}"
             )
         return (values >= limit if limit is not None else values > 0).astype(np.uint8)
 

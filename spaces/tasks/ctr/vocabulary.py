@@ -115,5 +115,5 @@ def numbers(texts: NDArray[np.str_], missing: Sequence[str], where: Callable[[in
         raise
     if np.isinf(values).any():
         i = int(np.isinf(values).argmax())
-        raise DataError(f"{where(i)} must be finite, got {texts[i]!r:.40}; correct it")
+        raise DataError(f"{where(i)} must be finite, got {str(texts[i])!r:.40}; correct it")
     return values
