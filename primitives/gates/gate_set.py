@@ -49,17 +49,25 @@ class GateSet(nn.Module):
         kinds: names of ``GATES``, different ones.
         sizes: ids per field, see ``Gates``.
         relaxation: how all of them are learned.
+        target: field that a history is made of; its gate is that of the history, too.
     Raises: UnknownNameError; BadInputError for a kind named twice.
     """
 
     def __init__(
-        self, kinds: Sequence[str], sizes: Sequence[int], relaxation: Relaxation, *, sparse: bool = True
+        self,
+        kinds: Sequence[str],
+        sizes: Sequence[int],
+        relaxation: Relaxation,
+        *,
+        sparse: bool = True,
+        target: int = 0,
     ) -> None:
         super().__init__()
         if len(set(kinds)) < len(kinds):
             raise BadInputError(f"kinds of gates must be different, got {', '.join(kinds)}; name each once")
         self.sizes = tuple(sizes)
         self.relaxation = relaxation
+        self.target = target
         self._gates = nn.ModuleDict({name: GATES[name](sizes, relaxation, sparse=sparse) for name in sorted(kinds)})
 
     @property
@@ -76,7 +84,7 @@ class GateSet(nn.Module):
     ) -> Gated:
         """Gates for the ids ``[B, m]``; ``history`` ``[B, L]`` holds ids of a sequence, negative where it has ended.
 
-        Only gates per value reach into a sequence.
+        Gates of features reach into a sequence, those of pairs do not.
         """
         found: dict[str, Tensor | None] = {"features": None, "pairs": None, "history": None}
 
@@ -85,9 +93,13 @@ class GateSet(nn.Module):
             found[target] = gate if before is None else before * gate
 
         for gates in self.gates.values():
-            put(gates.target, gates(ids, temperature, generator))
-            if history is not None and gates.target == "features" and gates.per_value:
-                put("history", gates(history.clamp_min(0), temperature, generator))
+            gate = gates(ids, temperature, generator)
+            put(gates.target, gate)
+            if history is not None and gates.target == "features":
+                if gates.per_value:
+                    put("history", gates(history.clamp_min(0), temperature, generator))
+                else:
+                    put("history", gate[:, self.target : self.target + 1])
         return Gated(**found)
 
     def price(self, ids: Tensor, temperature: float, counts: Tensor, n_rows: int, growth: float = 0.0) -> Tensor:

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -75,8 +75,8 @@ class Learner:
         chosen = {k: v for k, v in (("first", settings.first), ("last", settings.last)) if v is not None}
         relaxation = row(**chosen)
         with _seeded(self.seeds.derive("weights")):
-            self.model: CTRModel = MODELS[settings.model](data.sizes, settings.sizes)
-        self.gates = GateSet(kinds, data.sizes, relaxation)
+            self.model: CTRModel = MODELS[settings.model](data.sizes, replace(settings.sizes, target=data.target))
+        self.gates = GateSet(kinds, data.sizes, relaxation, target=data.target)
         if keep is not None:
             self.gates = GateSet(("value",), data.sizes, relaxation)
             with torch.no_grad():

@@ -19,6 +19,8 @@ __all__ = ["BAYES_AUC", "PlantedSettings", "planted"]
 BAYES_AUC = 0.80
 """AUC of the true probabilities, within .02 for every seed."""
 
+CALIBRATION_ROWS = 50_000
+
 Floats = NDArray[np.float64]
 
 
@@ -33,7 +35,8 @@ class PlantedSettings:
         values: per field outside of couples, unknown ones aside; a multiple of ``2 · every``.
         couple_values: per field of a couple; a multiple of 4.
         every: of so many neighbours by frequency one value of a main field acts; of every two twos of a couple one.
-        main_effect, pair_effect: size of an effect on the logit.
+        main_effect, pair_effect: size of an effect on the logit, before all are multiplied by the factor (about 1) that
+            makes the AUC of the true probabilities ``BAYES_AUC``.
         bias: logit of a row without effects; other than 0 it gives the values of couples a small effect of their own on
             the probability of a click.
         exponent, shift: the probability of the value of rank ``r`` is proportional to ``(r + shift)^-exponent`` (Zipf
@@ -94,17 +97,25 @@ def planted(seed: int = 0, settings: PlantedSettings | None = None) -> CTRData:
     couples = [(int(a), int(b)) for a, b in zip(coupled[::2], coupled[1::2], strict=True)]
     sizes = tuple(len(chance) for chance in chances)
     offsets = np.cumsum([0, *sizes[:-1]])
-    parts, test_logits = [], np.zeros(0)
-    for n in s.rows:
+
+    def draw(n: int) -> tuple[NDArray[np.int64], Floats]:
+        """Values and the effects on the logit of ``n`` rows."""
         local = np.stack([rng.choice(len(chance), n, p=chance) for chance in chances], 1)
-        logits = np.full(n, s.bias)
+        logits = np.zeros(n)
         for f in mains:
             logits += effects[f][local[:, f]]
         for a, b in couples:
             logits += s.pair_effect * signs[a][local[:, a]] * signs[b][local[:, b]]
-        labels = (rng.random(n) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
+        return local, logits
+
+    # Which of the most frequent values are useful moves the AUC by .02; the size of all effects makes up for it.
+    scale = _scale(draw(CALIBRATION_ROWS)[1], s)
+    parts, test_logits = [], np.zeros(0)
+    for n in s.rows:
+        local, logits = draw(n)
+        test_logits = s.bias + scale * logits
+        labels = (rng.random(n) < 1 / (1 + np.exp(-test_logits))).astype(np.uint8)
         parts.append(Part((local + offsets).astype(np.int32), labels))
-        test_logits = logits
     useful = [(effects[f] != 0) | (signs[f] != 0) for f in range(n_fields)]
     fields = np.array([mask.any() for mask in useful])
     truth = Truth(np.concatenate(useful), fields, _pair_mask(n_fields, couples), test_logits)
@@ -112,6 +123,27 @@ def planted(seed: int = 0, settings: PlantedSettings | None = None) -> CTRData:
     vocabulary = tuple(tuple(f"v{k}" for k in range(1, size)) for size in sizes)
     train, validation, test = parts
     return CTRData("planted", names, sizes, train, validation, test, truth, vocabulary)
+
+
+def _scale(logits: Floats, s: PlantedSettings) -> float:
+    """Factor of the effects at which the AUC of the true probabilities is ``BAYES_AUC``; 1 if there are no effects."""
+    if not logits.any():
+        return 1.0
+    low, high = 0.0, 20.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _expected_auc(s.bias + middle * logits) < BAYES_AUC else (low, middle)
+    return (low + high) / 2
+
+
+def _expected_auc(logits: Floats) -> float:
+    """AUC of scores ``logits`` when labels are drawn with these log odds; ties counted half."""
+    levels, back = np.unique(logits, return_inverse=True)
+    chance = 1 / (1 + np.exp(-levels))
+    sizes = np.bincount(back)
+    clicks, others = sizes * chance, sizes * (1 - chance)
+    below = np.cumsum(others) - others
+    return float((clicks * (below + others / 2)).sum() / (clicks.sum() * others.sum()))
 
 
 def _with_unknown(by_rank: Floats, order: NDArray[np.int64]) -> Floats:

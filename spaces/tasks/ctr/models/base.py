@@ -28,7 +28,8 @@ class ModelSettings:
         activation: of the perceptron, a name of ``ACTIVATIONS``.
         batch_norm, dropout: in the perceptron.
         std: of fresh embeddings.
-        target: field whose values the history of a row is made of, for models of sequences.
+        target: field whose values the history of a row is made of, for models of sequences; a training takes the one of
+            its data.
     Raises: BadInputError.
     """
 
