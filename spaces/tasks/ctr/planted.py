@@ -55,7 +55,7 @@ class PlantedSettings:
     bias: float = 0.0
     exponent: float = 1.2
     shift: float = 1.0
-    rows: tuple[int, int, int] = (300_000, 20_000, 20_000)
+    rows: tuple[int, int, int] = (400_000, 20_000, 20_000)
 
     def __post_init__(self) -> None:
         if self.values < 2 * self.every or self.values % (2 * self.every) or self.every < 1:

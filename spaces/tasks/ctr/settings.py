@@ -11,7 +11,7 @@ __all__ = ["LearnSettings"]
 
 @dataclass(frozen=True)
 class LearnSettings:
-    """Search, cut, rewind, retrain.
+    """Search, cut, rewind, retrain. The defaults are those that find the values of the planted task.
 
     Args:
         model: a name of ``MODELS``; ``sizes`` its sizes.
@@ -29,23 +29,23 @@ class LearnSettings:
     """
 
     model: str = "fm"
-    sizes: ModelSettings = field(default_factory=ModelSettings)
+    sizes: ModelSettings = field(default_factory=lambda: ModelSettings(dim=4, std=0.3))
     gates: tuple[str, ...] = ("value",)
     relaxation: str = "continuation"
     first: float | None = None
-    last: float | None = None
-    price: float = 2.0
-    growth: float = 0.5
+    last: float | None = 500.0
+    price: float = 3.5
+    growth: float = 0.3
     ratio: float | None = None
-    search_epochs: int = 4
-    warm_epochs: int = 1
+    search_epochs: int = 7
+    warm_epochs: int = 3
     rewind_epoch: int = 1
     epochs: int = 10
     patience: int = 2
     batch: int = 1024
-    lr: float = 0.01
+    lr: float = 0.02
     gate_lr: float = 0.01
-    decay: float = 0.0
+    decay: float = 0.5
 
     def __post_init__(self) -> None:
         model = MODELS[self.model]

@@ -24,7 +24,16 @@ TASK = PlantedSettings(
 )
 SMALL = ModelSettings(dim=2, hidden=(4,), std=0.1)
 QUICK = LearnSettings(
-    model="lr", gates=("value",), search_epochs=4, warm_epochs=2, epochs=3, price=3, batch=200, lr=0.02, gate_lr=0.05
+    model="lr",
+    search_epochs=4,
+    warm_epochs=2,
+    epochs=3,
+    price=3,
+    growth=0.5,
+    batch=200,
+    gate_lr=0.05,
+    decay=0.0,
+    last=None,
 )
 
 

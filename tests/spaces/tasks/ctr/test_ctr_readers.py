@@ -265,3 +265,28 @@ def test_movielens_is_split_by_time_within_users(data_dir: Path) -> None:
     assert every.mean() == pytest.approx(0.554, abs=0.001)
     assert data.sizes[0] == 944
     assert len(data.fields) == 10
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_grocery_leaves_the_last_purchases_out(data_dir: Path) -> None:
+    data = load_ctr("grocery", data_dir)
+    for part in (data.train, data.validation, data.test):
+        assert part.labels.mean() == 0.5
+        assert part.history is not None
+        assert part.groups is not None
+        assert (part.history[:, 0] >= 0).all()
+        n = len(part) // 2
+        assert np.array_equal(part.history[:n], part.history[n:])
+        assert np.array_equal(part.ids[:n, 0], part.ids[n:, 0])
+    assert data.target == 1
+    assert data.test.history is not None
+    assert data.validation.history is not None
+    low, high = data.offsets[1], data.offsets[1] + data.sizes[1]
+    given = data.test.history[data.test.history >= 0]
+    assert ((given >= low) & (given < high)).all()
+    # What was validated is the latest that a tested row knows of its user.
+    user = data.test.ids[0, 0]
+    (row,) = np.flatnonzero((data.validation.ids[:, 0] == user) & (data.validation.labels == 1))
+    latest = data.test.history[0][data.test.history[0] >= 0][-1]
+    assert latest == data.validation.ids[row, 1]
