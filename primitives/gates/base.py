@@ -194,7 +194,8 @@ class Gates(nn.Module, ABC):
         # An id occurs in a batch B·count/N times on average, so 1/count per occurrence sums to B/N per id.
         prices = self.relaxation.price(self.rows(ids), temperature)
         times = counts[ids].clamp_min(1).to(prices)
-        return (prices * torch.pow(times, growth - 1)).sum() / (ids.shape[0] * 100.0**growth)
+        scale = 1 / (ids.shape[0] * math.pow(100.0, growth))
+        return (prices * torch.pow(times, growth - 1)).sum() * scale
 
     def rows(self, ids: Tensor) -> Tensor:
         """Logits of ``ids``, same shape; sparse gradient if asked for."""

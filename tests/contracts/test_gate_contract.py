@@ -211,3 +211,32 @@ def test_a_set_multiplies_gates_of_one_target_and_reports_one_selection() -> Non
     assert selection.pairs.tolist() == [True, True, False]
     with pytest.raises(BadInputError, match="name each once"):
         GateSet(["pair", "pair"], SIZES, RELAXATIONS["continuation"]())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("name", list(RELAXATIONS))
+def test_the_price_is_its_formula_and_for_draws_the_chance_of_being_open(name: str, temperature: float) -> None:
+    row = RELAXATIONS[name]()
+    m = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    shift = {"continuation": 0.0, "hard_concrete": math.log(0.1 / 1.1) / temperature, "gumbel": 0.0}[name]
+    if name == "continuation":
+        torch.testing.assert_close(row.price(m, temperature), row.gate(m, temperature))
+        return
+    torch.testing.assert_close(row.price(m, temperature), 1 / (1 + torch.exp(shift - m)))
+    n = 20_000
+    noise = row.noise((n, 9), m, torch.Generator().manual_seed(0))
+    least = 0.5 if name == "gumbel" else 0.0
+    share = (row.gate(m.expand(n, -1), temperature, noise) > least).double().mean(0)
+    # 5 standard deviations of a share of 20,000: one false alarm in 10⁵ runs of all cases.
+    torch.testing.assert_close(share, row.price(m, temperature), rtol=0, atol=5 * 0.5 / n**0.5)
+
+
+@pytest.mark.parametrize("growth", [0.3, 1.0])
+def test_a_price_may_grow_with_the_count_of_a_value(growth: float) -> None:
+    gates = make("value", "continuation")
+    counts = torch.arange(1, sum(SIZES) + 1) * 40
+    one = torch.tensor([[0, 4, 7]])
+    per_value = gates.relaxation.price(gates.logits.detach()[one[0], 0], 2.0)
+    times = counts[one[0]].double()
+    expected = (per_value * (times / 100) ** growth / times).sum()
+    torch.testing.assert_close(gates.price(one, 2.0, counts, 50, growth).detach(), expected)

@@ -34,7 +34,7 @@ class LearnSettings:
     relaxation: str = "continuation"
     first: float | None = None
     last: float | None = 500.0
-    price: float = 3.5
+    price: float = 3.2
     growth: float = 0.3
     ratio: float | None = None
     search_epochs: int = 7

@@ -71,6 +71,7 @@ def same(a: Learner, b: Learner) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_search_finds_useful_values_and_keeps_the_quality(data: CTRData) -> None:
     full = Learner(data, settings(gates=()))
     full.run()
@@ -149,11 +150,14 @@ def test_random_relaxations_learn_and_follow_their_seed(tiny: CTRData, relaxatio
     assert not same(one, other)
 
 
-@pytest.mark.parametrize(("model", "at"), [("lr", 55), *(("dcn", at) for at in (1, 30, 55, 81, 110))])
+@pytest.mark.parametrize(("model", "at"), [("lr", 45), *(("dcn", at) for at in (1, 15, 45, 61, 85))])
 def test_a_checkpoint_continues_bit_for_bit(tiny: CTRData, model: str, at: int) -> None:
     quick = settings(
         model=model,
         batch=100,
+        search_epochs=3,
+        warm_epochs=1,
+        epochs=2,
         gates=("value", "field"),
         decay=0.1,
         ratio=0.5,
