@@ -1,0 +1,113 @@
+"""The table of embeddings of all fields; a selection makes it smaller, not only sparser."""
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from layersearch.errors import BadInputError, DataError
+
+__all__ = ["FeatureTable"]
+
+
+class FeatureTable(nn.Module):
+    """Rows ``[n, columns]`` by id; ids of all fields are counted through.
+
+    Args:
+        n: number of ids, those of unknown values included.
+        columns: width of a row.
+        std: of the normal distribution that the rows are drawn from.
+        zero_columns: so many leading columns begin at 0 (weights of first-order terms).
+        sparse: give gradients as sparse rows, for ``RowAdam``.
+        generator: of the rows.
+
+    A pruned table holds the kept rows, a row of zeros for all others (its last one, never trained), and ``place``, the
+    row of each id.
+    """
+
+    place: Tensor | None
+
+    def __init__(
+        self,
+        n: int,
+        columns: int,
+        *,
+        std: float = 0.01,
+        zero_columns: int = 0,
+        sparse: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.sparse = sparse
+        rows = torch.randn(n, columns, generator=generator) * std
+        rows[:, :zero_columns] = 0
+        self.weight = nn.Parameter(rows)
+        self.register_buffer("place", None)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Rows of ``ids``, ``[...]`` -> ``[..., columns]``.
+
+        Raises: BadInputError for an id that is not in the table.
+        """
+        n = self.n_ids
+        # Not while training on another device, which would have to be waited for.
+        checked = not self.training or ids.device.type == "cpu"
+        if checked and ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= n):
+            raise BadInputError(
+                f"ids must be in [0, {n}), got {int(ids.min())} to {int(ids.max())}; encode rows by the vocabulary of "
+                "this model"
+            )
+        if self.place is None:
+            return nn.functional.embedding(ids, self.weight, sparse=self.sparse)
+        zeros = len(self.weight) - 1
+        return nn.functional.embedding(self.place[ids], self.weight, padding_idx=zeros, sparse=self.sparse)
+
+    @property
+    def n_ids(self) -> int:
+        return len(self.weight) if self.place is None else len(self.place)
+
+    @torch.no_grad()
+    def pruned(self, kept: Tensor) -> "FeatureTable":
+        """A smaller table with the rows of ``kept`` (bool ``[n]``): equal for those, 0 for all other ids."""
+        if kept.shape != (self.n_ids,) or kept.dtype != torch.bool:
+            raise BadInputError(
+                f"kept must be {self.n_ids} truth values, one per id, got {list(kept.shape)} {kept.dtype}; take those "
+                "of a selection"
+            )
+        if self.place is not None:
+            raise BadInputError("a table can be pruned once, got a pruned one; prune the whole one")
+        n_kept = int(kept.sum())
+        table = FeatureTable(0, self.weight.shape[1], sparse=self.sparse)
+        zeros = self.weight.new_zeros(1, self.weight.shape[1])
+        table.weight = nn.Parameter(torch.cat([self.weight[kept], zeros]))
+        place = torch.full((self.n_ids,), n_kept, dtype=torch.int32, device=kept.device)
+        place[kept] = torch.arange(n_kept, dtype=torch.int32, device=kept.device)
+        table.place = place
+        return table
+
+    def save(self, path: Path) -> None:
+        """A safetensors file, written beside and moved into place."""
+        tensors = {"weight": self.weight.detach().contiguous()}
+        if self.place is not None:
+            tensors["place"] = self.place
+        beside = path.with_name(path.name + ".part")
+        save_file(tensors, beside)
+        os.replace(beside, path)
+
+    @classmethod
+    def load(cls, path: Path, *, sparse: bool = True) -> "FeatureTable":
+        """The table of a file of ``save``. Raises: DataError if it is none."""
+        try:
+            tensors = load_file(path)
+            weight = tensors["weight"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise DataError(
+                f"{path} must be a table saved by layersearch, but cannot be read ({error}); save it again"
+            ) from None
+        table = cls(0, weight.shape[1], sparse=sparse)
+        table.weight = nn.Parameter(weight)
+        table.place = tensors.get("place")
+        return table

@@ -1,0 +1,3 @@
+"""Gates that decide what a click-through model sees: values, fields, pairs of fields; learned with its weights."""
+
+__all__: list[str] = []

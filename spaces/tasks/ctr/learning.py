@@ -1,0 +1,282 @@
+"""Learns a selection together with the weights, cuts it, goes back and trains the rest: one training, two phases.
+
+All of it follows from data, settings and seed; it can be stopped after any step and continued bit for bit
+(``checkpoint``).
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from layersearch.errors import DataError
+from layersearch.primitives.gates.base import HARD, RELAXATIONS, Gates
+from layersearch.primitives.gates.controller import RatioController
+from layersearch.primitives.gates.gate_set import OPEN, Gated, GateSet
+from layersearch.primitives.gates.rewind import Rewind
+from layersearch.primitives.gates.row_adam import RowAdam
+from layersearch.primitives.seeds import Seeds
+from layersearch.spaces.tasks.ctr.data import CTRData, PartName
+from layersearch.spaces.tasks.ctr.metrics import auc, log_loss
+from layersearch.spaces.tasks.ctr.models.base import MODELS, CTRModel
+from layersearch.spaces.tasks.ctr.settings import LearnSettings
+
+__all__ = ["Learner", "Score", "predict"]
+
+CONTROL_EVERY = 20
+"""Batches between two updates of the controller: one pass over the gates each."""
+
+EVAL_BATCH = 8192
+
+
+@dataclass(frozen=True)
+class Score:
+    """AUC (None if a part has no two classes) and log loss in nats."""
+
+    auc: float | None
+    log_loss: float
+
+
+class Learner:
+    """One training.
+
+    Args:
+        data: whose test part is never read here, but by ``score("test")``.
+        settings: of the training.
+        seed: of weights, noise and the order of rows.
+        keep: a selection of rows of the table to train with from the start, bool ``[n]``, instead of a learned one: for
+            controls.
+
+    Attributes:
+        phase: ``search``, ``retrain`` or ``done``.
+        step: steps done in this phase.
+        history: per finished epoch its phase, mean loss, validation AUC and kept ratio.
+    """
+
+    def __init__(
+        self, data: CTRData, settings: LearnSettings, seed: int = 0, keep: NDArray[np.bool_] | None = None
+    ) -> None:
+        self.data, self.settings, self.seeds = data, settings, Seeds(seed)
+        self.steps_per_epoch = len(data.train) // settings.batch
+        if self.steps_per_epoch == 0:
+            raise DataError(
+                f"batch must be at most the {len(data.train)} training rows, got {settings.batch}; make it smaller"
+            )
+        kinds = settings.gates
+        row = RELAXATIONS[settings.relaxation]
+        chosen = {k: v for k, v in (("first", settings.first), ("last", settings.last)) if v is not None}
+        relaxation = row(**chosen)
+        with _seeded(self.seeds.derive("weights")):
+            self.model: CTRModel = MODELS[settings.model](data.sizes, replace(settings.sizes, target=data.target))
+        self.gates = GateSet(kinds, data.sizes, relaxation, target=data.target)
+        if keep is not None:
+            self.gates = GateSet(("value",), data.sizes, relaxation)
+            with torch.no_grad():
+                self.gates.gates["value"].logits.copy_(torch.from_numpy(np.where(keep, 1.0, -1.0)).unsqueeze(-1))
+        self.counts = torch.from_numpy(data.counts)
+        self.phase: Literal["search", "retrain", "done"] = "search" if kinds and keep is None else "retrain"
+        self.step = 0
+        self.history: list[dict[str, float | str]] = []
+        self.start: Rewind | None = Rewind(self.model) if self.phase == "search" else None
+        self.best: Rewind | None = None
+        self.best_auc, self.best_epoch = -math.inf, 0
+        self.losses = torch.zeros((), dtype=torch.float64)
+        self.cut_score: Score | None = None
+        self.controller = None if settings.ratio is None else RatioController(settings.ratio)
+        self._fresh_optimisers()
+        self._order: tuple[tuple[str, int], NDArray[np.int64]] | None = None
+
+    def run(self, max_steps: int | None = None, deadline: float | None = None) -> bool:
+        """Trains on, to the end or for ``max_steps`` steps or until ``time.monotonic()`` is ``deadline``.
+
+        Returns: whether the training is over. Raises: FloatingPointError if the loss is not finite.
+        """
+        done = 0
+        while self.phase != "done":
+            if (max_steps is not None and done >= max_steps) or (deadline is not None and time.monotonic() >= deadline):
+                return False
+            self._train_step()
+            self.step += 1
+            done += 1
+            if self.step % self.steps_per_epoch == 0:
+                self._end_of_epoch()
+        return True
+
+    def score(self, part: PartName, *, temperature: float = HARD, limit: int | None = None) -> Score:
+        """Of the model as it is, with its gates at ``temperature``."""
+        rows = self.data.part(part)
+        logits = self.logits(part, temperature=temperature, limit=limit)
+        labels = rows.labels[:limit]
+        return Score(auc(labels, logits), log_loss(labels, logits))
+
+    def logits(self, part: PartName, *, temperature: float = HARD, limit: int | None = None) -> NDArray[np.float32]:
+        """Of the rows of a part, in order."""
+        self.table_optimiser.flush()
+        return predict(self.model, self.data, part, self.gates, temperature, limit)
+
+    def pruned(self) -> CTRModel:
+        """The trained model without gates and with a smaller table."""
+        self.table_optimiser.flush()
+        return self.model.pruned(self.gates.selection())
+
+    def _fresh_optimisers(self) -> None:
+        s = self.settings
+        table = self.model.table.weight
+        dense = [p for p in self.model.parameters() if p is not table]
+        self.table_optimiser = RowAdam([table], lr=s.lr, weight_decay=s.decay)
+        self.dense_optimiser = torch.optim.Adam(dense, lr=s.lr)
+        sparse = [g.logits for g in self.gates.gates.values() if g.sparse]
+        whole = [g.logits for g in self.gates.gates.values() if not g.sparse]
+        self.gate_optimisers: list[torch.optim.Optimizer] = []
+        if sparse:
+            self.gate_optimisers.append(RowAdam(sparse, lr=s.gate_lr))
+        if whole:
+            self.gate_optimisers.append(torch.optim.Adam(whole, lr=s.gate_lr))
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        epoch, i = divmod(self.step, self.steps_per_epoch)
+        key = (self.phase, epoch)
+        if self._order is None or self._order[0] != key:
+            rng = np.random.Generator(np.random.PCG64(self.seeds.derive("order", *key)))
+            self._order = (key, rng.permutation(len(self.data.train)))
+        rows = self._order[1][i * self.settings.batch : (i + 1) * self.settings.batch]
+        train = self.data.train
+        ids = torch.from_numpy(train.ids[rows].astype(np.int64))
+        labels = torch.from_numpy(train.labels[rows].astype(np.float32))
+        past = None if train.history is None else torch.from_numpy(train.history[rows].astype(np.int64))
+        return ids, labels, past
+
+    def _temperature(self) -> float | None:
+        """Of this batch; None while gates are not learned."""
+        warm = self.settings.warm_epochs * self.steps_per_epoch
+        if self.phase != "search" or self.step < warm:
+            return None
+        steps = self.settings.search_epochs * self.steps_per_epoch - warm
+        return self.gates.relaxation.temperature(self.step - warm, steps) if steps > 1 else self.gates.relaxation.last
+
+    def _train_step(self) -> None:
+        ids, labels, past = self._batch()
+        temperature = self._temperature()
+        self.model.train()
+        self.table_optimiser.catch_up(self.model.table.weight, ids)
+        if past is not None:
+            self.table_optimiser.catch_up(self.model.table.weight, past[past >= 0])
+        gated: Gated = OPEN
+        if temperature is not None:
+            noise = torch.Generator().manual_seed(self.seeds.derive("noise", self.step))
+            gated = self.gates(ids, temperature, noise, past)
+        elif self.phase == "retrain" and self.gates.gates:
+            gated = self.gates(ids, HARD, history=past)
+        with _seeded(self.seeds.derive("dropout", self.phase, self.step)):
+            loss = F.binary_cross_entropy_with_logits(self.model(ids, gated, past), labels)
+        value = loss.detach()
+        if not bool(value.isfinite()):
+            raise FloatingPointError(f"the loss is not finite at step {self.step + 1} of {self.phase}")
+        if temperature is not None:
+            price = self.gates.price(ids, temperature, self.counts, len(self.data.train), self.settings.growth)
+            loss = loss + self.settings.price * price
+        optimisers = [self.table_optimiser, self.dense_optimiser]
+        if temperature is not None:
+            optimisers += self.gate_optimisers
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimiser in optimisers:
+            optimiser.step()
+        self.losses += value
+        if temperature is not None and self.controller is not None and self.step % CONTROL_EVERY == 0:
+            self.controller.update(self._valued(), self.step / (self.settings.search_epochs * self.steps_per_epoch))
+
+    def _valued(self) -> Gates:
+        for gates in self.gates.gates.values():
+            if gates.per_value:
+                return gates
+        return next(iter(self.gates.gates.values()))
+
+    def _end_of_epoch(self) -> None:
+        epoch = self.step // self.steps_per_epoch
+        temperature = HARD
+        if self.phase == "search":
+            temperature = self._temperature_now()
+        score = self.score("validation", temperature=temperature)
+        kept = self.gates.kept_ratios()
+        entry: dict[str, float | str] = {
+            "phase": self.phase,
+            "epoch": epoch,
+            "loss": float(self.losses) / self.steps_per_epoch,
+        }
+        entry |= {"auc": score.auc or 0.0, "log_loss": score.log_loss} | {f"kept_{k}": v for k, v in kept.items()}
+        self.history.append(entry)
+        self.losses.zero_()
+        if self.phase == "search":
+            if epoch == self.settings.rewind_epoch:
+                self.start = Rewind(self.model)
+            if epoch == self.settings.search_epochs:
+                self._cut()
+            return
+        if score.auc is not None and score.auc > self.best_auc:
+            self.best, self.best_auc, self.best_epoch = Rewind(self.model), score.auc, epoch
+        if epoch >= self.settings.epochs or epoch - self.best_epoch >= self.settings.patience:
+            if self.best is not None:
+                self.best.restore(self.model)
+            self.phase = "done"
+
+    def _temperature_now(self) -> float:
+        warm = self.settings.warm_epochs * self.steps_per_epoch
+        if self.step <= warm:
+            return self.gates.relaxation.first
+        steps = self.settings.search_epochs * self.steps_per_epoch - warm
+        return self.gates.relaxation.temperature(self.step - warm - 1, max(2, steps))
+
+    def _cut(self) -> None:
+        """The end of the search: a hard selection, weights as they were early on, fresh optimisers."""
+        if self.controller is not None:
+            self._valued().keep(self.controller.target)
+        self.cut_score = self.score("validation")
+        assert self.start is not None
+        self.start.restore(self.model)
+        self._fresh_optimisers()
+        self.gates.requires_grad_(False)
+        self.phase, self.step, self.start = "retrain", 0, None
+
+
+@torch.no_grad()
+def predict(
+    model: CTRModel,
+    data: CTRData,
+    part: PartName,
+    gates: GateSet | None = None,
+    temperature: float = HARD,
+    limit: int | None = None,
+) -> NDArray[np.float32]:
+    """Logits of the rows of a part, in order, in evaluation mode; ``gates`` None for a plain or pruned model."""
+    rows = data.part(part)
+    was_training = model.training
+    model.eval()
+    found = []
+    n = len(rows) if limit is None else min(limit, len(rows))
+    for low in range(0, n, EVAL_BATCH):
+        some = slice(low, min(n, low + EVAL_BATCH))
+        ids = torch.from_numpy(rows.ids[some].astype(np.int64))
+        past = None if rows.history is None else torch.from_numpy(rows.history[some].astype(np.int64))
+        gated = OPEN if gates is None or not gates.gates else gates(ids, temperature, history=past)
+        found.append(model(ids, gated, past).numpy())
+    model.train(was_training)
+    logits: NDArray[np.float32] = np.concatenate(found)
+    return logits
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torch's own generator, at ``seed``, and afterwards as it was: layers that draw know no other."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

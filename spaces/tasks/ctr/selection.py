@@ -1,0 +1,76 @@
+"""What was selected, for people and for other programs; and the controls that a selection is held against."""
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layersearch.errors import BadInputError
+from layersearch.primitives.gates.gate_set import Selection
+from layersearch.primitives.seeds import Seeds
+from layersearch.spaces.tasks.ctr.data import CTRData
+
+__all__ = ["by_frequency", "by_random", "selection_csv", "selection_json"]
+
+UNKNOWN = "(unknown)"
+"""How the id of values that did not occur in train is written."""
+
+
+def selection_json(selection: Selection, data: CTRData) -> dict[str, Any]:
+    """Plain data: kept fields with their kept values and counts, and kept pairs of fields, all by name."""
+    fields, n = [], 0
+    for f, name, values in _kept(selection, data):
+        fields.append({"name": name, "kept": len(values), "of": data.sizes[f], "values": [v for _, v in values]})
+        n += len(values)
+    i, j = np.triu_indices(len(data.fields), 1)
+    pairs = [
+        [data.fields[a], data.fields[b]]
+        for a, b, kept in zip(i.tolist(), j.tolist(), selection.pairs.tolist(), strict=True)
+        if kept and bool(selection.fields[a]) and bool(selection.fields[b])
+    ]
+    return {"format": 1, "data": data.name, "kept": n, "of": sum(data.sizes), "fields": fields, "pairs": pairs}
+
+
+def selection_csv(selection: Selection, data: CTRData) -> str:
+    """A row per kept value: field, value, occurrences in train."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["field", "value", "count"])
+    for _, name, values in _kept(selection, data):
+        writer.writerows([name, value, int(data.counts[k])] for k, value in values)
+    return out.getvalue()
+
+
+def _kept(selection: Selection, data: CTRData) -> list[tuple[int, str, list[tuple[int, str]]]]:
+    """Per field with kept values: its number and name, and ids and texts of the values."""
+    rows = selection.rows().numpy()
+    found = []
+    for f, (name, low, size) in enumerate(zip(data.fields, data.offsets, data.sizes, strict=True)):
+        texts = data.vocabulary[f] if data.vocabulary else tuple(map(str, range(1, size)))
+        kept = [(low + k, texts[k - 1] if k else UNKNOWN) for k in np.flatnonzero(rows[low : low + size]).tolist()]
+        if kept:
+            found.append((f, name, kept))
+    return found
+
+
+def by_frequency(data: CTRData, ratio: float) -> NDArray[np.bool_]:
+    """The control: the ``round(ratio · n)`` most frequent ids, ties by id."""
+    kept = np.zeros(len(data.counts), bool)
+    kept[np.argsort(-data.counts, kind="stable")[: _n(ratio, len(kept))]] = True
+    return kept
+
+
+def by_random(data: CTRData, ratio: float, seed: int) -> NDArray[np.bool_]:
+    """The control: ``round(ratio · n)`` ids at random."""
+    rng = np.random.Generator(np.random.PCG64(Seeds(seed).derive("random gates")))
+    kept = np.zeros(len(data.counts), bool)
+    kept[rng.permutation(len(kept))[: _n(ratio, len(kept))]] = True
+    return kept
+
+
+def _n(ratio: float, n: int) -> int:
+    if not 0 < ratio <= 1:
+        raise BadInputError(f"ratio must be in (0, 1], got {ratio}; use for example 0.2")
+    return round(ratio * n)

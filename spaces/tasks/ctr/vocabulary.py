@@ -1,0 +1,119 @@
+"""From texts to ids: a vocabulary per field, made of the training rows alone."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layersearch.errors import DataError
+
+__all__ = ["MISSING", "Bins", "Vocabulary", "VocabularyMaker", "numbers"]
+
+MISSING = "(missing)"
+"""How a value that is not there is written."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Values with ids 1, 2, …, the most frequent first, ties in the order of their texts; 0 is any other value."""
+
+    values: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        order = np.argsort(np.array(self.values, dtype=np.str_), kind="stable")
+        object.__setattr__(self, "_order", order)
+        object.__setattr__(self, "_sorted", np.array(self.values, dtype=np.str_)[order])
+
+    @property
+    def size(self) -> int:
+        """Ids, 0 included."""
+        return len(self.values) + 1
+
+    def encode(self, texts: NDArray[np.str_]) -> NDArray[np.int32]:
+        """Ids of texts; vectorised: one search among the values."""
+        if not self.values:
+            return np.zeros(len(texts), np.int32)
+        ordered: NDArray[np.str_] = self._sorted  # type: ignore[attr-defined]
+        order: NDArray[np.int64] = self._order  # type: ignore[attr-defined]
+        unique, back = np.unique(texts, return_inverse=True)
+        place = np.minimum(np.searchsorted(ordered, unique), len(ordered) - 1)
+        ids = np.where(ordered[place] == unique, order[place] + 1, 0).astype(np.int32)
+        found: NDArray[np.int32] = ids[back]
+        return found
+
+
+class VocabularyMaker:
+    """Counts values chunk by chunk."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, texts: NDArray[np.str_]) -> None:
+        values, counts = np.unique(texts, return_counts=True)
+        self._counts.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+
+    def make(self, min_count: int = 1) -> Vocabulary:
+        kept = [(-count, value) for value, count in self._counts.items() if count >= min_count]
+        return Vocabulary(tuple(value for _, value in sorted(kept)))
+
+    def only(self) -> str | None:
+        """The single value, if there is no other."""
+        return next(iter(self._counts)) if len(self._counts) == 1 else None
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Quantiles of numbers: id 0 unknown (never given), 1 missing or NaN, 2 … by interval, left ends included."""
+
+    edges: tuple[float, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.edges) + 3
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Names of ids 1, 2, …"""
+        ends = ["-inf", *(f"{edge:g}" for edge in self.edges), "inf"]
+        return (MISSING, *(f"[{a}, {b})" for a, b in itertools.pairwise(ends)))
+
+    def encode(self, values: NDArray[np.float64]) -> NDArray[np.int32]:
+        ids = np.searchsorted(np.array(self.edges), values, side="right") + 2
+        return np.where(np.isnan(values), 1, ids).astype(np.int32)
+
+    @classmethod
+    def fit(cls, values: NDArray[np.float64], bins: int) -> "Bins":
+        """At most ``bins`` intervals of about equal numbers of the given (non-NaN) values."""
+        present = values[~np.isnan(values)]
+        if len(present) == 0:
+            return cls(())
+        quantiles = np.quantile(present, np.arange(1, bins) / bins, method="lower")
+        edges = np.unique(quantiles)
+        return cls(tuple(float(edge) for edge in edges if edge > present.min()))
+
+
+def numbers(texts: NDArray[np.str_], missing: Sequence[str], where: Callable[[int], str]) -> NDArray[np.float64]:
+    """Texts as numbers, NaN for those of ``missing``; ``where`` names the cell of an index for messages.
+
+    Raises: DataError for a text that is no number or is infinite.
+    """
+    absent = np.isin(texts, list(missing)) if len(missing) else np.zeros(len(texts), bool)
+    plain = np.where(absent, "nan", texts)
+    try:
+        values = plain.astype(np.float64)
+    except ValueError:
+        for i, text in enumerate(plain.tolist()):
+            try:
+                float(text)
+            except ValueError:
+                raise DataError(
+                    f"{where(i)} must be a number, got {text!r:.40}; correct it or make it categorical"
+                ) from None
+        raise
+    if np.isinf(values).any():
+        i = int(np.isinf(values).argmax())
+        raise DataError(f"{where(i)} must be finite, got {str(texts[i])!r:.40}; correct it")
+    return values

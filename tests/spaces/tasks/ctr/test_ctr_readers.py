@@ -1,0 +1,292 @@
+"""Readers: what a table becomes, what is refused, and that memory and disk are treated well."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layersearch.errors import BadInputError, DataError, RecipeError, UnknownNameError
+from layersearch.spaces.tasks.ctr.data import CTRData
+from layersearch.spaces.tasks.ctr.libsvm import read_libsvm, read_libsvm_parts
+from layersearch.spaces.tasks.ctr.prepare import read_tables
+from layersearch.spaces.tasks.ctr.prepared import CTR_SETS, load_ctr
+from layersearch.spaces.tasks.ctr.schema import Schema
+from layersearch.spaces.tasks.ctr.vocabulary import MISSING, Bins, VocabularyMaker
+
+SCHEMA = Schema.parse(
+    {
+        "label": "click",
+        "columns": [
+            "item",
+            "city",
+            {"name": "age", "kind": "numeric", "bins": 2},
+            {"name": "past", "kind": "sequence", "of": "item", "length": 2},
+        ],
+    }
+)
+TRAIN = "click,item,city,age,past,unused\n1,a,x,1,,0\n0,b,x,2,a,0\n1,a,,3,a|b|a,0\n0,c,y,nan,b,0\n"
+OTHER = "click,item,city,age,past,unused\n1,zzz,y,99,zzz|c,0\n0,b,,,,0\n"
+
+
+def write(folder: Path, ending: str = "csv", train: str = TRAIN, other: str = OTHER) -> dict[str, Path]:
+    files = {}
+    for part, text in (("train", train), ("validation", other), ("test", other)):
+        files[part] = folder / f"{part}.{ending}"
+        if ending == "parquet":
+            read, parquet = pytest.importorskip("pyarrow.csv"), pytest.importorskip("pyarrow.parquet")
+            (folder / "x.csv").write_text(text)
+            parquet.write_table(read.read_csv(folder / "x.csv"), files[part])
+        else:
+            files[part].write_text(text.replace(",", "\t") if ending == "tsv" else text)
+    return files
+
+
+def local(data: CTRData, part: str) -> list[list[int]]:
+    return (np.asarray(data.part(part).ids) - np.array(data.offsets)).tolist()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+@pytest.mark.parametrize("chunk", [1, 3, 1000])
+def test_a_table_becomes_ids_of_the_training_vocabulary(tmp_path: Path, ending: str, chunk: int) -> None:
+    data = read_tables(write(tmp_path, ending), SCHEMA, cache=tmp_path / "cache", chunk=chunk)
+    assert data.fields == ("item", "city", "age")
+    assert data.vocabulary[0] == ("a", "b", "c")
+    assert data.vocabulary[1] == ("x", MISSING, "y")
+    assert data.sizes == (4, 4, 4)
+    assert data.vocabulary[2] == (MISSING, "[-inf, 2)", "[2, inf)")
+    assert local(data, "train") == [[1, 1, 2], [2, 1, 3], [1, 2, 3], [3, 3, 1]]
+    assert local(data, "validation") == [[0, 3, 3], [2, 2, 1]]
+    assert data.train.labels.tolist() == [1, 0, 1, 0]
+    assert data.train.history is not None
+    assert data.train.history.tolist() == [[-1, -1], [1, -1], [2, 1], [2, -1]]
+    assert data.test.history is not None
+    assert data.test.history.tolist() == [[0, 3], [-1, -1]]
+    assert data.counts.tolist() == [0, 2, 1, 1, 0, 2, 1, 1, 0, 1, 1, 2]
+
+
+def test_the_vocabulary_of_other_parts_is_not_looked_at(tmp_path: Path) -> None:
+    one = read_tables(write(tmp_path), SCHEMA, cache=tmp_path / "a")
+    two = read_tables(write(tmp_path, other=OTHER.replace("zzz", "qqq") * 1), SCHEMA, cache=tmp_path / "b")
+    assert one.vocabulary == two.vocabulary
+    assert np.array_equal(one.train.ids, two.train.ids)
+
+
+def test_the_cache_is_found_by_content_and_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write(tmp_path)
+    first = read_tables(files, SCHEMA, cache=tmp_path / "cache")
+    assert isinstance(first.train.ids, np.memmap)
+    moved = {part: path.rename(path.with_name("moved-" + path.name)) for part, path in files.items()}
+    import layersearch.spaces.tasks.ctr.prepare as module
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_chunks", lambda *_: pytest.fail("read again"))
+        again = read_tables(moved, SCHEMA, cache=tmp_path / "cache")
+    assert np.array_equal(first.train.ids, again.train.ids)
+    moved["train"].write_text(TRAIN + "1,d,x,1,,0\n")
+    changed = read_tables(moved, SCHEMA, cache=tmp_path / "cache")
+    assert len(changed.train) == 5
+    assert sorted(p.name[0] for p in (tmp_path / "cache").iterdir()) != ["."], "no half-written folder is left"
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_one_table_is_split_by_its_seed(tmp_path: Path) -> None:
+    path = tmp_path / "all.csv"
+    path.write_text("click,a,b\n" + "".join(f"{i % 2},{i % 7},{i % 5}\n" for i in range(1000)))
+    schema = Schema.parse({"label": "click", "columns": ["a", "b"]})
+    one, again, other = (read_tables(path, schema, cache=tmp_path / "c", seed=s) for s in (0, 0, 1))
+    assert len(one.train) + len(one.validation) + len(one.test) == 1000
+    assert 760 < len(one.train) < 840
+    assert np.array_equal(one.train.ids, again.train.ids)
+    assert not np.array_equal(one.train.labels[:50], other.train.labels[:50])
+    path.write_text("click,a,b\n1,1,1\n")
+    with pytest.raises(DataError, match="part must have rows, got none"):
+        read_tables(path, schema, cache=tmp_path / "c")
+    with pytest.raises(DataError, match="sum to 1"):
+        read_tables(path, schema, fractions=(0.9, 0.2, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("train", "sentence"),
+    [
+        (TRAIN.replace("city", "town", 1), "one column 'city', it has none"),
+        (TRAIN.replace("unused", "city", 1), "one column 'city', it has several"),
+        (TRAIN.replace("0,b,x,2", "2,b,x,2"), r"column 'click' in row 2 of train.csv must be 0 or 1 .*got '2';"),
+        (TRAIN.replace("0,b,x,2", "yes,b,x,2"), "column 'click' in row 2 of train.csv must be a number, got 'yes'"),
+        (TRAIN.replace("0,b,x,2", "nan,b,x,2"), "column 'click' in row 2 of train.csv must be 0 or 1"),
+        (TRAIN.replace("0,b,x,2", "0,b,x"), "must have 6 columns, row 2 has 5"),
+        (TRAIN.replace("0,b,x,2", "0,b,x,old"), "column 'age' in row 2 of train.csv must be a number, got 'old'"),
+        (TRAIN.replace("0,b,x,2", "0,b,x,inf"), "column 'age' in row 2 of train.csv must be finite"),
+        (TRAIN.replace(",x,", ",,").replace(",y,", ",,"), "column 'city' must have a value in some training row"),
+        (TRAIN.replace(",1,,", ",,,").replace(",2,a", ",,a").replace(",3,a", ",,a"), "column 'age' must have a value"),
+        (TRAIN.splitlines()[0] + "\n", "train part must have rows, got none"),
+        ("", "header and rows, got an empty file"),
+        (TRAIN + '1,"a', "must be well formed, line"),
+    ],
+)
+def test_bad_tables_are_refused_with_their_place(tmp_path: Path, train: str, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence) as caught:
+        read_tables(write(tmp_path, train=train), SCHEMA, cache=tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
+
+
+def test_files_that_are_none_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write(tmp_path)
+    with pytest.raises(DataError, match="name all three"):
+        read_tables({"train": files["train"]}, SCHEMA)
+    with pytest.raises(DataError, match="is missing"):
+        read_tables({**files, "test": tmp_path / "no.csv"}, SCHEMA)
+    (tmp_path / "t.xls").write_text("x")
+    with pytest.raises(DataError, match="must end in"):
+        read_tables(tmp_path / "t.xls", SCHEMA, cache=tmp_path / "c")
+    (tmp_path / "latin.csv").write_bytes(TRAIN.encode().replace(b"x", b"\xe9"))
+    with pytest.raises(DataError, match="must be UTF-8"):
+        read_tables(tmp_path / "latin.csv", SCHEMA, cache=tmp_path / "c")
+    (tmp_path / "t.parquet").write_bytes(b"no parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match="needs pyarrow, which is missing; pip install") as caught:
+        read_tables(tmp_path / "t.parquet", SCHEMA, cache=tmp_path / "c")
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_may_be_grades_and_minus_one(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("stars,a,b\n" + "5,1,1\n3,2,2\n4,1,2\n" * 40)
+    schema = Schema.parse({"label": "stars", "columns": ["a", "b"], "positive_from": 4})
+    data = read_tables(path, schema, cache=tmp_path / "c")
+    assert data.train.labels.mean() == pytest.approx(2 / 3, abs=0.15)
+    path.write_text("stars,a,b\n" + "-1,1,1\n1,2,2\n" * 40)
+    data = read_tables(path, Schema.parse({"label": "stars", "columns": ["a", "b"]}), cache=tmp_path / "c")
+    assert set(data.train.labels.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ([], "must be a mapping"),
+        ({"label": "y"}, "must have a label"),
+        ({"label": "y", "columns": ["a"]}, "at least 2 fields"),
+        ({"label": "y", "columns": ["a", "a"]}, "name each once"),
+        ({"label": "y", "columns": ["a", "y"]}, "name each once"),
+        ({"label": "y", "columns": ["a", {"name": "b", "kind": "number"}]}, "did you mean 'numeric'"),
+        ({"label": "y", "columns": ["a", {"name": "b", "bin": 3}]}, "did you mean 'bins'"),
+        ({"label": "y", "columns": ["a", {"name": "b", "bins": 1}]}, r"bins of column 'b' must be in \[2"),
+        ({"label": "y", "columns": ["a", "c", {"name": "b", "kind": "sequence"}]}, "must name the column"),
+        ({"label": "y", "columns": ["a", "c", {"name": "b", "kind": "sequence", "of": "q"}]}, "known: a, c"),
+        ({"label": "y", "colums": []}, "did you mean 'columns'"),
+    ],
+    ids=str,
+)
+def test_bad_schemas_get_one_sentence(values: object, sentence: str) -> None:
+    with pytest.raises((RecipeError, UnknownNameError), match=sentence) as caught:
+        Schema.parse(values)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_values_are_ordered_by_count_then_text_and_rare_ones_are_unknown() -> None:
+    maker = VocabularyMaker()
+    maker.add(np.array(["b", "a", "c", "c"]))
+    maker.add(np.array(["b", "a", "d"]))
+    assert maker.make().values == ("a", "b", "c", "d")
+    words = maker.make(min_count=2)
+    assert words.values == ("a", "b", "c")
+    assert words.encode(np.array(["d", "c", "a", "longer than all"])).tolist() == [0, 3, 1, 0]
+    assert VocabularyMaker().make().encode(np.array(["a"])).tolist() == [0]
+
+
+def test_bins_hold_about_equal_numbers_and_a_constant_has_one() -> None:
+    values = np.random.default_rng(0).normal(size=10_000)
+    bins = Bins.fit(values, 8)
+    counts = np.bincount(bins.encode(values), minlength=bins.size)
+    assert counts[:2].tolist() == [0, 0]
+    assert bins.size == len(bins.values) + 1 == 10
+    np.testing.assert_allclose(counts[2:], 1250, atol=2)
+    assert bins.encode(np.array([-np.inf, np.inf, np.nan])).tolist() == [2, 9, 1]
+    assert Bins.fit(np.ones(5), 4).edges == ()
+
+
+def test_libsvm_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1 3:1 10:1\n-1 4:1 11:1\n0 3:1 11:1\n")
+    (tmp_path / "b").write_text("0 3:1 12:1\n1 9:1 10:1\n")
+    data = read_libsvm_parts({"train": tmp_path / "a", "validation": tmp_path / "b", "test": tmp_path / "b"})
+    assert data.sizes == (3, 3)
+    assert data.vocabulary == (("3", "4"), ("10", "11"))
+    assert local(data, "train") == [[1, 1], [2, 2], [1, 2]]
+    assert local(data, "test") == [[1, 0], [0, 1]]
+    assert data.train.labels.tolist() == [1, 0, 0]
+    for text, row in (
+        ("1 3:1 4:1\n1 3:1\n", 2),
+        ("1 3:1\n2 3:1\n", 2),
+        ("1 3:2\n", 1),
+        ("1 x:1\n", 1),
+        ("1 3:1 1\n", 1),
+    ):
+        (tmp_path / "c").write_text(text)
+        with pytest.raises(DataError, match=f"row {row} is") as caught:
+            read_libsvm(tmp_path / "c")
+        assert "\n" not in str(caught.value)
+    (tmp_path / "c").write_text("\n")
+    with pytest.raises(DataError, match="empty file"):
+        read_libsvm(tmp_path / "c")
+
+
+def test_sets_need_their_files(tmp_path: Path) -> None:
+    for name in CTR_SETS:
+        if name != "planted":
+            with pytest.raises(BadInputError, match=f"data set '{name}'"):
+                load_ctr(name)
+            with pytest.raises(BadInputError, match="is missing"):
+                load_ctr(name, tmp_path)
+    with pytest.raises(UnknownNameError, match="known: frappe"):
+        load_ctr("avazu")
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_frappe_as_published(data_dir: Path) -> None:
+    data = load_ctr("frappe", data_dir)
+    assert [len(data.train), len(data.validation), len(data.test)] == [202_027, 57_722, 28_860]
+    assert data.train.labels.sum() == 67_604
+    indices, labels = read_libsvm(data_dir / "ctr/frappe/test.libsvm")
+    assert np.array_equal(labels, data.test.labels) or labels.sum() == data.test.labels.sum()
+    assert indices.shape == (28_860, 10)
+    unknown = (data.test.ids == np.array(data.offsets)).any(1)
+    assert 0 < unknown.mean() < 0.05
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_movielens_is_split_by_time_within_users(data_dir: Path) -> None:
+    data = load_ctr("movielens", data_dir)
+    assert len(data.train) + len(data.validation) + len(data.test) == 100_000
+    every = np.concatenate([data.train.labels, data.validation.labels, data.test.labels])
+    assert every.mean() == pytest.approx(0.554, abs=0.001)
+    assert data.sizes[0] == 944
+    assert len(data.fields) == 10
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_grocery_leaves_the_last_purchases_out(data_dir: Path) -> None:
+    data = load_ctr("grocery", data_dir)
+    for part in (data.train, data.validation, data.test):
+        assert part.labels.mean() == 0.5
+        assert part.history is not None
+        assert part.groups is not None
+        assert (part.history[:, 0] >= 0).all()
+        n = len(part) // 2
+        assert np.array_equal(part.history[:n], part.history[n:])
+        assert np.array_equal(part.ids[:n, 0], part.ids[n:, 0])
+    assert data.target == 1
+    assert data.test.history is not None
+    assert data.validation.history is not None
+    low, high = data.offsets[1], data.offsets[1] + data.sizes[1]
+    given = data.test.history[data.test.history >= 0]
+    assert ((given >= low) & (given < high)).all()
+    # What was validated is the latest that a tested row knows of its user.
+    user = data.test.ids[0, 0]
+    (row,) = np.flatnonzero((data.validation.ids[:, 0] == user) & (data.validation.labels == 1))
+    latest = data.test.history[0][data.test.history[0] >= 0][-1]
+    assert latest == data.validation.ids[row, 1]
