@@ -70,7 +70,7 @@ class Layer:
                 All have the same state dict and numbers; kernels of the CPU are built before this returns, and what a
                 kernel does not cover, such as another device, is run by ``torch``.
             groups: upper limit of the number of groups of group moments; by default the genome's.
-            out_features: outputs of a network, 1 by default; a layer has as many as inputs.
+            out_features: outputs of a network; a layer has as many as inputs.
         Raises: BadInputError for an illegal number or a lowering that this machine lacks, UnknownNameError for one
             that there is not, KernelError if the kernel of a lowering that was named cannot be built.
 
@@ -99,11 +99,12 @@ class Layer:
             return cast("nn.Module", build(self.genome, num_features, "torch", groups))
 
     def _network(self, num_features: int, lowering: str, groups: int | None, out_features: int | None) -> "nn.Module":
-        outputs = 1 if out_features is None else out_features
-        _check_whole("out_features", outputs, "give the outputs of the network")
+        if out_features is None:
+            raise BadInputError(f"out_features must be given for a network of {self.space}, got none; give its outputs")
+        _check_whole("out_features", out_features, "give the outputs of the network")
         name = "torch" if lowering == AUTO else lowering
         build = layers_of(self.space).build
-        return cast("nn.Module", build(self.genome, num_features, name, groups, outputs))
+        return cast("nn.Module", build(self.genome, num_features, name, groups, out_features))
 
     def source(self, exact: bool = False) -> str:
         """Text of the file that ``export`` writes: plain Python with a class ``Layer``, needs torch alone.

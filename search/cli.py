@@ -200,7 +200,7 @@ def fetch(
 ) -> Work:
     """Bring the run of a submitted job here.
 
-    All but its checkpoints, also while it goes on; then show, report, export and resume work on it.
+    All but its checkpoints, also while it goes on; then show, export and resume work on it.
     """
 
     def work() -> int:

@@ -219,7 +219,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="key=value",
-        help="Any other setting: task.batch=64, driver.p_random=0.3, …; repeatable. An unknown key lists them all.",
+        help="Any other setting: task.batch=64, driver.p_random=0.3, …; repeatable. An unknown key lists the space's.",
     ),
 ]
 RecipeFile = Annotated[

@@ -113,6 +113,8 @@ class Recipe(BaseModel):
         entry = self.entry()
         if self.preset not in entry.presets:
             raise unknown_name("preset", self.preset, sorted(entry.presets))
+        if self.series is not None and not entry.series:
+            raise RecipeError(f"series must be left out for the space {self.space}, got '{self.series}'; leave it out")
         if self.series is not None and self.series not in entry.series:
             raise unknown_name("series", self.series, list(entry.series))
         budget = entry.presets[self.preset]

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from layersearch.search.schedulers.base import rung_ends
+from layersearch.search.schedulers.base import Promotion, rung_ends
 from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.contracts import JsonObject, Stage
 
@@ -14,10 +14,11 @@ __all__ = ["saved"]
 def saved(reader: StoreReader) -> JsonObject | None:
     """Compute that the scheduler spared against ``straight``, and who reached and left each rung.
 
-    Every candidate that waits at a rung, or was stopped by the scheduler or with the run, is held against a training
-    to its end. ``core_minutes`` is an estimate: each stage not run counts the mean CPU time that it took where it was
-    passed, times the share that passed all stages before it of those that were left - ``straight``, too, would have
-    rejected some on the way. Stages that nobody has run yet count nothing.
+    Every candidate that waits at a rung, also when the run ends, or was stopped by the scheduler is held against a
+    training to its end; those that were under way when the run ended are not, since ``straight`` drops them, too.
+    ``core_minutes`` is an estimate: each stage not run counts the mean CPU time that it took where it was passed, times
+    the share that passed all stages before it of those that were left - ``straight``, too, would have rejected some on
+    the way. Stages that nobody has run yet count nothing.
 
     Returns: ``None`` for ``straight``, else ``{candidates, steps, steps_trained, core_minutes, core_minutes_used,
         rungs: [{rung, reached, promoted}]}``.
@@ -28,14 +29,17 @@ def saved(reader: StoreReader) -> JsonObject | None:
     stages, ends = reader.stages(), rung_ends(reader.stages())
     costs = reader.stage_costs()
     passed = reader.passed_stages()
-    n_reached, n_promoted = Counter[int](), Counter(promotion.rung for _, promotion in reader.promotions())
+    promotions = {promotion for _, promotion in reader.promotions()}
+    n_reached, n_promoted = Counter[int](), Counter(promotion.rung for promotion in promotions)
     steps_trained = steps_saved = n_saved = 0
     seconds: list[float] = []
-    for state, names in passed:
+    for number, state, reason, names in passed:
         rungs = [rung for stage, rung in ends.items() if stage in names]
         n_reached.update(rungs)
         steps_trained += sum(stage.steps for stage in stages if stage.id in names)
-        if state in ("paused", "stopped"):
+        last = [stage.id for stage in stages if stage.id in names][-1]
+        waits = last in ends and Promotion(number, ends[last]) not in promotions
+        if state == "paused" or (state == "stopped" and (reason or waits)):
             left = [stage for stage in stages if stage.id not in names]
             n_saved += 1
             steps_saved += sum(stage.steps for stage in left)

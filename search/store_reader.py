@@ -159,16 +159,16 @@ class StoreReader:
         )
         return {stage: (mean_s or 0.0, share) for stage, mean_s, share in self._db.execute(query)}
 
-    def passed_stages(self) -> list[tuple[str, set[str]]]:
-        """State and passed stages of each candidate that counts and went to the workers, in order of proposal."""
+    def passed_stages(self) -> list[tuple[int, str, str, set[str]]]:
+        """Number, state, reason and passed stages of each that counts and passed one, in order of proposal."""
         where, values = self._counted()
         query = (
-            "SELECT number, candidates.state, results.stage FROM candidates JOIN results ON candidate = number "
-            f"WHERE results.state = 'passed' AND {where} ORDER BY number"
+            "SELECT number, candidates.state, candidates.reason, results.stage FROM candidates "
+            f"JOIN results ON candidate = number WHERE results.state = 'passed' AND {where} ORDER BY number"
         )
-        found: dict[int, tuple[str, set[str]]] = {}
-        for number, state, stage in self._db.execute(query, values):
-            found.setdefault(number, (state, set()))[1].add(stage)
+        found: dict[int, tuple[int, str, str, set[str]]] = {}
+        for number, state, reason, stage in self._db.execute(query, values):
+            found.setdefault(number, (number, state, reason, set()))[3].add(stage)
         return list(found.values())
 
     def search_core_s(self) -> float:

@@ -84,7 +84,7 @@ def _make(stages: Sequence[Stage], objectives: tuple[Objective, ...], given: Map
     if not rung_ends(stages):
         raise RecipeError(
             "scheduler asha must have rungs, but the space measures its candidates only at the end of their training; "
-            "use --scheduler straight or make the training longer"
+            "use --scheduler straight"
         )
     return Asha(stages, objectives, eta)
 

@@ -17,6 +17,7 @@ from layersearch.search.schedulers.base import (
     SchedulerEntry,
     Standing,
     knobs,
+    rung_ends,
     whole,
 )
 from layersearch.spaces.contracts import Objective, Stage
@@ -111,6 +112,11 @@ def _make(stages: Sequence[Stage], objectives: tuple[Objective, ...], given: Map
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not (math.isfinite(margin) and margin >= 0):
         raise RecipeError(f"scheduler.margin must be finite and ≥ 0, got {margin!r}; change it")
     _ratio(given)
+    if not rung_ends(stages):
+        raise RecipeError(
+            "scheduler racing must have something to compare before the end of a training, but the space measures its "
+            "candidates there only; use --scheduler straight"
+        )
     return Racing(stages, objectives, float(margin), whole("best", values["best"], least=1))
 
 

@@ -180,7 +180,7 @@ def test_nothing_is_made_for_bad_input(folder: Path, capsys: pytest.CaptureFixtu
         (["--scheduler", "asha", "--set", "ratio=0"], "scheduler asha must have rungs"),
         (["--set", "scheduler.eta=3"], "scheduler 'straight' has no settings, got 'scheduler.eta'"),
         (["--preset", "paper"], "unknown preset 'paper'"),
-        (["--series", "b"], "unknown series 'b'"),
+        (["--series", "b"], "series must be left out for the space toy"),
         (["--evaluations", "nan"], "'evaluations' must be a valid integer, got 'nan'"),
         (["--minutes", ".nan"], "'minutes' must be a finite number"),
         (["--minutes", "1", "--evaluations", "1"], "one end"),

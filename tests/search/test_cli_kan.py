@@ -93,7 +93,7 @@ def test_a_table(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[s
         (["--data", "uci:yacht"], "no data folder"),
         (["--set", "network.bases=[bsplin]"], "did you mean 'bspline'"),
         (["--set", "network.max_width=1000000"], "max_width"),
-        (["--series", "b"], "unknown series"),
+        (["--series", "b"], "series must be left out"),
         (["--lowering", "c"], "unknown lowering of the space kan 'c'"),
         (["--seed-layers", "bn-relu"], "unknown design 'bn-relu'"),
         (["--preset", "huge"], "unknown preset"),
@@ -154,9 +154,12 @@ def test_a_known_design_is_exported_and_read_by_scripts(tmp_path: Path, capsys: 
     import torch
 
     assert design.module(5, out_features=2)(torch.zeros(7, 5)).shape == (7, 2)
-    for arguments, sentence in (({"lowering": "c"}, "torch"), ({"groups": 2}, "groups"), ({"out_features": 0}, "≥ 1")):
+    refused = ({"lowering": "c"}, "torch"), ({"groups": 2}, "groups"), ({"out_features": 0}, "≥ 1")
+    for arguments, sentence in refused:
         with pytest.raises(BadInputError, match=sentence):
-            design.module(5, **arguments)  # type: ignore[arg-type]
+            design.module(5, **{"out_features": 1, **arguments})  # type: ignore[arg-type]
+    with pytest.raises(BadInputError, match="out_features must be given"):
+        layersearch.swap(torch.nn.Sequential(torch.nn.BatchNorm2d(4), torch.nn.ReLU()), design.module)
     with pytest.raises(BadInputError, match="out_features"):
         layersearch.known("evonorm", "bn-relu").module(4, out_features=4)
 

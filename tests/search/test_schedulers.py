@@ -215,3 +215,15 @@ def test_what_is_saved_is_what_was_not_trained(tmp_path: Path) -> None:
         assert [row["rung"] for row in rungs] == [0, 1]
         assert rungs[1]["promoted"] >= 6
         assert rungs[0]["reached"] > rungs[0]["promoted"] >= rungs[1]["reached"] > rungs[1]["promoted"]
+
+
+def test_candidates_under_way_at_the_end_are_not_counted_as_saved(tmp_path: Path) -> None:
+    """``straight`` drops them, too."""
+    settings = {"evaluations": 2, "backend": "pool", "workers": 3, "deterministic": False}
+    run_toy(tmp_path / "a", {"ratio": 3, "sleep_s": 0.02}, scheduler="racing", **settings)
+    with StoreReader(tmp_path / "a") as reader:
+        found = saved(reader)
+        assert found is not None
+        assert found["candidates"] == sum(c.state == "stopped" and c.reason != "" for c in reader.candidates())
+        assert found["candidates"] == 0, "nobody is stopped before ten were evaluated"
+        assert any(c.state == "stopped" for c in reader.candidates()), "or there is nothing to count wrongly"
