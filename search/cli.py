@@ -55,7 +55,7 @@ def evolve(**given: Any) -> Work:
     """Begin a run.
 
     Searches for layers, trains known ones by the same code to compare with, and measures the best again on data that
-    the search did not see. With --space alone: about four minutes on 2 cores, on bundled data. Ctrl-C ends a run so
+    the search did not see. With --space alone: about three minutes on 2 cores, on bundled data. Ctrl-C ends a run so
     that it can be resumed.
     """
     return _begin(given)
