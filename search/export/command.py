@@ -63,6 +63,8 @@ def run(
     if format in RUN_FORMATS:
         if run is None or space is not None or genome is not None:
             raise BadInputError(f"format {format} writes a run, and none was named; give the name of a run alone")
+        if weights:
+            raise BadInputError(f"weights must be left out for format {format}, which writes a run; leave them out")
         return _run_as_a_whole(format, find_run(runs_dir, run), out, force)
     row = FORMATS[format]
     found, words = _find(run, candidate, runs_dir, space, genome)

@@ -325,3 +325,9 @@ def test_other_formats_of_a_run(form: str, runs_dir: Path, tmp_path: Path) -> No
     told = run(run="evonorm-0001", runs_dir=runs_dir, out=out, format=form, num_features=12)
     assert told["max_error"] < 1e-5
     assert out.is_file()
+
+
+def test_a_run_as_a_whole_has_no_weights(runs_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="weights must be left out for format optuna"):
+        run(run="evonorm-0001", runs_dir=runs_dir, out=tmp_path / "x.journal", format="optuna", weights=True)
+    assert not (tmp_path / "x.journal").exists()
