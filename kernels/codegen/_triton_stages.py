@@ -9,9 +9,9 @@ within a plane, a group of channels or a sample (``slab``).
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from layersearch.kernels.codegen.program import Layout, Program
+from layersearch.kernels.codegen.program import Layout, Program, closure
 
-__all__ = ["PLANE", "SCOPES", "Places", "Stage", "Stages", "axis_of", "closure", "stages"]
+__all__ = ["PLANE", "SCOPES", "Places", "Stage", "Stages", "axis_of", "stages"]
 
 PLANE = ("plane_sum", "plane_m2")
 _INLINE = ("const", "size", "param", "given")
@@ -79,20 +79,6 @@ def stages(program: Program, places: Places) -> Stages:
     return Stages(staged, planner.slab(axes), SCOPES[axes])
 
 
-def closure(program: Program, targets: Iterable[int], stop: Iterable[int] = ()) -> list[int]:
-    """Values that ``targets`` depend on, themselves included, in order; what lies behind ``stop`` is not looked at."""
-    at_hand = set(stop)
-    reached: set[int] = set()
-    waiting = list(targets)
-    while waiting:
-        i = waiting.pop()
-        if i not in reached:
-            reached.add(i)
-            if i not in at_hand:
-                waiting += program.statements[i].args
-    return sorted(reached)
-
-
 def axis_of(program: Program, i: int) -> str:
     """What a ``sum`` runs over: the batch, all channels, the channels of each group, or the groups."""
     s = program.statements[i]
@@ -113,7 +99,7 @@ class _Planner:
 
     def _rests_on(self, i: int) -> set[int]:
         """Stored values that ``i`` is computed from."""
-        return self.kept & set(closure(self.program, [i], self.kept))
+        return self.kept & set(closure(self.program.statements, [i], self.kept))
 
     def _sums(self, values: Iterable[int]) -> list[int]:
         return [i for i in values if self.program.statements[i].code == "sum"]
@@ -148,7 +134,7 @@ class _Planner:
     def axes_within(self) -> str | None:
         """The one axis of the sums over channels within a slab, "" if there are none; None if a slab is not enough."""
         planes = [i for i, s in enumerate(self.program.statements) if s.code in PLANE]
-        inner = self._sums(closure(self.program, [self.program.output, *planes]))
+        inner = self._sums(closure(self.program.statements, [self.program.output, *planes]))
         axes = {axis_of(self.program, i) for i in inner}
         if not axes <= SCOPES.keys() or len(axes) > 1:
             return None
@@ -156,7 +142,7 @@ class _Planner:
 
     def slab(self, axis: str) -> tuple[Stage, ...]:
         planes = tuple(i for i, s in enumerate(self.program.statements) if s.code in PLANE)
-        inner = tuple(self._sums(closure(self.program, [self.program.output, *planes])))
+        inner = tuple(self._sums(closure(self.program.statements, [self.program.output, *planes])))
         others = self._sums(i for i in self.kept if i not in inner)
         self.at_hand = {*planes, *inner}
         copies = self._hand_out(self.at_hand, over_n=True)

@@ -7,9 +7,9 @@ their indices and ``inside`` says which exist; the other is what is summed over.
 
 from collections.abc import Iterable
 
-from layersearch.kernels.codegen._triton_stages import PLANE, Places, Stage, axis_of, closure
+from layersearch.kernels.codegen._triton_stages import PLANE, Places, Stage, axis_of
 from layersearch.kernels.codegen._triton_words import address, assignment
-from layersearch.kernels.codegen.program import INSTRUCTIONS, Layout, Program
+from layersearch.kernels.codegen.program import INSTRUCTIONS, Layout, Program, closure
 
 __all__ = ["Text", "merge_body", "slots"]
 
@@ -101,7 +101,7 @@ class Text:
 
     def _compute(self, targets: Iterable[int], stop: Iterable[int] = ()) -> None:
         """Values at hand are loaded, all others that ``targets`` need are computed."""
-        for i in closure(self.program, targets, {*self.known, *self.stage.at_hand, *stop}):
+        for i in closure(self.program.statements, targets, {*self.known, *self.stage.at_hand, *stop}):
             if i not in self.known and i not in stop:
                 self._define(i)
 
@@ -173,7 +173,7 @@ class Text:
         stage, statements = self.stage, self.program.statements
         sums = slots(self.program, stage.planes)
         targets = [u for _, u in sums] + [self.program.output] * stage.writes
-        needed = closure(self.program, targets, stage.at_hand)
+        needed = closure(self.program.statements, targets, stage.at_hand)
         self._add(_lanes("(C + LANES - 1) // LANES", "tl.program_id(0) * LANES + lane", "lane_p < N * C"))
         self._add("span = tl.arange(0, SPAN)[None, :]")
         self._add("first = tl.program_id(1) * (SPAN * STEPS)")
@@ -244,7 +244,7 @@ class Text:
         self._add("valid = inside & (s < S)", "at = base + s * stride")
         held = {*stage.planes, *stage.sums}
         totals: set[int] = set()
-        for i in closure(self.program, [self.program.output, *stage.planes]):
+        for i in closure(self.program.statements, [self.program.output, *stage.planes]):
             if i not in held:
                 self._define(i)
                 continue
@@ -275,10 +275,10 @@ class Text:
         self._add("c = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :]")
         waiting = list(stage.sums)
         while waiting:
-            level = [i for i in waiting if not set(closure(self.program, statements[i].args)) & set(waiting)]
+            level = [i for i in waiting if not set(closure(self.program.statements, statements[i].args)) & set(waiting)]
             waiting = [i for i in waiting if i not in level]
             terms = [statements[i].args[0] for i in level]
-            needed = closure(self.program, terms, {*self.known, *stage.at_hand})
+            needed = closure(self.program.statements, terms, {*self.known, *stage.at_hand})
             self._compute(i for i in needed if not statements[i].extent.n)
             outside = set(self.known)
             self._add(*(f"a{i} = tl.full((ROWS, COLUMNS), 0.0, tl.float32)" for i in level), "for j in range(STEPS):")

@@ -6,12 +6,12 @@ sums; the last pass writes the output. Values that vary over space are never sto
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-__all__ = ["INSTRUCTIONS", "Extent", "Layout", "Pass", "Program", "Result", "Statement"]
+__all__ = ["INSTRUCTIONS", "Extent", "Layout", "Pass", "Program", "Result", "Statement", "closure"]
 
 
 class Extent(NamedTuple):
@@ -108,6 +108,20 @@ class Program:
     def layout(self) -> "Layout":
         """Where the results lie in their array."""
         return Layout([r.extent.cells for r in self.results])
+
+
+def closure(statements: Sequence[Statement], targets: Iterable[int], stop: Iterable[int] = ()) -> list[int]:
+    """Values that ``targets`` depend on, themselves included, in order; what lies behind ``stop`` is not looked at."""
+    at_hand = set(stop)
+    reached: set[int] = set()
+    waiting = list(targets)
+    while waiting:
+        i = waiting.pop()
+        if i not in reached:
+            reached.add(i)
+            if i not in at_hand:
+                waiting += statements[i].args
+    return sorted(reached)
 
 
 _ORDER = ((True, True), (False, True), (True, False), (False, False))

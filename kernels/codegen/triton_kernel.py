@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -68,34 +69,18 @@ class TritonKernel:
             given, results: flat float32, as the program's layouts say.
         Raises: KernelError if a kernel cannot be compiled.
         """
-        if x.device.type == "cuda" and x.device.index != torch.cuda.current_device():
-            with torch.cuda.device(x.device):
-                self._run(name, layout, groups, x, g, inputs, given, out, results)
-        else:
-            self._run(name, layout, groups, x, g, inputs, given, out, results)
-
-    def _run(
-        self,
-        name: str,
-        layout: str,
-        groups: int,
-        x: Tensor,
-        g: Tensor | None,
-        inputs: Sequence[Tensor],
-        given: Tensor | None,
-        out: Tensor,
-        results: Tensor,
-    ) -> None:
         key = (name, layout, groups, x.shape, x.dtype, x.device)
         tensors = dict(zip(TENSORS, (x, g, out, given, results), strict=False))
         tensors |= {f"p{k}_ptr": t for k, t in enumerate(inputs)}
         prepared = self._prepared.get(key)
+        elsewhere = x.device.type == "cuda" and x.device.index != torch.cuda.current_device()
         try:
-            if prepared is None:
-                prepared = self._prepared[key] = self._prepare(self._sources[name], layout, groups, tensors)
-            tensors["work_ptr"] = torch.empty(prepared.work_floats, dtype=torch.float32, device=x.device)
-            for call, names in prepared.calls:
-                call(*[tensors[word] for word in names])
+            with torch.cuda.device(x.device) if elsewhere else nullcontext():
+                if prepared is None:
+                    prepared = self._prepared[key] = self._prepare(self._sources[name], layout, groups, tensors)
+                tensors["work_ptr"] = torch.empty(prepared.work_floats, dtype=torch.float32, device=x.device)
+                for call, names in prepared.calls:
+                    call(*[tensors[word] for word in names])
             prepared.has_run = True
         except Exception as error:
             if prepared is not None and prepared.has_run:

@@ -41,6 +41,7 @@ class Run(Protocol):
         given: Tensor | None,
         out: Tensor,
         results: Tensor,
+        /,
     ) -> None: ...
 
 

@@ -1,8 +1,6 @@
 """Splits the values of a program into passes: level k of a sum over space is one above the sums it depends on."""
 
-from collections.abc import Iterable
-
-from layersearch.kernels.codegen.program import Pass, Program, Result, Statement
+from layersearch.kernels.codegen.program import Pass, Program, Result, Statement, closure
 from layersearch.primitives.lowering.program_values import Values
 
 __all__ = ["schedule", "statistics"]
@@ -12,18 +10,18 @@ _PLANE = ("plane_sum", "plane_m2")
 
 def statistics(build: Values, known: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
     """Small values that computing ``known`` gives, rest on a sum over space, and that computing ``wanted`` needs."""
-    computed = set(_reached(build, known))
+    computed = set(closure(build.statements, known))
     rests_on_sum: list[bool] = []
     for statement in build.statements:
         rests_on_sum.append(statement.code in _PLANE or any(rests_on_sum[j] for j in statement.args))
     stop = {i for i in computed if not build.domain(i).s and rests_on_sum[i]}
-    return tuple(i for i in _reached(build, wanted, stop) if i in stop)
+    return tuple(i for i in closure(build.statements, wanted, stop) if i in stop)
 
 
 def schedule(build: Values, output: int, results: tuple[Result, ...], given: tuple[Result, ...] = ()) -> Program:
     """The program for ``output`` and ``results``; ``given`` are the forward results, computed already."""
     at_hand = {r.value: k for k, r in reversed(list(enumerate(given))) if r.extent == build.statements[r.value].extent}
-    order = _reached(build, (output, *(r.value for r in results)), set(at_hand))
+    order = closure(build.statements, (output, *(r.value for r in results)), set(at_hand))
     place = {i: k for k, i in enumerate(order)}
     statements: list[Statement] = []
     level: list[int] = []
@@ -44,16 +42,3 @@ def schedule(build: Values, output: int, results: tuple[Result, ...], given: tup
         passes.append(Pass(tuple(at_level), sums, tuple(i for i in planes if i not in sums)))
     placed = tuple(Result(place[r.value], r.extent) for r in results)
     return Program(tuple(statements), tuple(passes), place[output], placed, tuple(r.extent.cells for r in given))
-
-
-def _reached(build: Values, targets: Iterable[int], stop: set[int] | frozenset[int] = frozenset()) -> list[int]:
-    """Values that ``targets`` depend on, in order; what lies behind ``stop`` is not looked at."""
-    reached: set[int] = set()
-    waiting = list(targets)
-    while waiting:
-        i = waiting.pop()
-        if i not in reached:
-            reached.add(i)
-            if i not in stop:
-                waiting += build.statements[i].args
-    return sorted(reached)

@@ -5,7 +5,6 @@ kernels are interpreted on the CPU: slow, and meant for tests.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,21 +24,6 @@ _DTYPES = (torch.float32, *HALF)
 _DEVICE = "cpu" if interprets() else "cuda"
 
 
-def _run(
-    kernel: Any,
-    name: str,
-    layout: str,
-    groups: int,
-    x: Tensor,
-    g: Tensor | None,
-    inputs: Sequence[Tensor],
-    given: Tensor | None,
-    out: Tensor,
-    results: Tensor,
-) -> None:
-    kernel.run(name, layout, groups, x, g, inputs, given, out, results)
-
-
 def _covered(input: Tensor, inputs: Sequence[Tensor]) -> Tensor | None:
     held = all(t.dtype in _DTYPES and t.device == input.device for t in inputs)
     return input if _is_covered(input) and held else None
@@ -49,7 +33,7 @@ def _is_covered(x: Tensor) -> bool:
     return x.dtype in _DTYPES and x.device.type == _DEVICE and x.dim() == 4 and x.numel() > 0
 
 
-_FUSION = Fusion("triton", TritonKernel, _run, _covered, pixels="nchw")
+_FUSION = Fusion("triton", TritonKernel, TritonKernel.run, _covered, pixels="nchw")
 
 
 def why_unavailable() -> str | None:
