@@ -1,12 +1,33 @@
 """pydantic's errors as one sentence: rule, value, remedy."""
 
+import math
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
+from layersearch.errors import RecipeError
 from layersearch.primitives.registry import unknown_name
 
-__all__ = ["sentence"]
+__all__ = ["override", "sentence"]
+
+
+def override(settings: dict[str, Any], parts: Sequence[str], changes: Mapping[str, Any] | None) -> None:
+    """Puts values by dotted key, ``{"task.batch": 64}``, into ``settings``.
+
+    Args:
+        parts: of the settings that may be changed.
+    Raises: RecipeError with one sentence for an unknown key, or a number that is not finite.
+    """
+    known = [f"{part}.{key}" for part in parts for key in settings[part]]
+    for key, value in (changes or {}).items():
+        if key not in known:
+            raise RecipeError(str(unknown_name("setting", key, known)))
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RecipeError(f"{key} must be finite, got {value}; give a number")
+        part, name = key.split(".", 1)
+        settings[part][name] = value
 
 
 def sentence(error: ValidationError, known: list[str], kind: str = "setting") -> str:

@@ -13,6 +13,7 @@ from layersearch.primitives.graph_json import graph_from_json
 from layersearch.primitives.lowering import LOWERINGS
 from layersearch.primitives.lowering.swap import SwappableLayers
 from layersearch.spaces.contracts import Arrays, Job, Outcome
+from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, failed
 from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.evonorm.settings import EvonormSettings
 from layersearch.spaces.evonorm.stability import largest_gradient_norm
@@ -30,8 +31,6 @@ GRAPH_FAILED = "graph_failed"
 SAVE_EVERY_S = 60.0
 _SAVE = "save"  # why a training is cut by the clock; it goes on at once
 _TIMED_STEPS = 3
-_LIMIT_FACTOR = 10
-_SMALLEST_LIMIT_S = 30.0
 
 
 class EvonormEvaluator:
@@ -70,7 +69,7 @@ class EvonormEvaluator:
                 "test": 10 * evaluation,
             }
             for stage, seconds in needed.items():
-                allowed = max(_SMALLEST_LIMIT_S, _LIMIT_FACTOR * seconds)
+                allowed = allowed_seconds(seconds)
                 repeats = range(funnel.rerank_seeds) if stage in ("rerank", "test") else ()
                 limits |= {f"{stage}:{network}": allowed, **{f"{stage}:{network}:{k}": allowed for k in repeats}}
             longest = max(limits[f"quality:{network}"], limits[f"fitness:{network}"])
@@ -83,10 +82,10 @@ class EvonormEvaluator:
         self._marks.found = {}
         try:
             outcome = self._run(job, deadline)
-        except _EndedError as ended:
+        except EndedError as ended:
             outcome = ended.outcome
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            outcome = Outcome("failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            outcome = failed(error)
         return replace(outcome, metrics={**outcome.metrics, **self._marks.found}) if self._marks.found else outcome
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
@@ -111,7 +110,7 @@ class EvonormEvaluator:
     def _probe(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         steps = self.settings.funnel.probe_steps
         model, result = self._train(graph, network, job, deadline, until_step=steps, total_steps=steps)
-        _check_finished(result)
+        check_finished(result)
         if not all(bool(p.isfinite().all()) for p in model.parameters()):
             return Outcome("rejected", "weights are not finite", measured=float(result.steps))
         return Outcome("passed")
@@ -164,7 +163,7 @@ class EvonormEvaluator:
     def _fitness_training(
         self, graph: Graph, network: str, job: Job, deadline: float | None, until_step: int
     ) -> tuple[nn.Module, TrainResult]:
-        """Raises: _EndedError for a slow learner."""
+        """Raises: EndedError for a slow learner."""
         funnel = self.settings.funnel
         early = funnel.early_chance * self.chance
         model, result = self._train(
@@ -178,7 +177,7 @@ class EvonormEvaluator:
         )
         if result.status == "stopped":
             reason = f"training accuracy below the limit at step {funnel.early_step} on {network}"
-            raise _EndedError(Outcome("rejected", reason, measured=result.accuracy, limit=early))
+            raise EndedError(Outcome("rejected", reason, measured=result.accuracy, limit=early))
         return model, result
 
     def _rerank(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
@@ -259,12 +258,12 @@ class EvonormEvaluator:
         return self.task.build(network, layers.make, seed).train()
 
     def _accuracy(self, model: nn.Module, result: TrainResult, part: Part, network: str) -> float:
-        """Of a training that reached its goal. Raises: _EndedError if it did not, or has no accuracy."""
-        _check_finished(result)
+        """Of a training that reached its goal. Raises: EndedError if it did not, or has no accuracy."""
+        check_finished(result)
         cap = self.settings.task.validation_cap if part == "validation" else None
         accuracy = self.task.evaluate(model, part, cap).accuracy
         if accuracy is None:
-            raise _EndedError(Outcome("rejected", f"logits on {network} are not finite"))
+            raise EndedError(Outcome("rejected", f"logits on {network} are not finite"))
         return accuracy
 
     def _seconds_per_step(self, network: str) -> float:
@@ -287,19 +286,3 @@ class _Marks(threading.local):
 
     def __init__(self) -> None:
         self.found: dict[str, float] = {}
-
-
-class _EndedError(Exception):
-    """A stage is over before its measurement: ``outcome`` says how."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.reason)
-        self.outcome = outcome
-
-
-def _check_finished(result: TrainResult) -> None:
-    """Raises: _EndedError for a training that did not reach its goal."""
-    if result.status == "timeout":
-        raise _EndedError(Outcome("failed", "the time limit was reached", measured=float(result.steps)))
-    if result.status == "nonfinite":
-        raise _EndedError(Outcome("rejected", "loss is not finite", measured=float(result.steps + 1)))

@@ -16,7 +16,7 @@ from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.tasks.images.presets import preset as image_preset
 from layersearch.spaces.tasks.images.settings import ImageSettings
-from layersearch.spaces.validation import sentence
+from layersearch.spaces.validation import override, sentence
 
 __all__ = [
     "AUTO",
@@ -216,14 +216,7 @@ def effective(
     }
     for part, changes in _CALIBRATED.get((preset, data), {}).items():
         base[part] |= changes
-    known = [f"{part}.{key}" for part in ("graph", "funnel", "fidelity", "lowering", "task") for key in base[part]]
-    for key, value in (overrides or {}).items():
-        if key not in known:
-            raise RecipeError(str(unknown_name("setting", key, known)))
-        if isinstance(value, float) and not math.isfinite(value):
-            raise RecipeError(f"{key} must be finite, got {value}; give a number")
-        part, name = key.split(".", 1)
-        base[part][name] = value
+    override(base, ("graph", "funnel", "fidelity", "lowering", "task"), overrides)
     return parse(base).model_dump(mode="json")
 
 

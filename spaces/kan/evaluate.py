@@ -8,6 +8,7 @@ import torch
 from layersearch.errors import LayerSearchError
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, Outcome
+from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, failed
 from layersearch.spaces.kan.genome import KANGenome, from_json
 from layersearch.spaces.kan.network import Network, build, count_parameters
 from layersearch.spaces.kan.published import PUBLISHED
@@ -17,8 +18,6 @@ from layersearch.spaces.tasks.regression.training import Evaluation, Part, Regre
 __all__ = ["KANEvaluator"]
 
 _TIMED_STEPS = 5
-_LIMIT_FACTOR = 10
-_SMALLEST_LIMIT_S = 30.0
 
 
 class KANEvaluator:
@@ -44,17 +43,17 @@ class KANEvaluator:
         }
         for k in range(self.settings.funnel.rerank_seeds):
             needed |= {f"rerank:{k}": task.rerank_steps * per_step, f"test:{k}": 0.0}
-        return {stage: max(_SMALLEST_LIMIT_S, _LIMIT_FACTOR * seconds) for stage, seconds in needed.items()}
+        return {stage: allowed_seconds(seconds) for stage, seconds in needed.items()}
 
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
         """Runs ``job.stage``, ``name[:repeat]``. An exception of the candidate is a failed outcome."""
         deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
         try:
             return self._run(job, deadline)
-        except _EndedError as ended:
+        except EndedError as ended:
             return ended.outcome
         except (LayerSearchError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            return Outcome("failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            return failed(error)
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         genome = from_json(job.genome)
@@ -100,7 +99,7 @@ class KANEvaluator:
     ) -> tuple[Network, TrainResult, Evaluation]:
         """The network of a job, trained from its checkpoint and evaluated.
 
-        Raises: _EndedError if the training did not reach its goal, or the network has no error.
+        Raises: EndedError if the training did not reach its goal, or the network has no error.
         """
         network = self._network(genome, job.seed)
         result = self.task.train(
@@ -111,13 +110,10 @@ class KANEvaluator:
             checkpoint=job.checkpoint,
             deadline=deadline,
         )
-        if result.status == "timeout":
-            raise _EndedError(Outcome("failed", "the time limit was reached", measured=float(result.steps)))
-        if result.status == "nonfinite":
-            raise _EndedError(Outcome("rejected", "loss is not finite", measured=float(result.steps + 1)))
+        check_finished(result)
         found = self.task.evaluate(network, part)
         if found.normalised is None:
-            raise _EndedError(Outcome("rejected", "outputs are not finite"))
+            raise EndedError(Outcome("rejected", "outputs are not finite"))
         return network, result, found
 
     def _network(self, genome: KANGenome, seed: int) -> Network:
@@ -135,14 +131,6 @@ class KANEvaluator:
         begin = time.monotonic()
         self.task.train(network, until_step=_TIMED_STEPS, total_steps=_TIMED_STEPS, seed=0)
         return (time.monotonic() - begin) / _TIMED_STEPS
-
-
-class _EndedError(Exception):
-    """A stage is over before its measurement: ``outcome`` says how."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.reason)
-        self.outcome = outcome
 
 
 def _error(found: Evaluation) -> dict[str, float]:

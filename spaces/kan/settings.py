@@ -1,6 +1,5 @@
 """Every knob of the kan space, with the effective values written into the recipe of a run."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,7 +15,7 @@ from layersearch.spaces.kan.published import PUBLISHED
 from layersearch.spaces.tasks.regression.presets import preset as regression_preset
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
-from layersearch.spaces.validation import sentence
+from layersearch.spaces.validation import override, sentence
 
 __all__ = ["DEFAULT_SEEDS", "FunnelSettings", "KANSettings", "NetworkSettings", "effective", "parse"]
 
@@ -158,14 +157,7 @@ def effective(
         "funnel": FunnelSettings().model_dump(mode="json"),
         "task": regression_preset(preset, data).model_dump(mode="json"),
     }
-    known = [f"{part}.{key}" for part in ("network", "funnel", "task") for key in base[part]]
-    for key, value in (overrides or {}).items():
-        if key not in known:
-            raise RecipeError(str(unknown_name("setting", key, known)))
-        if isinstance(value, float) and not math.isfinite(value):
-            raise RecipeError(f"{key} must be finite, got {value}; give a number")
-        part, name = key.split(".", 1)
-        base[part][name] = value
+    override(base, ("network", "funnel", "task"), overrides)
     return parse(base).model_dump(mode="json")
 
 

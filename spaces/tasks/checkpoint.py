@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,35 @@ from torch import Tensor
 from layersearch.errors import StoreError
 from layersearch.spaces.contracts import JsonObject
 
-__all__ = ["check_fit", "pack", "position_of", "put", "unpack", "unreadable"]
+__all__ = ["Progress", "check_fit", "check_same_training", "pack", "position_of", "put", "unpack", "unreadable"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands. The data position is a function of ``seed`` and ``step``, so no generator is kept.
+
+    Args:
+        step: number of steps done.
+        total_steps: horizon of the learning rate.
+        seed: of the order of the data.
+        settings: fingerprint of the settings trained under.
+    """
+
+    step: int
+    total_steps: int
+    seed: int
+    settings: str
+
+
+def check_same_training(progress: Progress, total_steps: int, seed: int, settings: str) -> None:
+    """Raises: StoreError unless a training of this horizon, seed and fingerprint can go on from ``progress``."""
+    for name, saved, given in (
+        ("total_steps", progress.total_steps, total_steps),
+        ("seed", progress.seed, seed),
+        ("settings", progress.settings, settings),
+    ):
+        if saved != given:
+            raise StoreError(f"a checkpoint must be continued with its own {name} {saved}, got {given}; use that one")
 
 
 def pack(tensors: Mapping[str, Tensor], position: JsonObject) -> bytes:

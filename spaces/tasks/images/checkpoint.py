@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
+from layersearch.spaces.tasks.checkpoint import Progress as TaskProgress
 from layersearch.spaces.tasks.checkpoint import check_fit, pack, position_of, put, unpack, unreadable
 
 __all__ = ["Progress", "read_checkpoint", "step_of", "write_checkpoint"]
@@ -13,21 +14,9 @@ MODEL, MOMENTUM = "model/", "momentum/"
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a training stands. The data position is a function of ``seed`` and ``step``, so no generator is kept.
+class Progress(TaskProgress):
+    """With ``recent``, the training accuracies of the last batches, for the running mean."""
 
-    Args:
-        step: number of steps done.
-        total_steps: horizon of the learning rate.
-        seed: of the order of the data.
-        settings: fingerprint of the settings trained under.
-        recent: training accuracies of the last batches, for the running mean.
-    """
-
-    step: int
-    total_steps: int
-    seed: int
-    settings: str
     recent: tuple[float, ...]
 
 

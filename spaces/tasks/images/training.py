@@ -12,9 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from layersearch.errors import DataError, StoreError
+from layersearch.errors import DataError
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays
+from layersearch.spaces.tasks.checkpoint import check_same_training
 from layersearch.spaces.tasks.images.batches import Images, channel_moments, drawn, shrunk, training_batch
 from layersearch.spaces.tasks.images.checkpoint import Progress, read_checkpoint, write_checkpoint
 from layersearch.spaces.tasks.images.course import Course, OnStep, TrainResult
@@ -145,7 +146,7 @@ class ImageTask:
         recent: tuple[float, ...] = ()
         if checkpoint is not None:
             progress = read_checkpoint(checkpoint, model, optimizer)
-            _check_same_training(progress, total_steps, seed, settings)
+            check_same_training(progress, total_steps, seed, settings.fingerprint())
             before, recent = progress.step, progress.recent
         course = Course(before, recent, until_step, deadline, on_step, changes)
         step = TrainingStep(model.train(), optimizer)
@@ -198,13 +199,3 @@ def _run_one_by_one(course: Course, step: TrainingStep, feed: Feed, device: torc
             return
         step.learn(torch.full((), feed.rate(course.step), dtype=torch.float64, device=device))
         course.count(loss, n_right / feed.batch_size)
-
-
-def _check_same_training(progress: Progress, total_steps: int, seed: int, settings: ImageSettings) -> None:
-    for name, saved, given in (
-        ("total_steps", progress.total_steps, total_steps),
-        ("seed", progress.seed, seed),
-        ("settings", progress.settings, settings.fingerprint()),
-    ):
-        if saved != given:
-            raise StoreError(f"a checkpoint must be continued with its own {name} {saved}, got {given}; use that one")

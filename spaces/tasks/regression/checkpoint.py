@@ -1,36 +1,19 @@
 """A training between two stages as bytes: model, the state of any optimiser, and the position."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from layersearch.spaces.tasks.checkpoint import check_fit, pack, put, unpack, unreadable
+from layersearch.spaces.tasks.checkpoint import Progress, check_fit, pack, put, unpack, unreadable
 
-__all__ = ["Progress", "read_checkpoint", "write_checkpoint"]
+__all__ = ["read_checkpoint", "write_checkpoint"]
 
 MODEL, STATE = "model/", "optimizer/"
 
 Skeleton: TypeAlias = Any
 """JSON in which ``{"tensor": name}`` stands for a tensor."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands. The data position is a function of ``seed`` and ``step``, so no generator is kept.
-
-    Args:
-        step: number of steps done.
-        total_steps: horizon of the learning rate.
-        seed: of the order of the data.
-        settings: fingerprint of the settings trained under.
-    """
-
-    step: int
-    total_steps: int
-    seed: int
-    settings: str
 
 
 def write_checkpoint(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> bytes:

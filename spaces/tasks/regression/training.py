@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from layersearch.errors import DataError, StoreError
+from layersearch.errors import DataError
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays
-from layersearch.spaces.tasks.regression.checkpoint import Progress, read_checkpoint, write_checkpoint
+from layersearch.spaces.tasks.checkpoint import Progress, check_same_training
+from layersearch.spaces.tasks.regression.checkpoint import read_checkpoint, write_checkpoint
 from layersearch.spaces.tasks.regression.data import Floats, from_arrays
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
 from layersearch.spaces.tasks.regression.splits import split
@@ -161,7 +162,7 @@ class RegressionTask:
         step = 0
         if checkpoint is not None:
             progress = read_checkpoint(checkpoint, model, optimizer)
-            _check_same_training(progress, total_steps, seed, settings)
+            check_same_training(progress, total_steps, seed, settings.fingerprint())
             step = progress.step
         losses: list[float] = []
 
@@ -231,13 +232,3 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tens
 def _order(seed: int, n: int) -> Tensor:
     """A shuffle of n rows; kept for the epoch."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-
-
-def _check_same_training(progress: Progress, total_steps: int, seed: int, settings: RegressionSettings) -> None:
-    for name, saved, given in (
-        ("total_steps", progress.total_steps, total_steps),
-        ("seed", progress.seed, seed),
-        ("settings", progress.settings, settings.fingerprint()),
-    ):
-        if saved != given:
-            raise StoreError(f"a checkpoint must be continued with its own {name} {saved}, got {given}; use that one")

@@ -1,0 +1,46 @@
+"""How the stages of evaluators end before their measurement, and how long they may take: the same in every space."""
+
+from typing import Protocol
+
+from layersearch.spaces.contracts import Outcome
+
+__all__ = ["Ended", "EndedError", "allowed_seconds", "check_finished", "failed"]
+
+_LIMIT_FACTOR = 10
+_SMALLEST_LIMIT_S = 30.0
+
+
+class EndedError(Exception):
+    """A stage is over before its measurement: ``outcome`` says how."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+class Ended(Protocol):
+    """What a task says of a training."""
+
+    @property
+    def status(self) -> str: ...
+
+    @property
+    def steps(self) -> int: ...
+
+
+def check_finished(result: Ended) -> None:
+    """Raises: EndedError for a training that did not reach its goal."""
+    if result.status == "timeout":
+        raise EndedError(Outcome("failed", "the time limit was reached", measured=float(result.steps)))
+    if result.status == "nonfinite":
+        raise EndedError(Outcome("rejected", "loss is not finite", measured=float(result.steps + 1)))
+
+
+def failed(error: Exception) -> Outcome:
+    """The outcome of a stage in which the candidate raised ``error``."""
+    return Outcome("failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+
+
+def allowed_seconds(seconds: float) -> float:
+    """Time limit of a stage that takes ``seconds`` with the reference: ten times that, at least 30 s."""
+    return max(_SMALLEST_LIMIT_S, _LIMIT_FACTOR * seconds)
