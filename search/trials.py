@@ -2,6 +2,7 @@
 
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -37,7 +38,7 @@ class Choice:
 Question: TypeAlias = Range | Choice
 
 
-class _NotingTrial:
+class _NotingTrial(ABC):
     """``layersearch.spaces.contracts.Trial`` that keeps ``questions`` and ``answers`` by name, in order.
 
     Raises: ValueError if a name is asked for twice with different bounds or choices.
@@ -63,8 +64,8 @@ class _NotingTrial:
             self.answers[name] = self._answer(name, question)
         return self.answers[name]
 
-    def _answer(self, name: str, question: Question) -> Answer:
-        raise NotImplementedError
+    @abstractmethod
+    def _answer(self, name: str, question: Question) -> Answer: ...
 
 
 class UniformTrial(_NotingTrial):

@@ -2,18 +2,15 @@
 
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
-
 from layersearch.primitives.ctr.cross import CrossVector
-from layersearch.primitives.ctr.mlp import mlp
-from layersearch.spaces.tasks.ctr.models.base import MODELS, CTRModel, ModelSettings, Row
+from layersearch.spaces.tasks.ctr.models._crossed import Crossed
+from layersearch.spaces.tasks.ctr.models.base import MODELS
 
 __all__ = ["DCN"]
 
 
-class DCN(CTRModel):
-    """``wᵀ [cross(e), MLP(e)]``, in parallel; gates on pairs act in every cross layer.
+class DCN(Crossed):
+    """``Crossed`` with layers ``CrossVector``.
 
     Source: arXiv:1708.05123.
     """
@@ -21,27 +18,7 @@ class DCN(CTRModel):
     name: ClassVar[str] = "dcn"
     title: ClassVar[str] = "DCN"
     source: ClassVar[str] = "arXiv:1708.05123"
-
-    def make(self, n_fields: int, settings: ModelSettings) -> None:
-        size = n_fields * settings.dim
-        self.cross = nn.ModuleList(CrossVector(n_fields, settings.dim) for _ in range(settings.n_cross))
-        self.mlp = mlp(
-            size,
-            settings.hidden,
-            None,
-            activation=settings.activation,
-            batch_norm=settings.batch_norm,
-            dropout=settings.dropout,
-        )
-        self.out = nn.Linear(size + (settings.hidden[-1] if settings.hidden else size), 1, bias=False)
-
-    def body(self, row: Row) -> Tensor:
-        crossed = row.e
-        for layer in self.cross:
-            crossed = layer(row.e, crossed, row.pairs)
-        both = torch.cat([crossed.flatten(1), self.mlp(row.e.flatten(1))], -1)
-        logits: Tensor = self.out(both).squeeze(-1)
-        return logits
+    cross_layer = CrossVector
 
 
 MODELS.add(DCN.name, DCN)
