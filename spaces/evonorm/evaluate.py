@@ -109,7 +109,7 @@ class EvonormEvaluator:
 
     def _probe(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         steps = self.settings.funnel.probe_steps
-        model, result = self._train(graph, network, job, deadline, until_step=steps, total_steps=steps)
+        model, result = self._train(graph, network, job, deadline, until_step=steps, total_steps=steps, evaluated=False)
         check_finished(result)
         if not all(bool(p.isfinite().all()) for p in model.parameters()):
             return Outcome("rejected", "weights are not finite", measured=float(result.steps))
@@ -205,8 +205,9 @@ class EvonormEvaluator:
         total_steps: int,
         width: float = 1.0,
         on_step: OnStep | None = None,
+        evaluated: bool = True,
     ) -> tuple[nn.Module, TrainResult]:
-        """The network of a job, trained from its checkpoint by the lowerings of the plan."""
+        """The network of a job, trained from its checkpoint by the lowerings of the plan; ``evaluated`` after that."""
         plan = self.settings.lowering
         first = network == self.settings.task.networks[0] and job.stage.partition(":")[0] not in ("rerank", "test")
         swap_step = plan.swap_step if first else 0
@@ -244,7 +245,7 @@ class EvonormEvaluator:
             checkpoint, saved_at = result.checkpoint(), time.monotonic()
             if self.save is not None:
                 self.save(checkpoint)
-        if result.status == "ok":
+        if evaluated and result.status == "ok":
             layers.prepare_evaluation(model)
         if layers.failure is not None:
             self._marks.found[KERNEL_FAILED] = 1.0
