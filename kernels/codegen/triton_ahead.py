@@ -11,7 +11,7 @@ from typing import Any
 
 from layersearch.errors import KernelError
 from layersearch.kernels.codegen._triton_load import interprets, loaded, why_no_triton
-from layersearch.kernels.codegen._triton_shapes import Config, Launch, Sizes, default_config, ints, planned
+from layersearch.kernels.codegen._triton_shapes import Config, Launch, Sizes, default_config, planned
 from layersearch.kernels.codegen._triton_words import META
 from layersearch.kernels.codegen.program import Program
 from layersearch.kernels.codegen.triton import Kernel, TritonSource, triton_source
@@ -73,7 +73,7 @@ def compile_ahead(
             return config if config is not None and kernel.reads else default_config(kernel, source, sizes)
 
         for made in planned(source, sizes, choose):
-            found.append(_report(name, made.kernel.kind, _compile(made, source, sizes, dtype, capability)))
+            found.append(_report(name, made.kernel.kind, _compile(made, dtype, capability)))
     return found
 
 
@@ -89,20 +89,20 @@ def build_seconds(programs: Mapping[str, Program], capability: int = 90) -> floa
     return sum(after[:4]) - sum(before[:4])
 
 
-def _compile(made: Launch, source: TritonSource, sizes: Sizes, dtype: str, capability: int) -> Mapping[str, Any]:
+def _compile(made: Launch, dtype: str, capability: int) -> Mapping[str, Any]:
     """Assembly of a launch by kind, specialised as a launch would be."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     arguments = made.kernel.arguments
-    numbers = ints(made.kernel, source, sizes)
+    numbers = made.numbers
     signature: dict[str, str] = {}
     constants: dict[tuple[int], object] = {}
     attributes: dict[tuple[int], list[list[object]]] = {}
     for i, word in enumerate(arguments):
         if word in META:
-            signature[word], constants[i,] = "constexpr", made.blocks[word]
+            signature[word], constants[i,] = "constexpr", numbers[word]
         elif word in numbers:
             varies = word.endswith("_units")
             signature[word] = "constexpr" if varies and numbers[word] == 1 else "i32"

@@ -17,7 +17,7 @@ from layersearch.kernels.codegen._triton_shapes import (
     candidates,
     class_key,
     default_config,
-    ints,
+    is_addressable,
     planned,
     work_floats,
 )
@@ -34,7 +34,7 @@ class _Prepared:
 
     def __init__(self, source: TritonSource, sizes: Sizes, launches: list[Launch]) -> None:
         self.work_floats = work_floats(source, sizes, launches)
-        self.calls = [(_bound(made, source, sizes), _tensors(made.kernel)) for made in launches]
+        self.calls = [(_bound(made), _tensors(made.kernel)) for made in launches]
         self.has_run = False
 
 
@@ -92,7 +92,7 @@ class TritonKernel:
         assert x is not None
         n, channels, height, width = x.shape
         sizes = Sizes(n, channels, height * width, channels // groups, x.element_size(), layout == "nhwc")
-        if not sizes.is_addressable:
+        if not is_addressable(sizes):
             raise ValueError(f"planes and samples must count below 2^31, got {tuple(x.shape)}")
         known = tuned("interpreter" if interprets() else torch.cuda.get_device_name(x.device))
 
@@ -115,7 +115,7 @@ def _tensors(kernel: Kernel) -> tuple[str, ...]:
     return tuple(word for word in kernel.arguments if word.endswith("_ptr"))
 
 
-def _bound(made: Launch, source: TritonSource, sizes: Sizes) -> Callable[..., object]:
+def _bound(made: Launch) -> Callable[..., object]:
     """A launch that lacks its tensors alone. Fused multiply-adds are asked for: Triton's default differs by version."""
     return functools.partial(
         loaded(made.kernel).run,
@@ -123,8 +123,7 @@ def _bound(made: Launch, source: TritonSource, sizes: Sizes) -> Callable[..., ob
         warmup=False,
         num_warps=made.warps,
         enable_fp_fusion=True,
-        **ints(made.kernel, source, sizes),
-        **made.blocks,
+        **made.numbers,
     )
 
 
@@ -140,5 +139,5 @@ def _measured(kernel: Kernel, source: TritonSource, sizes: Sizes, tensors: Mappi
         made = next(m for m in planned(source, sizes, lambda _: option) if m.kernel is kernel)  # noqa: B023
         work = torch.empty(work_floats(source, sizes, [made]), dtype=torch.float32, device=x.device)
         held = [{**tensors, "work_ptr": work}[word] for word in _tensors(kernel)]
-        times.append(median_ms(functools.partial(_bound(made, source, sizes), *held)))
+        times.append(median_ms(functools.partial(_bound(made), *held)))
     return options[times.index(min(times))]

@@ -16,11 +16,11 @@ from layersearch.kernels.codegen._triton_shapes import (
     Sizes,
     class_key,
     default_config,
-    ints,
     planned,
     work_floats,
 )
 from layersearch.kernels.codegen._triton_tune import Tuned
+from layersearch.kernels.codegen._triton_words import META
 from layersearch.kernels.codegen.triton import Kernel, TritonSource, triton_source
 from layersearch.primitives.canonical import canonical
 from layersearch.primitives.graph import Graph, Node
@@ -148,7 +148,7 @@ def test_programs_cover_every_element_once_and_blocks_are_powers_of_two() -> Non
             launches = planned(source, sizes, lambda kernel, s=source, z=sizes: default_config(kernel, s, z))  # type: ignore[misc]
             assert work_floats(source, sizes, launches) >= source.work.size(sizes.n, sizes.c)
             for made in launches:
-                blocks = made.blocks
+                blocks = {word: value for word, value in made.numbers.items() if word in META}
                 assert all(value > 0 and value & (value - 1) == 0 for value in map(int, blocks.values()) if value)
                 tile = int(blocks.get("LANES", 1)) * int(blocks.get("SPAN", 1))
                 assert made.kernel.kind == "merge" or tile <= 2**17
@@ -158,9 +158,8 @@ def test_programs_cover_every_element_once_and_blocks_are_powers_of_two() -> Non
                     assert span * made.grid[1] >= sizes.s > span * (made.grid[1] - 1)
                     cells = sizes.c if sizes.nhwc else sizes.n * sizes.c
                     assert made.grid[0] // (sizes.n if sizes.nhwc else 1) * lanes >= cells
-                    numbers = ints(made.kernel, source, sizes)
-                    assert numbers.get("s_units", 0) * int(blocks.get("S_UNIT", 0)) in (0, sizes.s)
-                    assert numbers.get("c_units", 0) * int(blocks.get("C_UNIT", 0)) in (0, sizes.c)
+                    assert made.numbers.get("s_units", 0) * blocks.get("S_UNIT", 0) in (0, sizes.s)
+                    assert made.numbers.get("c_units", 0) * blocks.get("C_UNIT", 0) in (0, sizes.c)
 
 
 def test_small_values_are_covered_too() -> None:
@@ -169,7 +168,7 @@ def test_small_values_are_covered_too() -> None:
         sizes = some_sizes(rng)
         launches = planned(source, sizes, lambda kernel, s=source, z=sizes: default_config(kernel, s, z))  # type: ignore[misc]
         for made in launches:
-            blocks = {name: int(value) for name, value in made.blocks.items()}
+            blocks = {name: int(value) for name, value in made.numbers.items()}
             if made.kernel.kind == "columns":
                 assert made.grid[0] * blocks["COLUMNS"] >= sizes.c
                 assert blocks["ROWS"] * blocks["STEPS"] >= sizes.n
@@ -189,8 +188,8 @@ def test_a_merge_runs_only_where_planes_are_split() -> None:
         sizes = Sizes(1, 4, pixels, 1, 4, nhwc=False)
         launches = planned(source, sizes, lambda kernel, z=sizes: default_config(kernel, source, z))  # type: ignore[misc]
         assert any(made.kernel.kind == "merge" for made in launches) == expected
-        parts = launches[0].parts
-        assert work_floats(source, sizes, launches) == source.work.size(1, 4) + (parts * 2 * 4 if expected else 0)
+        parts = launches[0].grid[1] if expected else 0
+        assert work_floats(source, sizes, launches) == source.work.size(1, 4) + 2 * parts * 4
 
 
 def test_one_measurement_stands_for_a_class_of_kernels_and_shapes() -> None:

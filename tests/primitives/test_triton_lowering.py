@@ -20,7 +20,7 @@ from graphs import random_graphs
 from lowered import batch, error, oracle_of, results, upstream, with_state_of
 from torch import nn
 
-from layersearch.kernels.codegen import _triton_shapes, triton_kernel
+from layersearch.kernels.codegen import _triton_blocks, triton_kernel
 from layersearch.kernels.codegen._triton_load import interprets, why_no_triton
 from layersearch.kernels.codegen._triton_shapes import Config
 from layersearch.kernels.codegen.triton import Kernel, triton_source
@@ -143,7 +143,7 @@ def test_random_graphs_of_all_kinds_of_kernels(name: str, layout: str) -> None:
 @pytest.mark.parametrize("moment", NOT_ZERO)
 def test_padding_never_enters_a_sum(moment: str, slabs: bool, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if not slabs:
-        monkeypatch.setattr(_triton_shapes, "_SLAB_ELEMENTS", {1: 0, 2: 0})
+        monkeypatch.setattr(_triton_blocks, "_SLAB_ELEMENTS", {1: 0, 2: 0})
     assert_as_good_as_eager(NOT_ZERO[moment], batch((3, 12, 5, 3)).contiguous(memory_format=LAYOUTS[layout]))
 
 
@@ -160,7 +160,7 @@ def test_eval_mode(name: str, layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", ["gn-relu", "evonorm-s0", "frn-tlu"])
 def test_slabs_that_do_not_fit_are_read_in_passes(name: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_triton_shapes, "_SLAB_ELEMENTS", {1: 0, 2: 0})
+    monkeypatch.setattr(_triton_blocks, "_SLAB_ELEMENTS", {1: 0, 2: 0})
     assert_as_good_as_eager(KNOWN[name], batch((2, 12, 5, 3)).contiguous(memory_format=LAYOUTS[layout]))
 
 
