@@ -66,7 +66,7 @@ class Layer:
         Args:
             num_features: C, or the inputs of a network.
             lowering: how it is run. ``auto`` is chosen by what is there when this is called: compiled for the GPU if
-                there is one, else for the CPU, else ``torch``, which it also gives, with a warning, if a build fails.
+                there is one, else for the CPU; where that cannot be or a build fails, ``torch``, with a warning why.
                 All have the same state dict and numbers; kernels of the CPU are built before this returns, and what a
                 kernel does not cover, such as another device, is run by ``torch``.
             groups: upper limit of the number of groups of group moments; by default the genome's.

@@ -251,7 +251,7 @@ def export(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a run, as in search list.")] = None,
     candidate: o.Candidate = "best",
     format_: Annotated[
-        str, typer.Option("--format", metavar="python|pt2|onnx|optuna", help="What to write.")
+        str, typer.Option("--format", metavar="python|triton|pt2|onnx|optuna", help="What to write.")
     ] = "python",
     space: o.Space = None,
     genome: Annotated[

@@ -1,5 +1,7 @@
 """The seam between a graph and the code that runs it. A new lowering is one file that adds one row."""
 
+import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from layersearch.primitives.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LOWERINGS", "Lowering", "available", "build_layer", "fastest"]
+__all__ = ["LOWERINGS", "Lowering", "available", "build_layer", "fastest", "say_once"]
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,29 @@ def available() -> dict[str, str | None]:
 
 
 def fastest() -> str:
-    """The compiled lowering for the GPU if there is one, else for the CPU; ``torch`` where neither can be built."""
+    """The compiled lowering for the GPU if there is one, else for the CPU; ``torch`` where it cannot be built.
+
+    Why it cannot is said once: tensors on a GPU would never use kernels of the CPU.
+    """
     import torch
 
-    for kind in ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",):
-        for name, row in LOWERINGS.items():
-            if row.build_seconds is not None and kind in row.devices and row.why_unavailable() is None:
-                return name
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    reasons: list[str] = []
+    for name, row in LOWERINGS.items():
+        if row.build_seconds is None or kind not in row.devices:
+            continue
+        why = row.why_unavailable()
+        if why is None:
+            return name
+        reasons.append(why)
+    say_once("; ".join(reasons))
     return "torch"
+
+
+@functools.cache
+def say_once(reason: str) -> None:
+    """Warns that layers are run by the ``torch`` lowering."""
+    warnings.warn(f"layers are run by the torch lowering, which is slower: {reason}", RuntimeWarning, stacklevel=4)
 
 
 def build_layer(graph: Graph, num_features: int, *, lowering: str = "torch", groups: int | None = None) -> "nn.Module":

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from layersearch.kernels.codegen._compile import find_compiler
 from layersearch.kernels.codegen.c_kernel import CKernel, build_seconds
 from layersearch.primitives.graph import Graph
-from layersearch.primitives.lowering.base import LOWERINGS, Lowering
-from layersearch.primitives.lowering.fused import BACKWARD, FORWARD, HALF, Fusion, say_once
+from layersearch.primitives.lowering.base import LOWERINGS, Lowering, say_once
+from layersearch.primitives.lowering.fused import BACKWARD, FORWARD, HALF, Fusion
 from layersearch.primitives.lowering.program import lower
 from layersearch.primitives.lowering.torch_source import build_torch_layer
 

@@ -6,7 +6,6 @@ inputs that are not 4-D, and double backward.
 """
 
 import functools
-import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -20,7 +19,7 @@ from layersearch.primitives.graph import Graph
 from layersearch.primitives.lowering.program import LayerProgram, lower
 from layersearch.primitives.lowering.torch_source import build_torch_layer, layer_class
 
-__all__ = ["BACKWARD", "FORWARD", "HALF", "FusedLayer", "Fusion", "say_once"]
+__all__ = ["BACKWARD", "FORWARD", "HALF", "FusedLayer", "Fusion"]
 
 FORWARD, BACKWARD = "forward", "backward"
 HALF = (torch.float16, torch.bfloat16)
@@ -255,7 +254,8 @@ class FusedLayer(nn.Module):
         mode = self._training_mode if self.training else self._evaluation_mode
         program, fusion = mode.program, mode.fusion
         inputs = [getattr(self, name) for name in program.inputs]
-        x = fusion.covered(input, inputs)
+        fits = input.shape[1:2] == inputs[0].shape  # kernels would read past the end of what belongs to channels
+        x = fusion.covered(input, inputs) if fits else None
         if x is None:
             plain: Tensor = super().forward(input)
             return plain
@@ -271,9 +271,3 @@ class FusedLayer(nn.Module):
             start = layout.offset(k, x.shape[0], x.shape[1])
             running.lerp_(statistics[start : start + running.numel()].to(running), self.momentum)
         return y if x is input else y.to(input.dtype)
-
-
-@functools.cache
-def say_once(reason: str) -> None:
-    """Warns that a layer is run by the ``torch`` lowering."""
-    warnings.warn(f"layers are run by the torch lowering, which is slower: {reason}", RuntimeWarning, stacklevel=4)

@@ -13,8 +13,8 @@ from layersearch.kernels.codegen._triton_load import interprets, why_no_triton
 from layersearch.kernels.codegen.triton_ahead import build_seconds
 from layersearch.kernels.codegen.triton_kernel import TritonKernel
 from layersearch.primitives.graph import Graph
-from layersearch.primitives.lowering.base import LOWERINGS, Lowering
-from layersearch.primitives.lowering.fused import BACKWARD, FORWARD, HALF, Fusion, say_once
+from layersearch.primitives.lowering.base import LOWERINGS, Lowering, say_once
+from layersearch.primitives.lowering.fused import BACKWARD, FORWARD, HALF, Fusion
 from layersearch.primitives.lowering.program import lower
 from layersearch.primitives.lowering.torch_source import build_torch_layer
 

@@ -24,12 +24,17 @@ def plain(text: str, lines: bool = False) -> str:
 def class_doc(formula: str) -> str:
     """Short formulas on one line; long ones stand at the head of the file only."""
     f = plain(formula)
-    where = f"f(x) = {f}" if len(f) <= 50 else "f as at the head of this file"
+    where = f"f(x) = {f}" if len(f) <= 43 else "f as at the head of this file"
     return f"y = γ·f(x) + β for ``[N, C, H, W]``, C = ``num_features``; {where}."
 
 
-def module_doc(subject: Subject) -> str:
-    """Text of the docstring, lines of at most 120 columns where words allow it."""
+def module_doc(subject: Subject, needs: str = "Plain PyTorch, needs nothing else.", content: str = "") -> str:
+    """Text of the docstring, lines of at most 120 columns where words allow it.
+
+    Args:
+        needs: what the file needs, one sentence.
+        content: a paragraph on what is in the file.
+    """
     graph = subject.graph
     numerics = graph.numerics
     notes = [f"Moments are biased; eps = {numerics.eps:g} inside every root."]
@@ -48,9 +53,10 @@ def module_doc(subject: Subject) -> str:
         notes.append(f"Trained per channel, beside γ = weight and β = bias: {', '.join(params)}.")
     return paragraphs(
         [
-            f"{subject.class_name}: a normalization-activation layer. Plain PyTorch, needs nothing else.",
+            f"{subject.class_name}: a normalization-activation layer. {needs}",
             f"    f(x) = {plain(formula(graph))}\n    y = γ·f(x) + β",
             _wrap(" ".join(notes)),
+            *([content] if content else []),
         ],
         subject.facts,
     )

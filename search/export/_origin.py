@@ -33,6 +33,23 @@ _KNOWN_CLASSES = {
     "frn-tlu": "FRNTLU",
     **{name: f"EvoNorm{name[-2:].upper()}" for name in PUBLISHED if name.startswith("evonorm-")},
 }
+_TAKEN = frozenset(
+    {
+        "Any",
+        "Blocks",
+        "Callable",
+        "Config",
+        "False",
+        "Layer",
+        "NamedTuple",
+        "None",
+        "Sequence",
+        "Sizes",
+        "Tensor",
+        "True",
+    }
+)
+"""Names that Python or exported files use themselves."""
 _KINDS = (("search", "stages"), ("re-rank", "rerank_stages"), ("test", "test_stages"))
 _REMEDY = "take the genome of an entry of search show NAME --json"
 _PLACES = ("data_dir", "runs_dir", "recipe", "json")  # say nothing of what was searched, and differ between machines
@@ -69,8 +86,7 @@ def class_name_of(name: str) -> str:
         return _KNOWN_CLASSES[name]
     words = re.findall(r"[A-Za-z0-9]+", name)
     camel = "".join(word[0].upper() + word[1:] for word in words)[:60]
-    # Layer is the alias, Tensor and nn are imported by the file.
-    return camel if camel[:1].isalpha() and camel not in ("Layer", "Tensor", "None", "True", "False") else "NormAct"
+    return camel if camel[:1].isalpha() and camel not in _TAKEN else "NormAct"
 
 
 def from_genome(space: str, genome: str) -> Source:

@@ -46,6 +46,8 @@ class Format:
     name: str
     suffix: str
     write: Callable[[Subject, Path], float]
+    unchecked: Callable[[], str | None] = lambda: None
+    """What ``write`` cannot check on this machine, and why; None if it checks all."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ def run(
         weights: of a network of a run: trains it as the re-rank did, and writes its weights beside the file.
         force: replaces an existing file.
     Returns: ``path, format, sha256``; of a layer ``formula, class, genome, max_error`` (of the check after writing, see
-        ``Format``); what was written and checked as a text each, ``what`` and ``check``.
+        ``Format``) and ``unchecked`` (what it left out, or None); what was written and checked as a text each, ``what``
+        and ``check``.
     Raises: BadInputError and its kin for bad input, ExportError if the written file is wrong; no file is left.
     """
     if format not in FORMATS and format not in RUN_FORMATS:
@@ -78,6 +79,7 @@ def run(
     with new_file(out, force) as draft:
         max_error = row.write(subject, draft)
         sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
+    unchecked = row.unchecked()
     return {
         "path": str(out),
         "format": format,
@@ -87,7 +89,9 @@ def run(
         "max_error": max_error,
         "sha256": sha256,
         "what": f"{subject.class_name}, {formula(subject.graph)}",
-        "check": f"checked against its genome after writing: largest difference {max_error:.1e}",
+        "check": f"checked against its genome after writing: largest difference {max_error:.1e}"
+        + (f"; not checked: {unchecked}" if unchecked else ""),
+        "unchecked": unchecked,
     }
 
 

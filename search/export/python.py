@@ -13,7 +13,7 @@ from layersearch.search.export._check import batch, compare, oracle, randomize
 from layersearch.search.export._docstring import class_doc, module_doc
 from layersearch.search.export.base import FORMATS, ExportError, Format, Subject
 
-__all__ = ["python_text", "write"]
+__all__ = ["check_class", "python_text", "write"]
 
 _IMPORTS = "import torch\nfrom torch import Tensor, nn\n"
 _CHECKS = (((3, 8, 5, 3), 4), ((2, 12, 4, 6), None))  # shape and groups; H ≠ W, so that no two axis sets agree
@@ -42,6 +42,11 @@ def write(subject: Subject, path: Path) -> float:
         raise ExportError(
             f"the exported file must run on its own, got {error!r}; report this with the genome"
         ) from error
+    return check_class(subject, cls)
+
+
+def check_class(subject: Subject, cls: Any) -> float:
+    """Compares a class, its state dict and running buffers with the genome: ``compare`` in float64, in both modes."""
     return max(_check(subject, cls, shape, groups) for shape, groups in _CHECKS)
 
 

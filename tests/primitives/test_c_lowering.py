@@ -15,7 +15,7 @@ from lowering_contract import KNOWN, refuse_fallback
 from torch import nn
 
 from layersearch.primitives.graph import Graph, Node
-from layersearch.primitives.lowering import available, build_layer, c
+from layersearch.primitives.lowering import available, base, build_layer
 from layersearch.primitives.numerics import EXACT
 
 pytestmark = pytest.mark.skipif(available()["c"] is not None, reason=f"lowering c: {available()['c']}")
@@ -72,10 +72,16 @@ def test_float64_goes_the_torch_way(monkeypatch: pytest.MonkeyPatch) -> None:
         made(x)
 
 
+def test_another_number_of_channels_is_an_error_and_never_read() -> None:
+    made = layer(KNOWN["evonorm-b0"], 4)
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        made(torch.ones(2, 8, 3, 3))
+
+
 def test_without_a_compiler_the_torch_lowering_runs_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
-    c.say_once.cache_clear()
+    base.say_once.cache_clear()
     assert "no C compiler" in str(available()["c"])
     with pytest.warns(RuntimeWarning, match="run by the torch lowering.*no C compiler"):
         made = layer(KNOWN["evonorm-b0"], 4)

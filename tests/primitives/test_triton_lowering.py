@@ -26,7 +26,7 @@ from layersearch.kernels.codegen._triton_shapes import Config
 from layersearch.kernels.codegen.triton import Kernel, triton_source
 from layersearch.primitives.canonical import canonical
 from layersearch.primitives.graph import Graph, Node
-from layersearch.primitives.lowering import available, build_layer, fused, triton
+from layersearch.primitives.lowering import available, base, build_layer, triton
 from layersearch.primitives.lowering.program import lower
 from layersearch.primitives.numerics import EXACT
 from layersearch.spaces.evonorm.published import PUBLISHED
@@ -409,7 +409,7 @@ def test_torch_compile_sees_one_op_per_direction() -> None:
 @pytest.mark.torch_allowed
 @pytest.mark.skipif(available()["triton"] is None, reason="there is a device here")
 def test_without_a_device_the_torch_lowering_runs_and_says_so() -> None:
-    fused.say_once.cache_clear()
+    base.say_once.cache_clear()
     with pytest.warns(RuntimeWarning, match="run by the torch lowering"):
         made = layer_without_device()
     assert made(torch.ones(1, 4, 2, 2)).shape == (1, 4, 2, 2)

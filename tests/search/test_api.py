@@ -17,6 +17,7 @@ from layersearch.errors import BadInputError, KernelError, StoreError, UnknownNa
 from layersearch.primitives.graph import Graph
 from layersearch.primitives.graph_json import graph_to_json
 from layersearch.primitives.lowering import LOWERINGS, available, build_layer, fastest
+from layersearch.primitives.lowering.base import say_once
 from layersearch.primitives.numerics import Numerics
 from layersearch.search.candidate import Candidate, Finish, StageResult
 from layersearch.search.lock import RunLock
@@ -138,7 +139,28 @@ def test_auto_is_compiled_where_that_is_possible(monkeypatch: pytest.MonkeyPatch
         assert type(layersearch.known("evonorm", "bn-relu").module(4)).__name__ == "FusedLayer"
     monkeypatch.setenv("CC", "no-such-compiler")
     if not torch.cuda.is_available():
-        assert fastest() == "torch"
+        say_once.cache_clear()
+        with pytest.warns(RuntimeWarning, match="run by the torch lowering.*no-such-compiler"):
+            assert fastest() == "torch"
+
+
+def test_on_a_gpu_without_triton_auto_is_torch_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels in C, which could be built, would never run a tensor on the GPU."""
+    compiled = {
+        "c": dataclasses.replace(LOWERINGS["c"], why_unavailable=lambda: None, build=_must_not_be_built),
+        "triton": dataclasses.replace(LOWERINGS["triton"], why_unavailable=lambda: "triton is not installed"),
+    }
+    for name, row in compiled.items():
+        monkeypatch.setitem(LOWERINGS._rows, name, row)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    say_once.cache_clear()
+    with pytest.warns(RuntimeWarning, match="run by the torch lowering.*triton is not installed"):
+        module = layersearch.known("evonorm", "bn-relu").module(4)
+    assert type(module).__name__ == "Layer"
+
+
+def _must_not_be_built(*_: object) -> torch.nn.Module:
+    raise AssertionError("a kernel was built that tensors on the GPU never use")
 
 
 def test_kernels_of_both_modes_are_there_before_the_first_forward(monkeypatch: pytest.MonkeyPatch) -> None:
