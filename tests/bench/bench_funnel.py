@@ -6,9 +6,11 @@ orders: stability after and before quality on the first network. "Everyone" runs
 without the rule at step 60: with an exit at the first loss that is not finite, and without one. Trainings that such an
 exit ends are not run on without it: a few of their steps are timed and multiplied.
 
-python tests/bench/bench_funnel.py [N]   N genomes of drift, 2 N random ones: they are cheaper
+python tests/bench/bench_funnel.py [N]                 N genomes of drift, 2 N random ones: they are cheaper
+python tests/bench/bench_funnel.py [N] --lowering c    N random ones by the torch lowering and by another
 """
 
+import argparse
 import functools
 import random
 import statistics
@@ -19,11 +21,13 @@ from dataclasses import dataclass, field
 
 import torch
 from common import core_seconds, environment, show, table
+from funnel_lowerings import compare
 from torch.nn import functional as F
 
 from layersearch.primitives.graph import Graph
 from layersearch.primitives.lowering import build_layer
 from layersearch.primitives.seeds import Seeds
+from layersearch.search.executors.base import run_timed
 from layersearch.search.screening import Screener
 from layersearch.spaces.contracts import Job, Outcome
 from layersearch.spaces.evonorm.evaluate import EvonormEvaluator
@@ -94,7 +98,8 @@ class Bench:
 
     def run(self, evaluator: EvonormEvaluator, stage: str, genome: Graph, number: int) -> Outcome:
         seed = Seeds(0).derive("stage", number, stage)
-        return evaluator.run(Job(number, stage, self.space.to_json(genome), seed))
+        outcome, _ = run_timed(evaluator, Job(number, stage, self.space.to_json(genome), seed), None)
+        return outcome
 
     def trial(self, genome: Graph, number: int) -> Trial:
         trial = Trial()
@@ -231,9 +236,17 @@ def interval(trials: list[Trial], exits: str, order: Sequence[str]) -> str:
 
 
 def main() -> None:
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("n", metavar="N", type=int, nargs="?", help="default 15, and 1000 with --lowering")
+    parser.add_argument("--lowering", help="compared with torch by the core-seconds of the whole funnel")
+    parser.add_argument("--swap-step", type=int, help="at which that lowering takes over; default: as auto chooses")
+    args = parser.parse_args()
     torch.set_num_threads(1)
     print(environment())
+    if args.lowering is not None:
+        compare(args.lowering, 1000 if args.n is None else args.n, args.swap_step)
+        return
+    n = 15 if args.n is None else args.n
     bench = Bench()
     bench.trial(bench.space.baselines()["bn-relu"], 0)  # torch sets itself up
     measure(bench, "random", 2 * n, lambda survivors, rng: bench.space.sample(rng))

@@ -71,13 +71,14 @@ plain.forward = lambda self, x: by_plain.append(1) or run_plain(self, x)
 def gradients(layer, x, call=None):
     x = x.clone().requires_grad_()
     layer.zero_grad()
-    y = (call or layer)(x)
+    y = (layer if call is None else call)(x)
     (y.float() * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum().backward()
     return [y.detach(), x.grad, *(p.grad.clone() for p in layer.parameters())]
 
 def close(a, b, tolerance=1e-4):
     for s, t in zip(a, b, strict=True):
-        assert s.dtype == t.dtype and float((s.double() - t.double()).norm()) <= tolerance * (1 + float(t.norm())), (s, t)
+        assert s.dtype == t.dtype
+        assert float((s.double() - t.double()).norm()) <= tolerance * (1 + float(t.norm())), (s, t)
 
 torch.manual_seed(0)
 x = torch.randn(2, 4, 3, 5)
