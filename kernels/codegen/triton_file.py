@@ -21,7 +21,7 @@ __all__ = ["TritonFile", "size"]
 _KERNELS = '''\
 # Kernels. A program works on a tile of two axes: planes [H, W] along axis 0 (channels of a sample, where the
 # memory is channels_last), pixels along axis 1; small values have one of the axes alone. n, c and p = n * C + c say
-# which sample, channel and plane; S = H * W, NC = N * C. v… are values, numbered in the order of computation, a… and b…
+# which sample, channel and plane; S = H * W, NC = N * C. w… are values, numbered in the order of computation, a… and b…
 # running sums and centred ones, t… and q… their totals over a plane. All arithmetic is float32. Sums are taken in an
 # order that sizes alone decide, without atomics. Small values lie in one array: all [N, C] first, then [C], then [N].
 
@@ -40,6 +40,7 @@ _MEMBERS = {"plane": "1", "group": "sizes.per_group", "layer": "sizes.c"}
 _SCOPES = {"plane": "plane", "group": "group of channels", "layer": "sample"}
 _ROWS = {"group": "the channels of each group", "layer": "all channels", "groups": "the groups"}
 _WIDTH = 112
+_LONGEST = _WIDTH + 8
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,15 @@ class TritonFile:
         self._starts: list[str] = []
         self._rules = {"Blocks", "Sizes"}
 
-    def add(self, name: str, program: Program, tensors: Mapping[str, str], inputs: Sequence[str], doc: str) -> None:
+    def add(
+        self,
+        name: str,
+        program: Program,
+        tensors: Mapping[str, str],
+        inputs: Sequence[str],
+        doc: str,
+        notes: Mapping[int, str],
+    ) -> None:
         """Adds ``name(sizes, …, inputs)``, which runs a program.
 
         Args:
@@ -72,11 +81,12 @@ class TritonFile:
                 those that the program has; they are the function's arguments, in this order.
             inputs: names of the parameters and buffers.
             doc: of the function, one line.
+            notes: comments to statements, one line each.
         """
         (source,) = triton_source({name: program}).values()
         words = {**tensors, "work_ptr": "work"} | {f"p{k}_ptr": word for k, word in enumerate(inputs)}
-        staged = self._calls(name, source.staged, source, words)
-        slab = self._calls(f"{name}_slab", source.slab or (), source, words)
+        staged = self._calls(name, source.staged, source, words, notes)
+        slab = self._calls(f"{name}_slab", source.slab or (), source, words, notes)
         used = {word for call in (*staged, *slab) for word in call.tensors}
         typed = ["sizes: Sizes", *(f"{word}: Tensor" for word in dict.fromkeys(tensors.values()))]
         lines = [*_signature(name, [*typed, "inputs: Sequence[Tensor]"]), f'    """{doc}"""']
@@ -104,11 +114,16 @@ class TritonFile:
         return _copied(self._rules)
 
     def _calls(
-        self, name: str, kernels: Sequence[Kernel], source: TritonSource, words: Mapping[str, str]
+        self,
+        name: str,
+        kernels: Sequence[Kernel],
+        source: TritonSource,
+        words: Mapping[str, str],
+        notes: Mapping[int, str],
     ) -> list[_Call]:
         found: list[_Call] = []
         for k, kernel in enumerate(kernels, 1):
-            text = _text(kernel, source.scope, words)
+            text = _text(kernel, source.scope, words, notes)
             own = name if kernel.kind == "slab" else f"{name}_{k}_{kernel.kind}"
             tensors = tuple(words[word] for word in kernel.arguments if word in words)
             found.append(_Call(kernel, self._names.setdefault(text, own), tensors))
@@ -156,10 +171,11 @@ def size(layout: Layout, n: str, channels: str, *more: str) -> str:
     return " + ".join([*terms, *more]) or "0"
 
 
-def _text(kernel: Kernel, scope: str, words: Mapping[str, str]) -> str:
+def _text(kernel: Kernel, scope: str, words: Mapping[str, str], notes: Mapping[int, str]) -> str:
     """The kernel with ``_NAME`` in place of its name."""
 
     def renamed(text: str) -> str:
+        text = re.sub(r"\bv(\d+(?:_[a-z])?)\b", r"w\1", text)  # v… are parameters in formulas
         return re.sub(r"\b[a-z]+\d*_ptr\b", lambda word: f"{words[word[0]]}_ptr", text)
 
     _, body = kernel.text.split("):\n", 1)
@@ -167,12 +183,23 @@ def _text(kernel: Kernel, scope: str, words: Mapping[str, str]) -> str:
     signature += _wrapped(f"{a}: tl.constexpr" for a in kernel.arguments if a in META)
     head = "\n".join(signature)
     doc = _doc(kernel, scope, [renamed(a).removesuffix("_ptr") for a in kernel.arguments if a == "out_ptr"])
-    return f'@kernel\ndef {_NAME}(\n{head}\n):  # fmt: skip\n    """{doc}"""\n{renamed(body)}'.rstrip("\n")
+    return f'@kernel\ndef {_NAME}(\n{head}\n):  # fmt: skip\n    """{doc}"""\n{_noted(renamed(body), notes)}'
+
+
+def _noted(body: str, notes: Mapping[int, str]) -> str:
+    """The body with a comment behind those values that are worth one, where a line has room for it."""
+    lines = body.rstrip("\n").splitlines()
+    for k, line in enumerate(lines):
+        value = re.match(r" *w(\d+) = ", line)
+        note = notes.get(int(value[1])) if value else None
+        if note is not None and len(line) + len(note) + 4 <= _LONGEST:
+            lines[k] = f"{line}  # {note}"
+    return "\n".join(lines)
 
 
 def _signature(name: str, arguments: Sequence[str]) -> list[str]:
     short = f"def {name}({', '.join(arguments)}) -> None:"
-    return [short] if len(short) <= _WIDTH + 8 else [f"def {name}(", f"    {', '.join(arguments)}", ") -> None:"]
+    return [short] if len(short) <= _LONGEST else [f"def {name}(", f"    {', '.join(arguments)}", ") -> None:"]
 
 
 def _wrapped(arguments: Iterable[str]) -> list[str]:

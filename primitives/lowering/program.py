@@ -4,6 +4,7 @@ Backward keeps ``x`` and the statistics of planes and channels that forward comp
 again from ``x``. Every sum is a sum of plane sums, in a fixed order: equal input gives equal bits.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from layersearch.kernels.codegen.program import Extent, Program, Result
@@ -28,6 +29,7 @@ class LayerProgram:
     ``inputs``: names of the parameters, then of the buffers that are read, in the order of ``Statement.index``.
     ``n_params``: how many of them are parameters; backward's results are their gradients, each ``[C]``.
     ``moments``: buffers that a training step moves, with the forward result that holds this batch's moment.
+    ``forward_nodes``, ``backward_nodes``: statements that are a node of the canonical graph, with its index.
     """
 
     forward: Program
@@ -35,6 +37,8 @@ class LayerProgram:
     inputs: tuple[str, ...]
     n_params: int
     moments: tuple[tuple[str, int], ...]
+    forward_nodes: Mapping[int, int]
+    backward_nodes: Mapping[int, int]
 
 
 class _Lowered:
@@ -151,12 +155,16 @@ def lower(graph: Graph, *, training: bool = True) -> LayerProgram:
     results += [Result(i, _extent(m)) for i, m in zip(raw, moments, strict=True)]
     inputs = (*lowered.params, *(m.name for m in lowered.buffers))
     grads = tuple(Result(gradients[name], Extent(*PER_CHANNEL)) for name in lowered.params)
+    forward, forward_places = schedule(build, lowered.output, tuple(results))
+    backward, backward_places = schedule(build, gradients[INPUT], grads, given=tuple(results))
     return LayerProgram(
-        forward=schedule(build, lowered.output, tuple(results)),
-        backward=schedule(build, gradients[INPUT], grads, given=tuple(results)),
+        forward=forward,
+        backward=backward,
         inputs=inputs,
         n_params=len(lowered.params),
         moments=tuple((m.name, len(kept) + k) for k, m in enumerate(moments)),
+        forward_nodes={forward_places[v]: i for i, v in lowered.value.items() if v in forward_places},
+        backward_nodes={backward_places[v]: i for i, v in lowered.value.items() if v in backward_places},
     )
 
 

@@ -18,8 +18,13 @@ def statistics(build: Values, known: tuple[int, ...], wanted: tuple[int, ...]) -
     return tuple(i for i in closure(build.statements, wanted, stop) if i in stop)
 
 
-def schedule(build: Values, output: int, results: tuple[Result, ...], given: tuple[Result, ...] = ()) -> Program:
-    """The program for ``output`` and ``results``; ``given`` are the forward results, computed already."""
+def schedule(
+    build: Values, output: int, results: tuple[Result, ...], given: tuple[Result, ...] = ()
+) -> tuple[Program, dict[int, int]]:
+    """The program for ``output`` and ``results``, and which of its statements each value that it needs became.
+
+    ``given`` are the forward results, computed already.
+    """
     at_hand = {r.value: k for k, r in reversed(list(enumerate(given))) if r.extent == build.statements[r.value].extent}
     order = closure(build.statements, (output, *(r.value for r in results)), set(at_hand))
     place = {i: k for k, i in enumerate(order)}
@@ -41,4 +46,5 @@ def schedule(build: Values, output: int, results: tuple[Result, ...], given: tup
         sums = tuple(i for i in planes if statements[i].code == "plane_sum")
         passes.append(Pass(tuple(at_level), sums, tuple(i for i in planes if i not in sums)))
     placed = tuple(Result(place[r.value], r.extent) for r in results)
-    return Program(tuple(statements), tuple(passes), place[output], placed, tuple(r.extent.cells for r in given))
+    program = Program(tuple(statements), tuple(passes), place[output], placed, tuple(r.extent.cells for r in given))
+    return program, place

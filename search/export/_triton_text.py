@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from layersearch.kernels.codegen.triton_file import TritonFile, size
+from layersearch.primitives.graph import LEAVES, Graph
 from layersearch.primitives.lowering.program import LayerProgram, lower
 from layersearch.primitives.lowering.torch_source import layer_source
 from layersearch.primitives.printing import formula
@@ -196,7 +197,7 @@ def triton_text(subject: Subject) -> str:
     modes = {"train_": training, "eval_": evaluation} if training.moments else {"": training}
     file = TritonFile()
     for mode, program in modes.items():
-        _add(file, mode, program)
+        _add(file, mode, program, graph)
     layer = _layer(subject, plain, doc, training, evaluation, graph.uses_group_moments())
     names = f'__all__ = ["{name}", "Layer"]' if name < "Layer" else f'__all__ = ["Layer", "{name}"]'
     whole = "\n\n\n".join([source, layer, file.starts(), file.kernels()])
@@ -209,12 +210,27 @@ def triton_text(subject: Subject) -> str:
 _LIBRARY = "library of this file"
 
 
-def _add(file: TritonFile, mode: str, program: LayerProgram) -> None:
+def _add(file: TritonFile, mode: str, program: LayerProgram, graph: Graph) -> None:
     where = {"train_": " in training", "eval_": " in eval mode", "": ""}[mode]
     forward = {"x_ptr": "x", "out_ptr": "y", "results_ptr": "statistics"}
-    file.add(f"{mode}forward", program.forward, forward, program.inputs, f"The layer{where}.")
+    file.add(
+        f"{mode}forward",
+        program.forward,
+        forward,
+        program.inputs,
+        f"The layer{where}.",
+        _notes(graph, program.forward_nodes),
+    )
     backward = {"x_ptr": "x", "g_ptr": "g", "given_ptr": "statistics", "out_ptr": "dx", "results_ptr": "gradients"}
-    file.add(f"{mode}backward", program.backward, backward, program.inputs, f"Its gradients{where}.")
+    notes = _notes(graph, program.backward_nodes)
+    file.add(f"{mode}backward", program.backward, backward, program.inputs, f"Its gradients{where}.", notes)
+
+
+def _notes(graph: Graph, nodes: Mapping[int, int]) -> dict[int, str]:
+    """Formulas of the statements that are ops of the graph."""
+    parts = {k: i for k, i in nodes.items() if graph.nodes[i].op not in LEAVES and i != graph.output}
+    notes = {k: formula(Graph(graph.nodes[: i + 1], graph.numerics)) for k, i in parts.items()}
+    return notes | {k: "f(x)" for k, i in nodes.items() if i == graph.output}
 
 
 def _layer(

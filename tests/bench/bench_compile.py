@@ -81,15 +81,12 @@ def main() -> None:
             for run in made.values():
                 run()
             times = interleaved(made, args.rounds)
-            row: dict[str, object] = {"native ms": 1e3 * times[NATIVE] / repeats(shape)}
-            for other in (run for run in made if run != NATIVE):
-                row[f"{other} / native"] = times[other] / times[NATIVE]
-                against.setdefault(name, {}).setdefault(f"{other} / native", []).append(row[f"{other} / native"])  # type: ignore[arg-type]
-            if "c" in made:
-                for other in ("torch", COMPILED):
-                    row[f"{other} / c"] = times[other] / times["c"]
-                    against[name].setdefault(f"{other} / c", []).append(times[other] / times["c"])
-            rows[f"{text} {layout}"] = row
+            pairs = [(run, NATIVE, "native") for run in made if run != NATIVE]
+            pairs += [(run, "c", "c") for run in ("torch", COMPILED) if "c" in made]
+            ratios = {f"{a} / {word}": times[a] / times[b] for a, b, word in pairs}
+            for column, ratio in ratios.items():
+                against.setdefault(name, {}).setdefault(column, []).append(ratio)
+            rows[f"{text} {layout}"] = {"native ms": 1e3 * times[NATIVE] / repeats(shape), **ratios}
         table(f"{name}, median of {args.rounds} rounds", rows)
     everywhere = {
         column: [ratio for columns in against.values() for ratio in columns[column]]

@@ -4,6 +4,7 @@ import ast
 import functools
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -175,6 +176,7 @@ def test_a_file_is_plain_and_names_no_more_than_it_needs(name: str) -> None:
     assert "layersearch" not in text.replace(str(ast.get_docstring(tree, clean=False)), "")
     assert max(map(len, text.splitlines())) <= 120
     assert "\n\n\n\n" not in text
+    assert re.search(r"\n +w\d+ = .*  # ", text)  # values are said in the words of the formula
     defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     assert len(set(defined) - {"_"}) == len([word for word in defined if word != "_"])
     called = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -239,14 +241,14 @@ def _source_of(name: str, function: str) -> str:
 
 
 def _renamed(text: str) -> ast.Module:
-    """The body of the one function of a text, with pointers numbered by their place."""
+    """The body of the one function of a text, with pointers numbered by their place, and values named alike."""
     (function,) = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
     places = {argument.arg: f"t{k}" for k, argument in enumerate(function.args.args)}
     body = function.body[1:] if ast.get_docstring(function) else function.body
     tree = ast.Module(body, [])
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
-            node.id = places.get(node.id, node.id)
+            node.id = re.sub(r"^v(?=\d)", "w", places.get(node.id, node.id))
     return tree
 
 
@@ -312,8 +314,8 @@ def test_a_plain_class_that_is_wrong_is_an_error(
 @pytest.mark.parametrize(
     ("message", "right", "wrong"),
     [
-        ("output in training", "v32 = v30 + v31", "v32 = v30 + v31 * 1.001"),
-        ("gradient of x in training", "tl.store(dx_ptr + at, (v", "tl.store(dx_ptr + at, (1.001 * v"),
+        ("output in training", "w32 = w30 + w31", "w32 = w30 + w31 * 1.001"),
+        ("gradient of x in training", "tl.store(dx_ptr + at, (w", "tl.store(dx_ptr + at, (1.001 * w"),
         ("buffer running_var in training", "[2 * n * c + 2 * c :]", "[2 * n * c + c :]"),
         ("must run in Triton's interpreter.*not used", "    if not _is_covered", "    if _is_covered"),
     ],
