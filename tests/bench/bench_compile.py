@@ -26,7 +26,7 @@ from layersearch.spaces.evonorm.published import PUBLISHED
 
 __all__: list[str] = []
 
-COMPILED = "torch.compile"
+COMPILED = "inductor"
 SHAPES = ("32x16x16x16", "64x32x24x24", "64x64x32x32")
 N_RANDOM = 5
 

@@ -108,6 +108,9 @@ with torch.no_grad():
 for dtype in (torch.bfloat16, torch.float16):
     close(gradients(layer, x.to(dtype)), gradients(reference, x.to(dtype)), 2e-2)
 assert by_plain == [1, 1] and not by_plain.clear()                                           # the reference's alone
+with torch.autocast("cpu", dtype=torch.bfloat16):
+    y = layer(torch.nn.Conv2d(4, 4, 1)(x))
+assert y.dtype is torch.bfloat16 and not by_plain
 half, plain_half = copy.deepcopy(layer).bfloat16(), copy.deepcopy(reference).bfloat16()
 close(gradients(half, x.bfloat16()), gradients(plain_half, x.bfloat16()), 5e-2)
 args = (x, [p.detach() for p in layer.parameters()], *eval(sys.argv[2]))
