@@ -73,7 +73,7 @@ class ClassifierTask:
                 f"images must be {settings.image_size}x{settings.image_size} after shrinking, "
                 f"got {train_x.shape[2]}x{train_x.shape[3]}; correct image_size or shrink"
             )
-        mean, std = channel_moments(train_x, self.parts.train)
+        self.mean, self.std = mean, std = channel_moments(train_x, self.parts.train)
         self._published_train = Images(train_x, data.train_y, mean, std, self.device)
         self._published_test = Images(test_x, data.test_y, mean, std, self.device)
 
