@@ -24,7 +24,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "max_depth": 4,
         "most_parameters": 150_000,
         "most_operations": 10_000_000,
-        "reference_conv": (12, 16, 24),
+        "reference_conv": (8, 16, 24),
         "reference_vit": {"width": 32, "depth": 3, "heads": 4, "hidden": 64},
     },
     "paper": {

@@ -113,7 +113,7 @@ class ImageFunnelSettings(_Settings):
     """
 
     objectives: tuple[Literal["accuracy", "parameters"], ...] = ("accuracy", "parameters")
-    quality_chance: float = Field(2.0, ge=0)
+    quality_chance: float = Field(1.5, ge=0)
     rerank_seeds: int = Field(2, ge=1, le=20)
 
     @field_validator("objectives")
