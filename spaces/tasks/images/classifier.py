@@ -147,11 +147,19 @@ class ClassifierTask:
             graph_failure,
         )
 
+    def images(self, part: Part, count: int) -> tuple[Tensor, Tensor]:
+        """The first ``count`` images of a part (in its random order) as they are evaluated on, and their labels."""
+        images, rows = self._of(part, count)
+        return images.whole(rows, self.settings.eval_size)
+
+    def _of(self, part: Part, limit: int | None) -> tuple[Images, Tensor]:
+        images = self._published_test if part == "test" else self._published_train
+        return images, torch.from_numpy(getattr(self.parts, part)[:limit])
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module, part: Part, limit: int | None = None) -> Evaluation:
         """Accuracy in eval mode (running buffers) on the first ``limit`` images of a part, in its random order."""
-        images = self._published_test if part == "test" else self._published_train
-        rows = torch.from_numpy(getattr(self.parts, part)[:limit])
+        images, rows = self._of(part, limit)
         was_training = model.training
         model.eval()
         right = torch.zeros((), dtype=torch.int64, device=self.device)
