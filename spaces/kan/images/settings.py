@@ -108,7 +108,9 @@ class ImageFunnelSettings(_Settings):
     Args:
         objectives: ``accuracy`` and, if wanted, ``parameters``. Candidates are ordered by ``accuracy``; with
             ``parameters`` the smaller of two equally good ones dominates, and evolution keeps small ones.
-        quality_chance: validation accuracy after the quality steps must reach this times chance (1 / classes).
+        quality_chance: validation accuracy after the quality steps must reach this times chance (1 / classes): .15 on
+            ten classes. The least of any baseline, three seeds each, was .37 on digits, .33 on Fashion-MNIST and .22 on
+            CIFAR-10 with ``smoke``, and .52 on Fashion-MNIST with ``small`` (2026-11-25).
         rerank_seeds: trainings when the best candidates and the baselines are ranked again.
     """
 
