@@ -6,14 +6,14 @@ import math
 import random
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from layersearch.errors import GenomeError
 from layersearch.spaces.contracts import Outline, Probe
 from layersearch.spaces.kan.genome import KANGenome
 from layersearch.spaces.kan.network import Network, build, canonical, count_parameters
 
-__all__ = ["outline", "probe", "same_function"]
+__all__ = ["agree", "fault", "outline", "probe", "rounded", "same_function"]
 
 _ROWS = 16
 _SMALLEST_VARIATION = 1e-6
@@ -45,8 +45,8 @@ def probe(genome: KANGenome, in_features: int, out_features: int) -> Probe:
     except GenomeError as error:
         return Probe(novelty, novelty, str(error))
     y = network(x)
-    key = _rounded(y.detach(), sum(p.numel() for p in network.parameters()))
-    return Probe(key, novelty, _fault(x, y, network))
+    key = rounded(y.detach(), sum(p.numel() for p in network.parameters()))
+    return Probe(key, novelty, fault(x, y, network))
 
 
 def same_function(a: KANGenome, b: KANGenome, in_features: int, out_features: int) -> bool:
@@ -54,6 +54,11 @@ def same_function(a: KANGenome, b: KANGenome, in_features: int, out_features: in
     x = _inputs(in_features)[1]
     with torch.no_grad():
         ya, yb = (_drawn(genome, in_features, out_features, 1)(x) for genome in (a, b))
+    return agree(ya, yb)
+
+
+def agree(ya: Tensor, yb: Tensor) -> bool:
+    """Whether outputs are equal to 1e-9."""
     scale = torch.maximum(ya.abs(), yb.abs()) + 1e-3 * ya.square().mean().sqrt()
     return bool(((ya - yb).abs() <= _SAME * scale).all())
 
@@ -63,7 +68,8 @@ def _drawn(genome: KANGenome, in_features: int, out_features: int, seed: int) ->
     return build(genome, in_features, out_features, generator=generator, dtype=torch.float64)
 
 
-def _fault(x: Tensor, y: Tensor, network: Network) -> str | None:
+def fault(x: Tensor, y: Tensor, network: nn.Module) -> str | None:
+    """Why ``network`` cannot work, which gave ``y`` for the inputs ``x``; ``None`` if nothing shows."""
     if not bool(y.isfinite().all()):
         return "output is not finite"
     values = y.detach()
@@ -89,7 +95,7 @@ def _inputs(in_features: int) -> tuple[Tensor, ...]:
     )
 
 
-def _rounded(y: Tensor, n_parameters: int) -> str:
+def rounded(y: Tensor, n_parameters: int) -> str:
     """Digest of ``y`` in units of its scale (a power of two), so that rounding noise does not change it."""
     exponent = math.frexp(float(y.abs().mean().nan_to_num()) + 1e-300)[1]
     whole = (y / 2.0**exponent * 10**_KEY_DIGITS).round().nan_to_num(nan=2**60, posinf=2**61, neginf=-(2**61))

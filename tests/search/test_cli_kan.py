@@ -88,7 +88,11 @@ def test_a_table(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[s
     ("arguments", "sentence"),
     [
         (["--data", "fn:f9"], "did you mean 'fn:f"),
-        (["--data", "digits"], "unknown data set 'digits'"),
+        (["--data", "digit"], "did you mean 'digits'"),
+        (["--data", "mnist"], "no data folder"),
+        (["--data", "digits", "--set", "network.max_chanels=4"], "did you mean 'network.max_channels'"),
+        (["--data", "digits", "--set", "network.kinds=[vit]"], "kinds"),
+        (["--data", "digits", "--seed-layers", "fastkan"], "did you mean 'fastkan-conv'"),
         (["--data", "uci:yacht", "--set", "task.split=20"], "split of uci:yacht must be in [0, 19]"),
         (["--data", "uci:yacht"], "no data folder"),
         (["--set", "network.bases=[bsplin]"], "did you mean 'bspline'"),

@@ -248,3 +248,12 @@ def test_a_gpu_runs_the_same_training(arrays: Arrays) -> None:
     (on_gpu, n_gpu), (on_cpu, n_cpu) = run("cuda"), run("cpu")
     assert on_gpu == pytest.approx(on_cpu, rel=1e-2)
     assert n_gpu == n_cpu == 40
+
+
+def test_images_of_a_part_are_those_that_are_evaluated(task: ImageTask) -> None:
+    model = task.build("resnet", bn_relu, seed=0).eval()
+    for part in ("validation", "test"):
+        x, y = task.images(part, 10)
+        with torch.no_grad():
+            right = float((model(x).argmax(1) == y).double().mean())
+        assert task.evaluate(model, part, 10).accuracy == right
