@@ -1,0 +1,168 @@
+"""Features of a basis by kernels: custom ops, autograd around them, and what they leave to torch."""
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layersearch.errors import KernelError
+from layersearch.kernels.features.form import Features
+from layersearch.primitives.basis import Basis, State
+from layersearch.primitives.layers._lowered import chosen, is_eager
+from layersearch.primitives.lowering.fused import say_once
+
+__all__ = ["columns_by_kernel"]
+
+_HALF = (torch.bfloat16, torch.float16)
+
+
+def columns_by_kernel(basis: Basis, x: Tensor, state: State, lowering: str) -> Tensor | None:
+    """``basis.columns(x, state)`` by generated C; None where torch is to do it."""
+    if chosen(lowering, x) != "c" or not all(t.is_cpu and t.dtype in (torch.float32, *_HALF) for t in state.values()):
+        return None
+    key = _known(basis)
+    if (why := _refusal(key)) is not None:
+        if why and lowering != "auto":
+            raise KernelError(why)
+        if why:
+            say_once(why)
+        return None
+    wide = x.float().reshape(-1, x.shape[-1]).contiguous()
+    values = [t.float() for t in state.values()]
+    if not is_eager(x):
+        out: Tensor = _forward_op(wide, values, key)
+    elif torch.is_grad_enabled():
+        out = _Eager.apply(wide, key, *values)
+    else:
+        out = _forward(wide, values, key)
+    return out.view(*x.shape[:-1], *out.shape[1:]).to(x.dtype)
+
+
+@torch.compiler.assume_constant_result
+def _known(basis: Basis) -> str:
+    """A name for the basis, by which ops find it: they take no objects."""
+    key = repr(basis)
+    _BASES.setdefault(key, basis)
+    return key
+
+
+_BASES: dict[str, Basis] = {}
+
+
+@torch.compiler.assume_constant_result
+def _refusal(key: str) -> str | None:
+    """None if there are kernels; else why they cannot be built, or nothing if the basis has none in this setting."""
+    return _refused(key)
+
+
+@functools.cache
+def _refused(key: str) -> str | None:
+    from layersearch.kernels.features.c import kernel
+
+    basis = _BASES[key]
+    fused = basis.fused(basis.state(max(1, getattr(basis, "groups", 1))))
+    if fused is None:
+        return ""
+    try:
+        kernel(fused[0])
+    except KernelError as error:
+        return str(error)
+    return None
+
+
+def _fused(key: str, values: list[Tensor]) -> tuple[Features, list[Tensor]]:
+    basis = _BASES[key]
+    fused = basis.fused(dict(zip(_names(key), values, strict=True)))
+    assert fused is not None
+    return fused[0], [t.float().contiguous() for t in fused[1]]
+
+
+@functools.cache
+def _names(key: str) -> tuple[str, ...]:
+    return tuple(_BASES[key].state(1))
+
+
+def _forward(x: Tensor, values: list[Tensor], key: str) -> Tensor:
+    from layersearch.kernels.features.c import kernel
+
+    features, tensors = _fused(key, values)
+    return kernel(features).forward(x, tensors, features)
+
+
+def _backward(g: Tensor, x: Tensor, values: list[Tensor], key: str, wanted: bool) -> tuple[Tensor, list[Tensor]]:
+    """Gradients of x and, if they are ``wanted``, of all values of the state."""
+    from layersearch.kernels.features.c import kernel
+
+    if not wanted:
+        features, tensors = _fused(key, values)
+        return kernel(features).backward(g.contiguous(), x, tensors, features, wanted=False)[0], []
+    with torch.enable_grad():
+        held = [t.detach().requires_grad_() for t in values]
+        features, tensors = _fused(key, held)
+    plain = [t.detach() for t in tensors]
+    dx, gradients = kernel(features).backward(g.contiguous(), x, plain, features, wanted=True)
+    return dx, list(torch.autograd.grad(tensors, held, gradients, allow_unused=True, materialize_grads=True))
+
+
+class _Eager(torch.autograd.Function):
+    """The kernels without the dispatcher; a backward pass that is to be differentiated again goes by torch."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, key: str, *values: Tensor) -> Tensor:
+        ctx.key = key
+        ctx.save_for_backward(x, *values)
+        return _forward(x, list(values), key)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, *values = ctx.saved_tensors
+        wanted = any(ctx.needs_input_grad[2:])
+        if torch.is_grad_enabled():
+            x, *values = (t if t.requires_grad else t.detach().requires_grad_() for t in (x, *values))
+            y = _BASES[ctx.key].plain_columns(x, dict(zip(_names(ctx.key), values, strict=True)))
+            given = [x, *values] if wanted else [x]
+            found = torch.autograd.grad(y, given, g, create_graph=True, allow_unused=True, materialize_grads=True)
+            dx, gradients = found[0], list(found[1:])
+        else:
+            dx, gradients = _backward(g, x, values, ctx.key, wanted)
+        return dx, None, *(gradients or [None] * len(values))
+
+
+def _forward_impl(x: Tensor, values: list[Tensor], key: str) -> Tensor:
+    return _forward(x, values, key)
+
+
+def _backward_impl(
+    g: Tensor, x: Tensor, values: list[Tensor], key: str, wanted: bool
+) -> tuple[Tensor, list[Tensor]]:
+    return _backward(g, x, values, key, wanted)
+
+
+_forward_op: Any = torch.library.custom_op("layersearch::features", _forward_impl, mutates_args=())
+_backward_op: Any = torch.library.custom_op("layersearch::features_backward", _backward_impl, mutates_args=())
+
+
+@_forward_op.register_fake  # type: ignore[untyped-decorator]
+def _(x: Tensor, values: list[Tensor], key: str) -> Tensor:
+    return x.new_empty(x.shape[0], _BASES[key].n_functions, x.shape[1])
+
+
+@_backward_op.register_fake  # type: ignore[untyped-decorator]
+def _(g: Tensor, x: Tensor, values: list[Tensor], key: str, wanted: bool) -> tuple[Tensor, list[Tensor]]:
+    return torch.empty_like(x), [torch.empty_like(t) for t in values] if wanted else []
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, list[Tensor], str], output: Tensor) -> None:
+    x, values, ctx.key = inputs
+    ctx.wanted = any(t.requires_grad for t in values)
+    ctx.save_for_backward(x, *values)
+
+
+def _gradients(ctx: Any, g: Tensor) -> tuple[Tensor, list[Tensor | None], None]:
+    x, *values = ctx.saved_tensors
+    dx, gradients = _backward_op(g, x, values, ctx.key, ctx.wanted)
+    return dx, gradients or [None] * len(values), None
+
+
+_forward_op.register_autograd(_gradients, setup_context=_save)
