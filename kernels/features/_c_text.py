@@ -15,6 +15,13 @@ __all__ = ["LANES", "c_text"]
 LANES = 128
 """The values of all functions at these lanes fit a first-level cache up to some fifty functions."""
 
+_WIDE = r"""
+/* Two thirds of the time of vectors half as long, which gcc prefers (Xeon, AVX-512, exponentials). */
+#if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC target("prefer-vector-width=512")
+#endif
+"""
+
 _TRIGONOMETRY = r"""
 /* sin and cos with the quadrant found in double: exact to float32 up to 1e8, and bounded beyond.
    Coefficients: Cephes (S. Moshier, single precision). */
@@ -144,7 +151,7 @@ PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, c
         IVDEP
         for (long j = 0; j < lanes; j++) {
             float slope;
-            to[j] = curve((u[j] - centre[j]) * scale[j], &slope);
+            to[j] = curve(ARGUMENT, &slope);
         }
     }
 }
@@ -157,24 +164,30 @@ PASS fall(long lanes, const float *restrict u, const float *restrict g, long str
             IVDEP
             for (long j = 0; j < lanes; j++) {
                 float slope;
-                const float away = u[j] - centre[j];
-                curve(away * scale[j], &slope);
+                curve(ARGUMENT, &slope);
                 const float t = from[j] * slope;
                 d[j] += t * scale[j];
-                dc[j] -= t * scale[j];
-                ds[j] += t * away;
+                dc[j] += t * BY_CENTRE;
+                ds[j] += t * BY_SCALE;
             }
         } else {
             IVDEP
             for (long j = 0; j < lanes; j++) {
                 float slope;
-                curve((u[j] - centre[j]) * scale[j], &slope);
+                curve(ARGUMENT, &slope);
                 d[j] += from[j] * slope * scale[j];
             }
         }
     }
 }
 """
+
+_MOVED = {
+    "ARGUMENT": "((u[j] - centre[j]) * scale[j])",
+    "BY_CENTRE": "-scale[j]",
+    "BY_SCALE": "(u[j] - centre[j])",
+}
+_SHIFTED = {"ARGUMENT": "(u[j] * scale[j] + centre[j])", "BY_CENTRE": "1.0f", "BY_SCALE": "u[j]"}
 
 _PIECES = r"""
 typedef struct { float left[LANES], f[LANES], within[LANES]; } Place;
@@ -362,6 +375,7 @@ def c_text(features: Features) -> str:
     if isinstance(form, Recurrence):
         parts = [_curve(form.start, "curve"), _RECURRENCE]
     elif isinstance(form, Profiles):
+        defines |= _SHIFTED if form.shifted else _MOVED
         parts = [_curve(form.curve, "curve"), _PROFILES]
     elif isinstance(form, Pieces):
         (t_low, t_high), (left_low, left_high) = form.t_range, form.left_range
@@ -375,7 +389,7 @@ def c_text(features: Features) -> str:
         defines["FREQUENCY"] = f"{form.frequency!r}f"
         parts = [_HARMONICS]
     head = "\n".join(f"#define {name} {value}" for name, value in defines.items())
-    return "\n".join([PRELUDE, _TRIGONOMETRY, head, *parts, _DRIVER])
+    return "\n".join([_WIDE, PRELUDE, _TRIGONOMETRY, head, *parts, _DRIVER])
 
 
 def _limit(value: float) -> str:

@@ -31,9 +31,13 @@ class Recurrence:
 
 @dataclass(frozen=True)
 class Profiles:
-    """``f_k(x_i) = curve((x_i - centre_ki) scale_ki)``. Tensors: centre, scale, each ``[K, I]``; gradients on request."""
+    """``f_k(x_i) = curve((x_i - centre_ki) scale_ki)``. Tensors: centre, scale, each ``[K, I]``; gradients on request.
+
+    ``shifted``: ``curve(x_i scale_ki + centre_ki)`` instead, for functions without a place.
+    """
 
     curve: Curve
+    shifted: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,11 @@ def columns_by_kernel(basis: Basis, x: Tensor, state: State, lowering: str) -> T
         return None
     wide = x.float().reshape(-1, x.shape[-1]).contiguous()
     values = [t.float() for t in state.values()]
-    if not is_eager(x):
-        out: Tensor = _forward_op(wide, values, key)
-    elif torch.is_grad_enabled():
-        out = _Eager.apply(wide, key, *values)
+    if is_eager(x):
+        features, tensors = _fused(key, values)
+        out: Tensor = _Eager.apply(wide, key, features, len(tensors), *tensors, *values)
     else:
-        out = _forward(wide, values, key)
+        out = _forward_op(wide, values, key)
     return out.view(*x.shape[:-1], *out.shape[1:]).to(x.dtype)
 
 
@@ -83,60 +82,57 @@ def _names(key: str) -> tuple[str, ...]:
     return tuple(_BASES[key].state(1))
 
 
-def _forward(x: Tensor, values: list[Tensor], key: str) -> Tensor:
+def _kernel(features: Features) -> Any:
     from layersearch.kernels.features.c import kernel
 
-    features, tensors = _fused(key, values)
-    return kernel(features).forward(x, tensors, features)
-
-
-def _backward(g: Tensor, x: Tensor, values: list[Tensor], key: str, wanted: bool) -> tuple[Tensor, list[Tensor]]:
-    """Gradients of x and, if they are ``wanted``, of all values of the state."""
-    from layersearch.kernels.features.c import kernel
-
-    if not wanted:
-        features, tensors = _fused(key, values)
-        return kernel(features).backward(g.contiguous(), x, tensors, features, wanted=False)[0], []
-    with torch.enable_grad():
-        held = [t.detach().requires_grad_() for t in values]
-        features, tensors = _fused(key, held)
-    plain = [t.detach() for t in tensors]
-    dx, gradients = kernel(features).backward(g.contiguous(), x, plain, features, wanted=True)
-    return dx, list(torch.autograd.grad(tensors, held, gradients, allow_unused=True, materialize_grads=True))
+    return kernel(features)
 
 
 class _Eager(torch.autograd.Function):
-    """The kernels without the dispatcher; a backward pass that is to be differentiated again goes by torch."""
+    """The kernels without the dispatcher, a function of x and the tensors of the form.
+
+    The state behind the tensors is an argument, too: a backward pass that is to be differentiated again goes by torch,
+    from x and the state.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, key: str, *values: Tensor) -> Tensor:
-        ctx.key = key
-        ctx.save_for_backward(x, *values)
-        return _forward(x, list(values), key)
+    def forward(ctx: Any, x: Tensor, key: str, features: Features, n_tensors: int, *held: Tensor) -> Tensor:
+        ctx.key, ctx.features, ctx.n_tensors = key, features, n_tensors
+        ctx.save_for_backward(x, *held)
+        out: Tensor = _kernel(features).forward(x, list(held[:n_tensors]), features)
+        return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, *values = ctx.saved_tensors
-        wanted = any(ctx.needs_input_grad[2:])
-        if torch.is_grad_enabled():
-            x, *values = (t if t.requires_grad else t.detach().requires_grad_() for t in (x, *values))
-            y = _BASES[ctx.key].plain_columns(x, dict(zip(_names(ctx.key), values, strict=True)))
-            given = [x, *values] if wanted else [x]
-            found = torch.autograd.grad(y, given, g, create_graph=True, allow_unused=True, materialize_grads=True)
-            dx, gradients = found[0], list(found[1:])
-        else:
-            dx, gradients = _backward(g, x, values, ctx.key, wanted)
-        return dx, None, *(gradients or [None] * len(values))
+        x, *held = ctx.saved_tensors
+        tensors, values = held[: ctx.n_tensors], held[ctx.n_tensors :]
+        nothing: list[Tensor | None] = [None] * len(held)
+        wanted = any(ctx.needs_input_grad[4:])
+        if not torch.is_grad_enabled():
+            dx, found = _kernel(ctx.features).backward(g.contiguous(), x, tensors, ctx.features, wanted)
+            return dx, None, None, None, *(found + nothing[len(found) :])
+        x, *values = (t if t.requires_grad else t.detach().requires_grad_() for t in (x, *values))
+        y = _BASES[ctx.key].plain_columns(x, dict(zip(_names(ctx.key), values, strict=True)))
+        given = [x, *values] if wanted else [x]
+        dx, *again = torch.autograd.grad(y, given, g, create_graph=True, allow_unused=True, materialize_grads=True)
+        return dx, None, None, None, *nothing[: ctx.n_tensors], *(again or nothing[ctx.n_tensors :])
 
 
 def _forward_impl(x: Tensor, values: list[Tensor], key: str) -> Tensor:
-    return _forward(x, values, key)
+    features, tensors = _fused(key, values)
+    out: Tensor = _kernel(features).forward(x, tensors, features)
+    return out
 
 
-def _backward_impl(
-    g: Tensor, x: Tensor, values: list[Tensor], key: str, wanted: bool
-) -> tuple[Tensor, list[Tensor]]:
-    return _backward(g, x, values, key, wanted)
+def _backward_impl(g: Tensor, x: Tensor, values: list[Tensor], key: str, wanted: bool) -> tuple[Tensor, list[Tensor]]:
+    """Gradients of x and, if they are ``wanted``, of all values of the state."""
+    with torch.enable_grad():
+        held = [t.detach().requires_grad_(wanted) for t in values]
+        features, tensors = _fused(key, held)
+    dx, found = _kernel(features).backward(g.contiguous(), x, [t.detach() for t in tensors], features, wanted)
+    if not wanted:
+        return dx, []
+    return dx, list(torch.autograd.grad(tensors, held, found, allow_unused=True, materialize_grads=True))
 
 
 _forward_op: Any = torch.library.custom_op("layersearch::features", _forward_impl, mutates_args=())
