@@ -155,8 +155,8 @@ class Basis(ABC):
     def _columns(self, x: Tensor, state: State) -> Tensor:
         """``[..., K, I]`` for ``x`` ``[..., I]`` within ``reach``, in the dtype of ``x`` and ``state``."""
 
-    def fused(self, state: State) -> tuple[Features, list[Tensor]] | None:
-        """The functions as kernels take them, with tensors of coefficients in the dtype of ``state``; None without."""
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
+        """The functions as kernels take them, with tensors of coefficients on ``device``, that of ``state``; or None."""
         return None
 
     def columns(self, x: Tensor, state: State, lowering: str = "auto") -> Tensor:

@@ -62,7 +62,7 @@ class Centred(Gridded):
     def _columns(self, x: Tensor, state: State) -> Tensor:
         return self.profile((x.unsqueeze(-2) - state["centres"]) * torch.exp(-state["log_width"]))
 
-    def fused(self, state: State) -> tuple[Features, list[Tensor]] | None:
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
         features = Features(Profiles(self.curve), self.n_functions, self.reach)
         return features, [state["centres"], torch.exp(-state["log_width"])]
 

@@ -78,10 +78,10 @@ class Polynomial(Basis):
             out.append(now)
         return torch.stack(out, dim=-2)
 
-    def fused(self, state: State) -> tuple[Features, list[Tensor]] | None:
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
         features = Features(Recurrence(self.curve), self.n_functions, self.reach)
         if not state:
-            return features, [_fixed(self)]
+            return features, [_fixed(self, device)]
         steps = [self.step(n, state) for n in range(self.degree)]
         like = next(iter(state.values()))
         flat = [v if isinstance(v, Tensor) else like.new_tensor(v) for row in zip(*steps, strict=True) for v in row]
@@ -106,6 +106,7 @@ class Polynomial(Basis):
 
 
 @functools.lru_cache(maxsize=256)
-def _fixed(basis: Polynomial) -> Tensor:
-    """The numbers of the recurrence, ``[3, degree]`` in float64: a, b, c."""
-    return torch.tensor([basis.step(n, {}) for n in range(basis.degree)], dtype=torch.float64).t().contiguous()
+def _fixed(basis: Polynomial, device: torch.device) -> Tensor:
+    """The numbers of the recurrence, ``[3, degree]`` in float32: a, b, c. Kept: a copy to a GPU would be waited for."""
+    steps = torch.tensor([basis.step(n, {}) for n in range(basis.degree)], dtype=torch.float32)
+    return steps.t().contiguous().to(device)

@@ -152,7 +152,7 @@ class BSpline(Gridded):
         padded = pieces.new_zeros(*x.shape[:-1], self.n_functions + 2 * k + 1, x.shape[-1])
         return padded.scatter(-2, place, pieces).narrow(-2, k, self.n_functions)
 
-    def fused(self, state: State) -> tuple[Features, list[Tensor]] | None:
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
         if not self.uniform:
             return None
         reach = (-float(self.order), float(self.grid + self.order))

@@ -52,7 +52,7 @@ class Fourier(Basis):
             sines.append(s * c1 + c * s1)
         return torch.stack(cosines + sines, dim=-2)
 
-    def fused(self, state: State) -> tuple[Features, list[Tensor]] | None:
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
         return Features(Harmonics(self.frequency), self.n_functions, self.reach), []
 
     def text(self, k: int, state: State, i: int = 0) -> str:

@@ -58,7 +58,7 @@ class Jacobi(Polynomial):
         first = torch.stack([(a + b + 2) / 2, (a - b) / 2, 0 * a]) / (most + 1)
         return torch.cat([first.unsqueeze(1), torch.stack([slope, shift, back])], dim=1)
 
-    def fused(self, state: State) -> tuple[Features, list[Tensor]] | None:
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
         return Features(Recurrence(), self.n_functions, self.reach), [self._steps(state)]
 
     @property

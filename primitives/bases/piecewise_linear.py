@@ -52,7 +52,7 @@ class PiecewiseLinear(Gridded):
         zeros = f.new_zeros(*x.shape[:-1], self.n_functions, x.shape[-1])
         return zeros.scatter(-2, place, torch.stack([1 - f, f], dim=-2))
 
-    def fused(self, state: State) -> tuple[Features, list[Tensor]] | None:
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
         hats = Pieces(((1.0, -1.0), (0.0, 1.0)), (-math.inf, math.inf), (0.0, self.grid - 1.0))
         return Features(hats, self.n_functions, self.reach), [state["low"], state["step"]]
 

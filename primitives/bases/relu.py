@@ -60,7 +60,7 @@ class ReLUBumps(Gridded):
         bump = torch.relu(4 * u * (1 - u))
         return bump * bump
 
-    def fused(self, state: State) -> tuple[Features, list[Tensor]] | None:
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
         lines = ("b = maximum(0, 4 * z * (1 - z))", "y = b * b", "slope = 8 * b * (1 - 2 * z)")
         return Features(Profiles(Curve(lines)), self.n_functions, self.reach), [
             state["start"],

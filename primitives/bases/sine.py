@@ -54,7 +54,7 @@ class Sine(Basis):
     def _columns(self, x: Tensor, state: State) -> Tensor:
         return torch.sin(state["frequency"] * x.unsqueeze(-2) + state["phase"])
 
-    def fused(self, state: State) -> tuple[Features, list[Tensor]] | None:
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
         sine = Profiles(Curve(("y = sin(z)", "slope = cos(z)")), shifted=True)
         frequency = state["frequency"].expand_as(state["phase"])
         return Features(sine, self.n_functions, self.reach), [state["phase"], frequency]

@@ -12,7 +12,7 @@ from layersearch.primitives.basis import Basis, State
 from layersearch.primitives.layers._lowered import chosen, is_eager
 from layersearch.primitives.lowering.fused import say_once
 
-__all__ = ["columns_by_kernel"]
+__all__ = ["columns_by_kernel", "fused", "known_basis", "named_basis", "state_names"]
 
 _HALF = (torch.bfloat16, torch.float16)
 
@@ -21,7 +21,7 @@ def columns_by_kernel(basis: Basis, x: Tensor, state: State, lowering: str) -> T
     """``basis.columns(x, state)`` by generated C; None where torch is to do it."""
     if chosen(lowering, x) != "c" or not all(t.is_cpu and t.dtype in (torch.float32, *_HALF) for t in state.values()):
         return None
-    key = _known(basis)
+    key = known_basis(basis)
     if (why := _refusal(key)) is not None:
         if why and lowering != "auto":
             raise KernelError(why)
@@ -31,7 +31,7 @@ def columns_by_kernel(basis: Basis, x: Tensor, state: State, lowering: str) -> T
     wide = x.float().reshape(-1, x.shape[-1]).contiguous()
     values = [t.float() for t in state.values()]
     if is_eager(x):
-        features, tensors = _fused(key, values)
+        features, tensors = fused(key, values, x.device)
         out: Tensor = _Eager.apply(wide, key, features, len(tensors), *tensors, *values)
     else:
         out = _forward_op(wide, values, key)
@@ -39,14 +39,19 @@ def columns_by_kernel(basis: Basis, x: Tensor, state: State, lowering: str) -> T
 
 
 @torch.compiler.assume_constant_result
-def _known(basis: Basis) -> str:
+def known_basis(basis: Basis) -> str:
     """A name for the basis, by which ops find it: they take no objects."""
-    key = repr(basis)
+    key = f"{type(basis).__module__} {basis!r}"
     _BASES.setdefault(key, basis)
     return key
 
 
 _BASES: dict[str, Basis] = {}
+
+
+def named_basis(key: str) -> Basis:
+    """The basis of that name in this process."""
+    return _BASES[key]
 
 
 @torch.compiler.assume_constant_result
@@ -60,25 +65,25 @@ def _refused(key: str) -> str | None:
     from layersearch.kernels.features.c import kernel
 
     basis = _BASES[key]
-    fused = basis.fused(basis.state(max(1, getattr(basis, "groups", 1))))
-    if fused is None:
+    found = basis.fused(basis.state(1), torch.device("cpu"))
+    if found is None:
         return ""
     try:
-        kernel(fused[0])
+        kernel(found[0])
     except KernelError as error:
         return str(error)
     return None
 
 
-def _fused(key: str, values: list[Tensor]) -> tuple[Features, list[Tensor]]:
-    basis = _BASES[key]
-    fused = basis.fused(dict(zip(_names(key), values, strict=True)))
-    assert fused is not None
-    return fused[0], [t.float().contiguous() for t in fused[1]]
+def fused(key: str, values: list[Tensor], device: torch.device) -> tuple[Features, list[Tensor]]:
+    """What kernels take of the basis, with tensors in float32 without gaps, on the device of ``values``."""
+    found = _BASES[key].fused(dict(zip(state_names(key), values, strict=True)), device)
+    assert found is not None
+    return found[0], [t.float().contiguous() for t in found[1]]
 
 
 @functools.cache
-def _names(key: str) -> tuple[str, ...]:
+def state_names(key: str) -> tuple[str, ...]:
     return tuple(_BASES[key].state(1))
 
 
@@ -112,14 +117,14 @@ class _Eager(torch.autograd.Function):
             dx, found = _kernel(ctx.features).backward(g.contiguous(), x, tensors, ctx.features, wanted)
             return dx, None, None, None, *(found + nothing[len(found) :])
         x, *values = (t if t.requires_grad else t.detach().requires_grad_() for t in (x, *values))
-        y = _BASES[ctx.key].plain_columns(x, dict(zip(_names(ctx.key), values, strict=True)))
+        y = _BASES[ctx.key].plain_columns(x, dict(zip(state_names(ctx.key), values, strict=True)))
         given = [x, *values] if wanted else [x]
         dx, *again = torch.autograd.grad(y, given, g, create_graph=True, allow_unused=True, materialize_grads=True)
         return dx, None, None, None, *nothing[: ctx.n_tensors], *(again or nothing[ctx.n_tensors :])
 
 
 def _forward_impl(x: Tensor, values: list[Tensor], key: str) -> Tensor:
-    features, tensors = _fused(key, values)
+    features, tensors = fused(key, values, x.device)
     out: Tensor = _kernel(features).forward(x, tensors, features)
     return out
 
@@ -128,7 +133,7 @@ def _backward_impl(g: Tensor, x: Tensor, values: list[Tensor], key: str, wanted:
     """Gradients of x and, if they are ``wanted``, of all values of the state."""
     with torch.enable_grad():
         held = [t.detach().requires_grad_(wanted) for t in values]
-        features, tensors = _fused(key, held)
+        features, tensors = fused(key, held, x.device)
     dx, found = _kernel(features).backward(g.contiguous(), x, [t.detach() for t in tensors], features, wanted)
     if not wanted:
         return dx, []

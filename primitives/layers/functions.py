@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from layersearch.primitives.basis import BASES, Basis, State
 from layersearch.primitives.layers._lowered import lowering_name
@@ -74,6 +75,22 @@ class BasisFunctions(nn.Module):
     def columns(self, x: Tensor) -> Tensor:
         """``[..., I] -> [..., K, I]``, laid out for one matrix product, in the dtype of ``x``."""
         return self.basis.columns(self.mapped(x), self.state, self.lowering).to(x.dtype)
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``y_o = sum_{k,i} weight[o, k, i] f_k(x_i) + bias_o``, ``[..., I] -> [..., O]``.
+
+        On CUDA by kernels that never store the features, where there are some (``layers._product``); else ``columns``
+        and one matrix product.
+        """
+        u = self.mapped(x)
+        if self.lowering in ("auto", "triton") and self.basis.kernel is not None:
+            from layersearch.primitives.layers._product import product_by_kernel
+
+            y = product_by_kernel(self.basis, u, self.state, weight, x.dtype, self.lowering)
+            if y is not None:
+                return y if bias is None else y + bias.to(y.dtype)
+        columns = self.basis.columns(u, self.state, self.lowering).to(x.dtype)
+        return F.linear(columns.flatten(-2), weight.flatten(1), bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.columns(x).transpose(-1, -2)
