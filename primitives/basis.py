@@ -156,7 +156,7 @@ class Basis(ABC):
         """``[..., K, I]`` for ``x`` ``[..., I]`` within ``reach``, in the dtype of ``x`` and ``state``."""
 
     def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
-        """The functions as kernels take them, with tensors of coefficients on ``device``, that of ``state``; or None."""
+        """The functions as kernels take them, or None; tensors of coefficients are on ``device``, that of ``state``."""
         return None
 
     def columns(self, x: Tensor, state: State, lowering: str = "auto") -> Tensor:

@@ -91,7 +91,8 @@ _RECURRENCE = r"""
 #define A(n) P[0][n]
 #define B(n) P[0][K - 1 + n]
 #define C(n) P[0][2 * (K - 1) + n]
-PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width, long K) {
+PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width,
+          long K) {
     float slope;
     for (long j = 0; j < lanes; j++) f[j] = curve(u[j], &slope);
     for (long n = 0; n + 1 < K; n++) {
@@ -144,7 +145,8 @@ PASS fall(long lanes, const float *restrict u, const float *restrict g, long str
 """
 
 _PROFILES = r"""
-PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width, long K) {
+PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width,
+          long K) {
     for (long k = 0; k < K; k++) {
         const float *centre = P[0] + k * width, *scale = P[1] + k * width;
         float *to = f + k * stride;
@@ -204,7 +206,8 @@ PASS locate(long lanes, const float *restrict u, const float *const *P, Place *r
         at->within[j] = (t >= T_LOW) & (t <= T_HIGH) ? 1.0f / P[1][j] : 0.0f;
     }
 }
-PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width, long K) {
+PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width,
+          long K) {
     Place at;
     float piece[PIECES][LANES];
     locate(lanes, u, P, &at);
@@ -249,7 +252,8 @@ PASS begin(long lanes, const float *restrict u, float *restrict c, float *restri
         c[j] = turned(r, n + 1);
     }
 }
-PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width, long K) {
+PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width,
+          long K) {
     const long half = K / 2;
     float c1[LANES], s1[LANES];
     begin(lanes, u, c1, s1);

@@ -196,7 +196,8 @@ def _forward(features: Features, tensors: list[str]) -> Kernel:
     products: list[str] = []
     for index, tile in walk.functions:
         products += [
-            f"w = tl.load(w_ptr + (o[None, :] * K + {index}) * I + i[:, None], mask=has[:, None] & out[None, :], other=0.0)",
+            f"from_w = w_ptr + (o[None, :] * K + {index}) * I + i[:, None]",
+            "w = tl.load(from_w, mask=has[:, None] & out[None, :], other=0.0)",
             f"total = tl.dot({tile}.to(w.dtype), w, total, {_DOT})",
         ]
     body = [
@@ -228,8 +229,10 @@ def _backward_x(features: Features, tensors: list[str]) -> Kernel:
                 [
                     "o = block * BO + tl.arange(0, BO)",
                     "out = o < O",
-                    "g = tl.load(g_ptr + n.to(tl.int64)[:, None] * O + o[None, :], mask=real[:, None] & out[None, :], other=0.0)",
-                    f"w = tl.load(w_ptr + (o[:, None] * K + {index}) * I + i[None, :], mask=out[:, None] & has[None, :], other=0.0)",
+                    "from_g = g_ptr + n.to(tl.int64)[:, None] * O + o[None, :]",
+                    "g = tl.load(from_g, mask=real[:, None] & out[None, :], other=0.0)",
+                    f"from_w = w_ptr + (o[:, None] * K + {index}) * I + i[None, :]",
+                    "w = tl.load(from_w, mask=out[:, None] & has[None, :], other=0.0)",
                     f"h = tl.dot(g, w, h, {_DOT})",
                 ]
             ),
@@ -270,7 +273,8 @@ def _backward_w(features: Features, tensors: list[str]) -> Kernel:
         work = ["k = first * 0", "while k < first:", *_indented([*walk.after, "k += 1"])]
     for row in names:
         work += walk.before
-        work += [f"{s} = tl.dot(g, {f}.to(g.dtype), {s}, {_DOT})" for s, (_, f) in zip(row, walk.functions, strict=True)]
+        for total, (_, tile) in zip(row, walk.functions, strict=True):
+            work.append(f"{total} = tl.dot(g, {tile}.to(g.dtype), {total}, {_DOT})")
         work += [*walk.after, "k += 1"]
     stores: list[str] = []
     for j, row in enumerate(names):
@@ -293,7 +297,8 @@ def _backward_w(features: Features, tensors: list[str]) -> Kernel:
                 "n = (tl.program_id(2) * STEPS + block) * BN + tl.arange(0, BN)",
                 "real = n < N",
                 *_INPUT,
-                "g = tl.load(g_ptr + n.to(tl.int64)[None, :] * O + o[:, None], mask=out[:, None] & real[None, :], other=0.0)",
+                "from_g = g_ptr + n.to(tl.int64)[None, :] * O + o[:, None]",
+                "g = tl.load(from_g, mask=out[:, None] & real[None, :], other=0.0)",
                 *walk.start,
                 *work,
             ]

@@ -42,7 +42,7 @@ class Profiles:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Piecewise polynomials: ``t = (x_i - low_i) / step_i`` within ``t_range``, ``left`` its floor within ``left_range``.
+    """Piecewise polynomials: ``t = (x_i - low_i) / step_i`` within ``t_range``, its floor ``left`` in ``left_range``.
 
     With ``f = t - left``, function ``left + m`` is ``sum_j table[m][j] f^j``; all others are 0. Tensors: low, step,
     each ``[I]``.

@@ -86,9 +86,12 @@ void backward_runs(const float *restrict grad, const float *restrict x, const fl
                 vec s[COUNT];
                 for (long k = 0; k < COUNT; k++) s[k] = (vec){0};
                 long i = first;
-                for (; i + W <= end; i += W) store(dx + at + i, slope(load(grad + at + i), load(x + at + i), P, b, reach, s));
-                if (i < end)
-                    store_some(dx + at + i, slope(load_some(grad + at + i, end - i), load_some(x + at + i, end - i), P, b, reach, s), end - i);
+                for (; i + W <= end; i += W)
+                    store(dx + at + i, slope(load(grad + at + i), load(x + at + i), P, b, reach, s));
+                if (i < end) {
+                    const vec g_left = load_some(grad + at + i, end - i), x_left = load_some(x + at + i, end - i);
+                    store_some(dx + at + i, slope(g_left, x_left, P, b, reach, s), end - i);
+                }
                 for (long k = 0; k < COUNT; k++)
                     for (long l = 0; l < W; l++) sums[g * COUNT + k] += s[k][l];
             }

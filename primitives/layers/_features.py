@@ -9,7 +9,7 @@ from torch import Tensor
 from layersearch.errors import KernelError
 from layersearch.kernels.features.form import Features
 from layersearch.primitives.basis import Basis, State
-from layersearch.primitives.layers._lowered import chosen, is_eager
+from layersearch.primitives.layers._lowered import chosen, constant, is_eager
 from layersearch.primitives.lowering.fused import say_once
 
 __all__ = ["columns_by_kernel", "fused", "known_basis", "named_basis", "state_names"]
@@ -32,13 +32,13 @@ def columns_by_kernel(basis: Basis, x: Tensor, state: State, lowering: str) -> T
     values = [t.float() for t in state.values()]
     if is_eager(x):
         features, tensors = fused(key, values, x.device)
-        out: Tensor = _Eager.apply(wide, key, features, len(tensors), *tensors, *values)
+        out: Tensor = _Eager.apply(wide, key, features, len(tensors), *tensors, *values)  # type: ignore[no-untyped-call]
     else:
         out = _forward_op(wide, values, key)
     return out.view(*x.shape[:-1], *out.shape[1:]).to(x.dtype)
 
 
-@torch.compiler.assume_constant_result
+@constant
 def known_basis(basis: Basis) -> str:
     """A name for the basis, by which ops find it: they take no objects."""
     key = f"{type(basis).__module__} {basis!r}"
@@ -54,7 +54,7 @@ def named_basis(key: str) -> Basis:
     return _BASES[key]
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _refusal(key: str) -> str | None:
     """None if there are kernels; else why they cannot be built, or nothing if the basis has none in this setting."""
     return _refused(key)

@@ -1,12 +1,24 @@
 """Which lowering runs a layer's own kernels for the tensor at hand: the words are those of ``primitives.lowering``."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
 
 from layersearch.primitives.lowering.fused import say_once
 from layersearch.primitives.registry import unknown_name
 
-__all__ = ["CHOICES", "chosen", "is_eager", "lowering_name", "reason_against"]
+__all__ = ["CHOICES", "chosen", "constant", "is_eager", "lowering_name", "reason_against"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def constant(function: F) -> F:
+    """``function`` is called, not traced, by torch.compile, and what it says is kept."""
+    kept: F = torch.compiler.assume_constant_result(function)  # type: ignore[no-untyped-call]
+    return kept
+
 
 CHOICES = ("auto", "c", "torch", "triton")
 
@@ -17,13 +29,13 @@ def lowering_name(name: str) -> str:
     Raises: UnknownNameError.
     """
     if name not in CHOICES:
-        raise unknown_name("lowering", name, CHOICES)
+        raise unknown_name("lowering", name, list(CHOICES))
     if name in ("c", "triton") and (reason := reason_against(name)) is not None:
         say_once(reason)
     return name
 
 
-@torch.compiler.assume_constant_result
+@constant
 def reason_against(name: str) -> str | None:
     """Why kernels of that kind cannot be run on this machine, or None."""
     if name == "c":
@@ -52,7 +64,7 @@ def _is_transformed() -> bool:
     return not torch.compiler.is_compiling() and bool(torch._C._are_functorch_transforms_active())
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _device(name: str) -> str:
     """Type of the device that a lowering runs on; Triton's interpreter runs on the CPU."""
     from layersearch.kernels.codegen._triton_load import interprets

@@ -9,7 +9,7 @@ from torch import Tensor
 from layersearch.kernels.features.form import Features, Recurrence
 from layersearch.primitives.basis import Basis, State
 from layersearch.primitives.layers._features import fused, known_basis, named_basis, state_names
-from layersearch.primitives.layers._lowered import chosen, is_eager
+from layersearch.primitives.layers._lowered import chosen, constant, is_eager
 
 __all__ = ["product_by_kernel"]
 
@@ -49,13 +49,13 @@ def product_by_kernel(
     held = weight.to(dtype)
     if is_eager(u):
         features, tensors = fused(key, values, u.device)
-        y: Tensor = _Eager.apply(flat, held, key, features, precision, len(tensors), *tensors, *values)
+        y: Tensor = _Eager.apply(flat, held, key, features, precision, len(tensors), *tensors, *values)  # type: ignore[no-untyped-call]
     else:
         y = _forward_op(flat, held, values, key, precision)
     return y.view(*u.shape[:-1], -1)
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _is_covered(key: str) -> bool:
     return _covered(key)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from layersearch.errors import KernelError
 from layersearch.kernels.quotient.shape import Degrees, Extents
 from layersearch.primitives.bases.rational import group_rational, rational_reach
-from layersearch.primitives.layers._lowered import chosen, is_eager
+from layersearch.primitives.layers._lowered import chosen, constant, is_eager
 from layersearch.primitives.lowering.fused import say_once
 
 __all__ = ["quotient"]
@@ -37,7 +37,7 @@ def quotient(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int = -1, l
     if not is_eager(x):
         y: Tensor = _forward_op(wide, numerator, denominator, channels, by)
     elif torch.is_grad_enabled():
-        y = _Eager.apply(wide, numerator, denominator, channels, by)
+        y = _Eager.apply(wide, numerator, denominator, channels, by)  # type: ignore[no-untyped-call]
     else:
         y = _forward(wide, numerator, denominator, channels, by)
     return y.to(x.dtype)
@@ -51,7 +51,7 @@ def _plain(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int) -> Tenso
     return y.movedim(-1, dim).to(x.dtype)
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _refusal(by: str, m: int, n: int) -> str | None:
     """Why there are no kernels of these degrees, or None; they are built at first use."""
     made = _built(by, m, n)
@@ -124,24 +124,15 @@ class _Eager(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         held = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return *_backward(g, *held, ctx.dim, ctx.by), None, None
+            x, numerator, denominator = held
+            return *_backward(g, x, numerator, denominator, ctx.dim, ctx.by), None, None
         wanted = [t if t.requires_grad else t.detach().requires_grad_() for t in held]
         grads = torch.autograd.grad(_plain(wanted[0], wanted[1], wanted[2], ctx.dim), wanted, g, create_graph=True)
         return *grads, None, None
 
 
-def _forward_impl(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, by: str) -> Tensor:
-    return _forward(x, numerator, denominator, dim, by)
-
-
-def _backward_impl(
-    g: Tensor, x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, by: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _backward(g, x, numerator, denominator, dim, by)
-
-
-_forward_op: Any = torch.library.custom_op("layersearch::quotient", _forward_impl, mutates_args=())
-_backward_op: Any = torch.library.custom_op("layersearch::quotient_backward", _backward_impl, mutates_args=())
+_forward_op: Any = torch.library.custom_op("layersearch::quotient", _forward, mutates_args=())
+_backward_op: Any = torch.library.custom_op("layersearch::quotient_backward", _backward, mutates_args=())
 
 
 @_forward_op.register_fake  # type: ignore[untyped-decorator]
@@ -150,9 +141,7 @@ def _(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, by: str) -> T
 
 
 @_backward_op.register_fake  # type: ignore[untyped-decorator]
-def _(
-    g: Tensor, x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, by: str
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(g: Tensor, x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, by: str) -> tuple[Tensor, Tensor, Tensor]:
     dx = torch.empty_like(_laid_out(x, dim, denominator.shape[0])[0])
     return dx, torch.empty_like(numerator), torch.empty_like(denominator)
 
