@@ -10,6 +10,7 @@ A family is walked through in ``trips``, each of which gives one or two function
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from layersearch.kernels.codegen._triton_load import interprets
 from layersearch.kernels.codegen._triton_words import assignment
 from layersearch.kernels.codegen.triton import Kernel
 from layersearch.kernels.features.form import Curve, Features, Harmonics, Pieces, Profiles, Recurrence
@@ -188,7 +189,12 @@ _INPUT = (
 )
 _NUMBERS = ("N", "I", "O", "low_end", "high")
 _VARYING = ("N", "low_end", "high")
-_DOT = "input_precision=PRECISION"
+
+
+def _dot(a: str, b: str, total: str) -> str:
+    """``total + a b``. The interpreter multiplies bfloat16 as the integers that it holds them in."""
+    wide = ".to(tl.float32)" if interprets() else ""
+    return f"tl.dot({a}{wide}, {b}{wide}, {total}, input_precision=PRECISION)"
 
 
 def _forward(features: Features, tensors: list[str]) -> Kernel:
@@ -198,7 +204,7 @@ def _forward(features: Features, tensors: list[str]) -> Kernel:
         products += [
             f"from_w = w_ptr + (o[None, :] * K + {index}) * I + i[:, None]",
             "w = tl.load(from_w, mask=has[:, None] & out[None, :], other=0.0)",
-            f"total = tl.dot({tile}.to(w.dtype), w, total, {_DOT})",
+            f"total = {_dot(f'{tile}.to(w.dtype)', 'w', 'total')}",
         ]
     body = [
         "n = tl.program_id(0) * BN + tl.arange(0, BN)",
@@ -233,7 +239,7 @@ def _backward_x(features: Features, tensors: list[str]) -> Kernel:
                     "g = tl.load(from_g, mask=real[:, None] & out[None, :], other=0.0)",
                     f"from_w = w_ptr + (o[:, None] * K + {index}) * I + i[None, :]",
                     "w = tl.load(from_w, mask=out[:, None] & has[None, :], other=0.0)",
-                    f"h = tl.dot(g, w, h, {_DOT})",
+                    f"h = {_dot('g', 'w', 'h')}",
                 ]
             ),
             f"total += h * {tile}",
@@ -274,7 +280,7 @@ def _backward_w(features: Features, tensors: list[str]) -> Kernel:
     for row in names:
         work += walk.before
         for total, (_, tile) in zip(row, walk.functions, strict=True):
-            work.append(f"{total} = tl.dot(g, {tile}.to(g.dtype), {total}, {_DOT})")
+            work.append(f"{total} = {_dot('g', f'{tile}.to(g.dtype)', total)}")
         work += [*walk.after, "k += 1"]
     stores: list[str] = []
     for j, row in enumerate(names):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from layersearch.kernels.features.form import CONSTANT, Curve, Features, Recurrence
 from layersearch.primitives.basis import Basis, State, number, setting
+from layersearch.primitives.traced import constant
 
 __all__ = ["Polynomial", "Step", "printed"]
 
@@ -105,8 +106,13 @@ class Polynomial(Basis):
         return printed(self.coefficients(k, state))
 
 
-@functools.lru_cache(maxsize=256)
+@constant
 def _fixed(basis: Polynomial, device: torch.device) -> Tensor:
+    return _kept(basis, device)
+
+
+@functools.lru_cache(maxsize=256)
+def _kept(basis: Polynomial, device: torch.device) -> Tensor:
     """The numbers of the recurrence, ``[3, degree]`` in float32: a, b, c. Kept: a copy to a GPU would be waited for."""
     steps = torch.tensor([basis.step(n, {}) for n in range(basis.degree)], dtype=torch.float32)
     return steps.t().contiguous().to(device)

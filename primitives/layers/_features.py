@@ -9,10 +9,11 @@ from torch import Tensor
 from layersearch.errors import KernelError
 from layersearch.kernels.features.form import Features
 from layersearch.primitives.basis import Basis, State
-from layersearch.primitives.layers._lowered import chosen, constant, is_eager
+from layersearch.primitives.layers._lowered import chosen, is_eager
 from layersearch.primitives.lowering.fused import say_once
+from layersearch.primitives.traced import constant
 
-__all__ = ["columns_by_kernel", "fused", "known_basis", "named_basis", "state_names"]
+__all__ = ["columns_by_kernel", "features_of", "fused", "known_basis", "named_basis", "state_names"]
 
 _HALF = (torch.bfloat16, torch.float16)
 
@@ -30,11 +31,11 @@ def columns_by_kernel(basis: Basis, x: Tensor, state: State, lowering: str) -> T
         return None
     wide = x.float().reshape(-1, x.shape[-1]).contiguous()
     values = [t.float() for t in state.values()]
+    features, tensors = fused(key, values, x.device)
     if is_eager(x):
-        features, tensors = fused(key, values, x.device)
         out: Tensor = _Eager.apply(wide, key, features, len(tensors), *tensors, *values)  # type: ignore[no-untyped-call]
     else:
-        out = _forward_op(wide, values, key)
+        out = _forward_op(wide, tensors, key)
     return out.view(*x.shape[:-1], *out.shape[1:]).to(x.dtype)
 
 
@@ -83,7 +84,21 @@ def fused(key: str, values: list[Tensor], device: torch.device) -> tuple[Feature
 
 
 @functools.cache
+def features_of(key: str) -> Features:
+    """The features of a basis for which ``fused`` gives some."""
+    found = _BASES[key].fused(_BASES[key].state(1), torch.device("cpu"))
+    assert found is not None
+    return found[0]
+
+
+@constant
 def state_names(key: str) -> tuple[str, ...]:
+    """Names of the tensors of the basis, in order."""
+    return _state_names(key)
+
+
+@functools.cache
+def _state_names(key: str) -> tuple[str, ...]:
     return tuple(_BASES[key].state(1))
 
 
@@ -123,21 +138,17 @@ class _Eager(torch.autograd.Function):
         return dx, None, None, None, *nothing[: ctx.n_tensors], *(again or nothing[ctx.n_tensors :])
 
 
-def _forward_impl(x: Tensor, values: list[Tensor], key: str) -> Tensor:
-    features, tensors = fused(key, values, x.device)
+def _forward_impl(x: Tensor, tensors: list[Tensor], key: str) -> Tensor:
+    features = features_of(key)
     out: Tensor = _kernel(features).forward(x, tensors, features)
     return out
 
 
-def _backward_impl(g: Tensor, x: Tensor, values: list[Tensor], key: str, wanted: bool) -> tuple[Tensor, list[Tensor]]:
-    """Gradients of x and, if they are ``wanted``, of all values of the state."""
-    with torch.enable_grad():
-        held = [t.detach().requires_grad_(wanted) for t in values]
-        features, tensors = fused(key, held, x.device)
-    dx, found = _kernel(features).backward(g.contiguous(), x, [t.detach() for t in tensors], features, wanted)
-    if not wanted:
-        return dx, []
-    return dx, list(torch.autograd.grad(tensors, held, found, allow_unused=True, materialize_grads=True))
+def _backward_impl(g: Tensor, x: Tensor, tensors: list[Tensor], key: str, wanted: bool) -> tuple[Tensor, list[Tensor]]:
+    """Gradients of x and, if they are ``wanted``, of the tensors."""
+    features = features_of(key)
+    dx, found = _kernel(features).backward(g.contiguous(), x, tensors, features, wanted)
+    return dx, [t.clone() for t in found]  # what an op returns must not share memory
 
 
 _forward_op: Any = torch.library.custom_op("layersearch::features", _forward_impl, mutates_args=())
@@ -145,25 +156,25 @@ _backward_op: Any = torch.library.custom_op("layersearch::features_backward", _b
 
 
 @_forward_op.register_fake  # type: ignore[untyped-decorator]
-def _(x: Tensor, values: list[Tensor], key: str) -> Tensor:
+def _(x: Tensor, tensors: list[Tensor], key: str) -> Tensor:
     return x.new_empty(x.shape[0], _BASES[key].n_functions, x.shape[1])
 
 
 @_backward_op.register_fake  # type: ignore[untyped-decorator]
-def _(g: Tensor, x: Tensor, values: list[Tensor], key: str, wanted: bool) -> tuple[Tensor, list[Tensor]]:
-    return torch.empty_like(x), [torch.empty_like(t) for t in values] if wanted else []
+def _(g: Tensor, x: Tensor, tensors: list[Tensor], key: str, wanted: bool) -> tuple[Tensor, list[Tensor]]:
+    return torch.empty_like(x), [torch.empty_like(t) for t in tensors] if wanted else []
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, list[Tensor], str], output: Tensor) -> None:
-    x, values, ctx.key = inputs
-    ctx.wanted = any(t.requires_grad for t in values)
-    ctx.save_for_backward(x, *values)
+    x, tensors, ctx.key = inputs
+    ctx.wanted = any(t.requires_grad for t in tensors)
+    ctx.save_for_backward(x, *tensors)
 
 
 def _gradients(ctx: Any, g: Tensor) -> tuple[Tensor, list[Tensor | None], None]:
-    x, *values = ctx.saved_tensors
-    dx, gradients = _backward_op(g, x, values, ctx.key, ctx.wanted)
-    return dx, gradients or [None] * len(values), None
+    x, *tensors = ctx.saved_tensors
+    dx, gradients = _backward_op(g, x, tensors, ctx.key, ctx.wanted)
+    return dx, gradients or [None] * len(tensors), None
 
 
 _forward_op.register_autograd(_gradients, setup_context=_save)

@@ -1,24 +1,13 @@
 """Which lowering runs a layer's own kernels for the tensor at hand: the words are those of ``primitives.lowering``."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import torch
 from torch import Tensor
 
 from layersearch.primitives.lowering.fused import say_once
 from layersearch.primitives.registry import unknown_name
+from layersearch.primitives.traced import constant
 
-__all__ = ["CHOICES", "chosen", "constant", "is_eager", "lowering_name", "reason_against"]
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def constant(function: F) -> F:
-    """``function`` is called, not traced, by torch.compile, and what it says is kept."""
-    kept: F = torch.compiler.assume_constant_result(function)  # type: ignore[no-untyped-call]
-    return kept
-
+__all__ = ["CHOICES", "chosen", "is_eager", "lowering_name", "reason_against"]
 
 CHOICES = ("auto", "c", "torch", "triton")
 

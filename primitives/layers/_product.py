@@ -8,8 +8,9 @@ from torch import Tensor
 
 from layersearch.kernels.features.form import Features, Recurrence
 from layersearch.primitives.basis import Basis, State
-from layersearch.primitives.layers._features import fused, known_basis, named_basis, state_names
-from layersearch.primitives.layers._lowered import chosen, constant, is_eager
+from layersearch.primitives.layers._features import features_of, fused, known_basis, named_basis, state_names
+from layersearch.primitives.layers._lowered import chosen, is_eager
+from layersearch.primitives.traced import constant
 
 __all__ = ["product_by_kernel"]
 
@@ -39,7 +40,7 @@ def product_by_kernel(
         dtype = torch.get_autocast_dtype(kind)
     if dtype not in _DTYPES:
         return None
-    precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    precision = _precision()
     if lowering == "auto" and (weight.shape[0] > _WIDEST or (dtype is torch.float32 and precision == "ieee")):
         return None
     key = known_basis(basis)
@@ -47,12 +48,18 @@ def product_by_kernel(
         return None
     flat, values = u.float().reshape(-1, u.shape[-1]).contiguous(), [t.float() for t in state.values()]
     held = weight.to(dtype)
+    features, tensors = fused(key, values, u.device)
     if is_eager(u):
-        features, tensors = fused(key, values, u.device)
         y: Tensor = _Eager.apply(flat, held, key, features, precision, len(tensors), *tensors, *values)  # type: ignore[no-untyped-call]
     else:
-        y = _forward_op(flat, held, values, key, precision)
+        y = _forward_op(flat, held, tensors, key, precision)
     return y.view(*u.shape[:-1], -1)
+
+
+@constant
+def _precision() -> str:
+    """Of float32 products, as torch is set."""
+    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
 @constant
@@ -112,26 +119,19 @@ class _Eager(torch.autograd.Function):
         return du, dw, None, None, None, None, *grads
 
 
-def _forward_impl(u: Tensor, weight: Tensor, values: list[Tensor], key: str, precision: str) -> Tensor:
-    features, tensors = fused(key, values, u.device)
+def _forward_impl(u: Tensor, weight: Tensor, tensors: list[Tensor], key: str, precision: str) -> Tensor:
+    features = features_of(key)
     y: Tensor = _kernel(features).forward(u, tensors, weight.contiguous(), features, precision)
     return y
 
 
 def _backward_impl(
-    g: Tensor, u: Tensor, weight: Tensor, values: list[Tensor], key: str, precision: str, wanted: bool
+    g: Tensor, u: Tensor, weight: Tensor, tensors: list[Tensor], key: str, precision: str, wanted: bool
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Gradients of u, the weights and, if they are ``wanted``, of all values of the state."""
-    with torch.enable_grad():
-        held = [t.detach().requires_grad_(wanted) for t in values]
-        features, tensors = fused(key, held, u.device)
-    du, dw, found = _kernel(features).backward(
-        g.contiguous(), u, [t.detach() for t in tensors], weight.contiguous(), features, precision
-    )
-    if not wanted:
-        return du, dw.to(weight.dtype), []
-    again = torch.autograd.grad(tensors, held, found, allow_unused=True, materialize_grads=True)
-    return du, dw.to(weight.dtype), list(again)
+    """Gradients of u, the weights and, if they are ``wanted``, of the tensors."""
+    features = features_of(key)
+    du, dw, found = _kernel(features).backward(g.contiguous(), u, tensors, weight.contiguous(), features, precision)
+    return du, dw.to(weight.dtype), [t.clone() for t in found] if wanted else []
 
 
 _forward_op: Any = torch.library.custom_op("layersearch::features_product", _forward_impl, mutates_args=())
@@ -139,27 +139,27 @@ _backward_op: Any = torch.library.custom_op("layersearch::features_product_backw
 
 
 @_forward_op.register_fake  # type: ignore[untyped-decorator]
-def _(u: Tensor, weight: Tensor, values: list[Tensor], key: str, precision: str) -> Tensor:
+def _(u: Tensor, weight: Tensor, tensors: list[Tensor], key: str, precision: str) -> Tensor:
     return weight.new_empty(u.shape[0], weight.shape[0])
 
 
 @_backward_op.register_fake  # type: ignore[untyped-decorator]
 def _(
-    g: Tensor, u: Tensor, weight: Tensor, values: list[Tensor], key: str, precision: str, wanted: bool
+    g: Tensor, u: Tensor, weight: Tensor, tensors: list[Tensor], key: str, precision: str, wanted: bool
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    return torch.empty_like(u), torch.empty_like(weight), [torch.empty_like(t) for t in values] if wanted else []
+    return torch.empty_like(u), torch.empty_like(weight), [torch.empty_like(t) for t in tensors] if wanted else []
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, list[Tensor], str, str], output: Tensor) -> None:
-    u, weight, values, ctx.key, ctx.precision = inputs
-    ctx.wanted = any(t.requires_grad for t in values)
-    ctx.save_for_backward(u, weight, *values)
+    u, weight, tensors, ctx.key, ctx.precision = inputs
+    ctx.wanted = any(t.requires_grad for t in tensors)
+    ctx.save_for_backward(u, weight, *tensors)
 
 
 def _gradients(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, list[Tensor | None], None, None]:
-    u, weight, *values = ctx.saved_tensors
-    du, dw, found = _backward_op(g, u, weight, values, ctx.key, ctx.precision, ctx.wanted)
-    return du, dw, found or [None] * len(values), None, None
+    u, weight, *tensors = ctx.saved_tensors
+    du, dw, found = _backward_op(g, u, weight, tensors, ctx.key, ctx.precision, ctx.wanted)
+    return du, dw, found or [None] * len(tensors), None, None
 
 
 _forward_op.register_autograd(_gradients, setup_context=_save)

@@ -9,8 +9,9 @@ from torch import Tensor
 from layersearch.errors import KernelError
 from layersearch.kernels.quotient.shape import Degrees, Extents
 from layersearch.primitives.bases.rational import group_rational, rational_reach
-from layersearch.primitives.layers._lowered import chosen, constant, is_eager
+from layersearch.primitives.layers._lowered import chosen, is_eager
 from layersearch.primitives.lowering.fused import say_once
+from layersearch.primitives.traced import constant
 
 __all__ = ["quotient"]
 
