@@ -8,7 +8,6 @@ whatever the width of a group. Sums of one block of rows are float32, sums of bl
 
 import ctypes
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from layersearch.kernels.quotient.shape import Degrees, Extents
 
 __all__ = ["CQuotient", "c_text"]
 
-_EMITTER = "quotient/1"
+_EMITTER = "quotient/2"
 _LANES = 16
 """Rows are taken together until they fill vectors of this many lanes; no processor has longer ones."""
 _BLOCK = 1 << 15
@@ -58,6 +57,15 @@ INLINE vec held(vec x, float reach) {
 """
 
 _DRIVERS = r"""
+static void finish(const double *sums, float *dP, float *dQ, long groups) {
+    double shared[COUNT - N] = {0};
+    for (long g = 0; g < groups; g++) {
+        for (long k = 0; k < COUNT - N; k++) shared[k] += sums[g * COUNT + k];
+        for (long j = 0; j < N; j++) dQ[g * N + j] = (float)sums[g * COUNT + COUNT - N + j];
+    }
+    for (long k = 0; k < COUNT - N; k++) dP[k] = (float)shared[k];
+}
+
 /* P: coefficients of P, shared; Q: [groups, N]. */
 void forward_runs(const float *restrict x, const float *P, const float *Q, float reach, float *restrict y,
                   long outer, long groups, long inner) {
@@ -73,9 +81,11 @@ void forward_runs(const float *restrict x, const float *P, const float *Q, float
         }
 }
 
-/* sums: [groups, M + 1 + N] in double, zero at first. */
+/* sums: [groups, COUNT], for use inside; gradients of P, shared, and of Q. */
 void backward_runs(const float *restrict grad, const float *restrict x, const float *P, const float *Q, float reach,
-                   float *restrict dx, double *restrict sums, long outer, long groups, long inner) {
+                   float *restrict dx, float *dP, float *dQ, double *restrict sums, long outer, long groups,
+                   long inner) {
+    memset(sums, 0, sizeof *sums * groups * COUNT);
     for (long o = 0; o < outer; o++)
         for (long g = 0; g < groups; g++) {
             const long at = (o * groups + g) * inner;
@@ -96,37 +106,51 @@ void backward_runs(const float *restrict grad, const float *restrict x, const fl
                     for (long l = 0; l < W; l++) sums[g * COUNT + k] += s[k][l];
             }
         }
+    finish(sums, dP, dQ, groups);
 }
 
-/* Lanes: rows of `width` elements, a multiple of W; Q: [N, width], one column per lane. */
-void forward_lanes(const float *restrict x, const float *P, const float *restrict Q, float reach, float *restrict y,
-                   long total, long width) {
+/* [N, width]: the coefficients of every lane. */
+static void spread(const float *Q, float *restrict lane, long width, long groups, long inner) {
+    for (long c = 0; c < width;)
+        for (long g = 0; g < groups; g++)
+            for (long i = 0; i < inner; i++, c++)
+                for (long j = 0; j < N; j++) lane[j * width + c] = Q[g * N + j];
+}
+
+/* Lanes: rows of `width` elements, a multiple of W and of groups * inner. lane: [N, width], for use inside. */
+void forward_lanes(const float *restrict x, const float *P, const float *Q, float reach, float *restrict y,
+                   float *restrict lane, long total, long width, long groups, long inner) {
+    spread(Q, lane, width, groups, inner);
     const long rows = total / width, left = total - rows * width, tall = width < BLOCK ? BLOCK / width : 1;
     for (long r0 = 0; r0 < rows; r0 += tall) {
         const long r1 = rows < r0 + tall ? rows : r0 + tall;
         for (long c = 0; c < width; c += W) {
             vec b[N];
-            for (long j = 0; j < N; j++) b[j] = load(Q + j * width + c);
+            for (long j = 0; j < N; j++) b[j] = load(lane + j * width + c);
             for (long r = r0; r < r1; r++) store(y + r * width + c, value(load(x + r * width + c), P, b, reach));
         }
     }
     for (long c = 0; c < left; c += W) {
         const long n = left - c < W ? left - c : W, at = rows * width + c;
         vec b[N];
-        for (long j = 0; j < N; j++) b[j] = load(Q + j * width + c);
+        for (long j = 0; j < N; j++) b[j] = load(lane + j * width + c);
         store_some(y + at, value(load_some(x + at, n), P, b, reach), n);
     }
 }
 
-/* sums: [M + 1 + N, width] in double, zero at first. */
-void backward_lanes(const float *restrict grad, const float *restrict x, const float *P, const float *restrict Q,
-                    float reach, float *restrict dx, double *restrict sums, long total, long width) {
+/* sums: [groups, COUNT] and then [COUNT, width], for use inside. */
+void backward_lanes(const float *restrict grad, const float *restrict x, const float *P, const float *Q, float reach,
+                    float *restrict dx, float *dP, float *dQ, double *restrict sums, float *restrict lane,
+                    long total, long width, long groups, long inner) {
+    double *by_lane = sums + groups * COUNT;
+    memset(sums, 0, sizeof *sums * COUNT * (groups + width));
+    spread(Q, lane, width, groups, inner);
     const long rows = total / width, left = total - rows * width, tall = width < BLOCK ? BLOCK / width : 1;
     for (long r0 = 0; r0 < rows || r0 == 0; r0 += tall) {
         const long r1 = rows < r0 + tall ? rows : r0 + tall;
         for (long c = 0; c < width; c += W) {
             vec b[N], s[COUNT];
-            for (long j = 0; j < N; j++) b[j] = load(Q + j * width + c);
+            for (long j = 0; j < N; j++) b[j] = load(lane + j * width + c);
             for (long k = 0; k < COUNT; k++) s[k] = (vec){0};
             for (long r = r0; r < r1; r++) {
                 const long at = r * width + c;
@@ -137,9 +161,14 @@ void backward_lanes(const float *restrict grad, const float *restrict x, const f
                 store_some(dx + at, slope(load_some(grad + at, n), load_some(x + at, n), P, b, reach, s), n);
             }
             for (long k = 0; k < COUNT; k++)
-                for (long l = 0; l < W; l++) sums[k * width + c + l] += s[k][l];
+                for (long l = 0; l < W; l++) by_lane[k * width + c + l] += s[k][l];
         }
     }
+    for (long c = 0; c < width; c++) {
+        const long g = c / inner % groups;
+        for (long k = 0; k < COUNT; k++) sums[g * COUNT + k] += by_lane[k * width + c];
+    }
+    finish(sums, dP, dQ, groups);
 }
 """
 
@@ -186,9 +215,9 @@ def c_text(degrees: Degrees) -> str:
 _POINTER, _LONG = ctypes.c_void_p, ctypes.c_long
 _SIGNATURES = {
     "forward_runs": (*[_POINTER] * 3, ctypes.c_float, _POINTER, *[_LONG] * 3),
-    "backward_runs": (*[_POINTER] * 4, ctypes.c_float, *[_POINTER] * 2, *[_LONG] * 3),
-    "forward_lanes": (*[_POINTER] * 3, ctypes.c_float, _POINTER, *[_LONG] * 2),
-    "backward_lanes": (*[_POINTER] * 4, ctypes.c_float, *[_POINTER] * 2, *[_LONG] * 2),
+    "backward_runs": (*[_POINTER] * 4, ctypes.c_float, *[_POINTER] * 4, *[_LONG] * 3),
+    "forward_lanes": (*[_POINTER] * 3, ctypes.c_float, *[_POINTER] * 2, *[_LONG] * 4),
+    "backward_lanes": (*[_POINTER] * 4, ctypes.c_float, *[_POINTER] * 5, *[_LONG] * 4),
 }
 
 
@@ -210,40 +239,35 @@ class CQuotient:
 
     def forward(self, x: Tensor, a: Tensor, b: Tensor, reach: float, extents: Extents) -> Tensor:
         y = torch.empty_like(x)
+        read = (x.data_ptr(), a.data_ptr(), b.data_ptr(), reach, y.data_ptr())
         if extents.has_long_runs:
-            sizes = (extents.outer, extents.groups, extents.inner)
-            self._call("forward_runs", [x, a, b], reach, [y], sizes)
+            self._functions["forward_runs"](*read, extents.outer, extents.groups, extents.inner)
         else:
-            lanes = _by_lane(b, extents)
-            self._call("forward_lanes", [x, a, lanes], reach, [y], (extents.total, lanes.shape[1]))
+            width = _width(extents)
+            lane = torch.empty(self._degrees.n * width)
+            sizes = (extents.total, width, extents.groups, extents.inner)
+            self._functions["forward_lanes"](*read, lane.data_ptr(), *sizes)
         return y
 
     def backward(
         self, g: Tensor, x: Tensor, a: Tensor, b: Tensor, reach: float, extents: Extents
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of x, a and b."""
-        dx, count = torch.empty_like(x), self._degrees.count
+        dx, da, db = torch.empty_like(x), torch.empty_like(a), torch.empty_like(b)
+        read = (g.data_ptr(), x.data_ptr(), a.data_ptr(), b.data_ptr(), reach)
+        written = (dx.data_ptr(), da.data_ptr(), db.data_ptr())
+        width = 0 if extents.has_long_runs else _width(extents)
+        sums = torch.empty(self._degrees.count * (extents.groups + width), dtype=torch.float64)
         if extents.has_long_runs:
-            sums = torch.zeros(extents.groups, count, dtype=torch.float64)
-            sizes = (extents.outer, extents.groups, extents.inner)
-            self._call("backward_runs", [g, x, a, b], reach, [dx, sums], sizes)
+            sizes: tuple[int, ...] = (extents.outer, extents.groups, extents.inner)
+            self._functions["backward_runs"](*read, *written, sums.data_ptr(), *sizes)
         else:
-            lanes = _by_lane(b, extents)
-            width = lanes.shape[1]
-            by_lane = torch.zeros(count, width, dtype=torch.float64)
-            self._call("backward_lanes", [g, x, a, lanes], reach, [dx, by_lane], (extents.total, width))
-            sums = by_lane.view(count, -1, extents.groups, extents.inner).sum((1, 3)).t()
-        shared = self._degrees.m + 1
-        return dx, sums[:, :shared].sum(0).float(), sums[:, shared:].float()
-
-    def _call(
-        self, name: str, inputs: Sequence[Tensor], reach: float, outputs: Sequence[Tensor], sizes: tuple[int, ...]
-    ) -> None:
-        read, written = ([t.data_ptr() for t in tensors] for tensors in (inputs, outputs))
-        self._functions[name](*read, reach, *written, *sizes)
+            lane = torch.empty(self._degrees.n * width)
+            sizes = (extents.total, width, extents.groups, extents.inner)
+            self._functions["backward_lanes"](*read, *written, sums.data_ptr(), lane.data_ptr(), *sizes)
+        return dx, da, db
 
 
-def _by_lane(b: Tensor, extents: Extents) -> Tensor:
-    """``[n, width]``: the coefficients of every element of a few rows that make a whole number of vectors."""
-    rows = _LANES // math.gcd(extents.row, _LANES)
-    return b.t().repeat_interleave(extents.inner, 1).repeat(1, rows).contiguous()
+def _width(extents: Extents) -> int:
+    """Elements of as many rows as make a whole number of vectors."""
+    return extents.row * (_LANES // math.gcd(extents.row, _LANES))
