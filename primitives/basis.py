@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from layersearch.errors import BadInputError
+from layersearch.kernels.features.form import Features
 from layersearch.primitives.registry import Registry, unknown_name
 
 __all__ = ["BASES", "REACH", "Basis", "DomainName", "Setting", "State", "number", "setting", "spread"]
@@ -88,7 +89,7 @@ class Basis(ABC):
         knob: the setting that sets the resolution (``degree`` or ``grid``).
         domain: the map a layer applies to its inputs unless told otherwise.
         has_grid: the basis lives on an interval per input that can be moved and refined (``layers.regrid``).
-        kernel: name of the fused kernel, if there is one.
+        kernel: form of its kernels, if there are any; ``fused`` gives its data.
     """
 
     name: ClassVar[str]
@@ -97,7 +98,7 @@ class Basis(ABC):
     knob: ClassVar[str]
     domain: ClassVar[DomainName] = "tanh"
     has_grid: ClassVar[bool] = False
-    kernel: ClassVar[str | None] = None
+    kernel: ClassVar[Literal["harmonics", "pieces", "profiles", "quotient", "recurrence"] | None] = None
 
     def __post_init__(self) -> None:
         for name, rule in self.settings().items():
@@ -154,11 +155,27 @@ class Basis(ABC):
     def _columns(self, x: Tensor, state: State) -> Tensor:
         """``[..., K, I]`` for ``x`` ``[..., I]`` within ``reach``, in the dtype of ``x`` and ``state``."""
 
-    def columns(self, x: Tensor, state: State) -> Tensor:
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
+        """The functions as kernels take them, or None; tensors of coefficients are on ``device``, that of ``state``."""
+        return None
+
+    def columns(self, x: Tensor, state: State, lowering: str = "auto") -> Tensor:
         """The ``K`` functions of every input, ``[..., I] -> [..., K, I]``, laid out for one matrix product.
 
         Half precision is computed in float32 and rounded once. ``state`` is cast to the dtype of the computation.
+        ``lowering`` ``auto`` and ``c`` take generated C for float32 and half precision on the CPU where there is a
+        compiler; otherwise, and as ``torch``, it is done by torch.
         """
+        if self.kernel is not None and lowering != "torch":
+            from layersearch.primitives.layers._features import columns_by_kernel
+
+            columns = columns_by_kernel(self, x, state, lowering)
+            if columns is not None:
+                return columns
+        return self.plain_columns(x, state)
+
+    def plain_columns(self, x: Tensor, state: State) -> Tensor:
+        """``columns`` by torch."""
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         cast = {name: value.to(wide.dtype) for name, value in state.items()}
         return self._columns(wide.clamp(*self.reach), cast).to(x.dtype)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve, Features, Profiles
 from layersearch.primitives.bases._gridded import Gridded
 from layersearch.primitives.basis import State, number, setting, spread
 
@@ -32,6 +33,13 @@ class Centred(Gridded):
     def n_functions(self) -> int:
         return self.grid
 
+    kernel = "profiles"
+
+    @property
+    @abstractmethod
+    def curve(self) -> Curve:
+        """ψ and its slope for kernels."""
+
     @abstractmethod
     def profile(self, z: Tensor) -> Tensor:
         """ψ, elementwise; finite with finite gradient for every finite ``z``."""
@@ -53,6 +61,10 @@ class Centred(Gridded):
 
     def _columns(self, x: Tensor, state: State) -> Tensor:
         return self.profile((x.unsqueeze(-2) - state["centres"]) * torch.exp(-state["log_width"]))
+
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
+        features = Features(Profiles(self.curve), self.n_functions, self.reach)
+        return features, [state["centres"], torch.exp(-state["log_width"])]
 
     def text(self, k: int, state: State, i: int = 0) -> str:
         width = state["log_width"][k, i].exp()

@@ -1,13 +1,16 @@
 """Polynomials by a three-term recurrence, scaled so that the values stay of the order of one."""
 
+import functools
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import CONSTANT, Curve, Features, Recurrence
 from layersearch.primitives.basis import Basis, State, number, setting
+from layersearch.primitives.traced import constant
 
 __all__ = ["Polynomial", "Step", "printed"]
 
@@ -38,6 +41,9 @@ class Polynomial(Basis):
     """
 
     knob = "degree"
+    kernel = "recurrence"
+    curve: ClassVar[Curve] = CONSTANT
+    """``weight`` for kernels."""
 
     degree: int = setting(4, low=1, high=32, about="highest degree")
 
@@ -73,6 +79,15 @@ class Polynomial(Basis):
             out.append(now)
         return torch.stack(out, dim=-2)
 
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
+        features = Features(Recurrence(self.curve), self.n_functions, self.reach)
+        if not state:
+            return features, [_fixed(self, device)]
+        steps = [self.step(n, state) for n in range(self.degree)]
+        like = next(iter(state.values()))
+        flat = [v if isinstance(v, Tensor) else like.new_tensor(v) for row in zip(*steps, strict=True) for v in row]
+        return features, [torch.stack(flat).view(3, -1)]
+
     def coefficients(self, k: int, state: State) -> list[float]:
         """Coefficients of ``p_k`` divided by ``weight``, lowest power first."""
         last, now = [0.0], [1.0]
@@ -89,3 +104,15 @@ class Polynomial(Basis):
 
     def text(self, k: int, state: State, i: int = 0) -> str:
         return printed(self.coefficients(k, state))
+
+
+@constant
+def _fixed(basis: Polynomial, device: torch.device) -> Tensor:
+    return _kept(basis, device)
+
+
+@functools.lru_cache(maxsize=256)
+def _kept(basis: Polynomial, device: torch.device) -> Tensor:
+    """The numbers of the recurrence, ``[3, degree]`` in float32: a, b, c. Kept: a copy to a GPU would be waited for."""
+    steps = torch.tensor([basis.step(n, {}) for n in range(basis.degree)], dtype=torch.float32)
+    return steps.t().contiguous().to(device)

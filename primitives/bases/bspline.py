@@ -1,11 +1,14 @@
 """B-splines of any order."""
 
+import functools
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Features, Pieces
 from layersearch.primitives.bases._gridded import Gridded
 from layersearch.primitives.basis import BASES, State, number, setting, spread
 
@@ -27,6 +30,29 @@ def _uniform(f: Tensor, order: int) -> list[Tensor]:
         inner = [((m + f) * pieces[m] + (p + 1 - m - f) * pieces[m - 1]) / p for m in range(1, p)]
         pieces = [f * pieces[0] / p, *inner, (1 - f) * pieces[p - 1] / p]
     return pieces[::-1]
+
+
+@functools.cache
+def _table(order: int) -> tuple[tuple[float, ...], ...]:
+    """Coefficients of ``_uniform``'s pieces by powers of ``f``, from the same recursion in rational numbers."""
+    pieces: list[list[Fraction]] = [[Fraction(1)]]
+
+    def times(a: Fraction, b: Fraction, p: list[Fraction]) -> list[Fraction]:
+        """``(a + b f) p(f)``."""
+        return [a * low + b * high for low, high in zip([*p, Fraction(0)], [Fraction(0), *p], strict=True)]
+
+    def plus(p: list[Fraction], q: list[Fraction]) -> list[Fraction]:
+        return [a + b for a, b in zip(p, q, strict=True)]
+
+    one = Fraction(1)
+    for p in range(1, order + 1):
+        inner = [
+            plus(times(Fraction(m), one, pieces[m]), times(Fraction(p + 1 - m), -one, pieces[m - 1]))
+            for m in range(1, p)
+        ]
+        ends = times(Fraction(0), one, pieces[0]), times(one, -one, pieces[p - 1])
+        pieces = [[c / p for c in row] for row in (ends[0], *inner, ends[1])]
+    return tuple(tuple(float(c) for c in row) for row in reversed(pieces))
 
 
 def _recursion(x: Tensor, knots: Tensor, order: int) -> Tensor:
@@ -54,6 +80,8 @@ class BSpline(Gridded):
     name = "bspline"
     title = "B-splines"
     source = "de Boor, A Practical Guide to Splines, ch. IX; as a KAN: arXiv:2404.19756"
+
+    kernel = "pieces"
 
     grid: int = setting(5, low=1, high=512, about="number of intervals G")
     order: int = setting(3, low=1, high=8, about="polynomial order k")
@@ -123,6 +151,15 @@ class BSpline(Gridded):
         # 1024 x 64), 7.7 against 30.6 at G = 20. The rows before and after take the splines that are not ours.
         padded = pieces.new_zeros(*x.shape[:-1], self.n_functions + 2 * k + 1, x.shape[-1])
         return padded.scatter(-2, place, pieces).narrow(-2, k, self.n_functions)
+
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
+        if not self.uniform:
+            return None
+        reach = (-float(self.order), float(self.grid + self.order))
+        return Features(Pieces(_table(self.order), reach, reach), self.n_functions, self.reach), [
+            state["low"],
+            state["step"],
+        ]
 
     def text(self, k: int, state: State, i: int = 0) -> str:
         order = self.order

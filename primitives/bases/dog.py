@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve
 from layersearch.primitives.bases._centred import Wavelet
 from layersearch.primitives.basis import BASES
 
@@ -22,6 +23,10 @@ class DOG(Wavelet):
     @property
     def flops(self) -> float:
         return 15.0 * self.grid
+
+    @property
+    def curve(self) -> Curve:
+        return Curve(("e = exp(-0.5 * z * z)", "y = -z * e", "slope = (z * z - 1) * e"))
 
     def profile(self, z: Tensor) -> Tensor:
         return -z * torch.exp(-0.5 * z * z)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Features, Harmonics
 from layersearch.primitives.basis import BASES, Basis, State, number, setting
 
 __all__ = ["Fourier"]
@@ -24,6 +25,7 @@ class Fourier(Basis):
     source = "as a KAN: github.com/GistNoesis/FourierKAN, which evaluates 2G transcendentals for every edge"
     knob = "grid"
     domain = "none"
+    kernel = "harmonics"
 
     grid: int = setting(5, low=1, high=128, about="number of harmonics G")
     frequency: float = setting(1.0, low=0.01, high=100, about="base frequency ω")
@@ -49,6 +51,9 @@ class Fourier(Basis):
             cosines.append(c * c1 - s * s1)
             sines.append(s * c1 + c * s1)
         return torch.stack(cosines + sines, dim=-2)
+
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
+        return Features(Harmonics(self.frequency), self.n_functions, self.reach), []
 
     def text(self, k: int, state: State, i: int = 0) -> str:
         name, m = ("cos", k + 1) if k < self.grid else ("sin", k - self.grid + 1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve
 from layersearch.primitives.bases._polynomial import Polynomial, Step, printed
 from layersearch.primitives.basis import BASES, REACH, State
 
@@ -26,6 +27,7 @@ class Hermite(Polynomial):
         "the weight exp(-x²/2), so that no map of the inputs is needed"
     )
     domain = "none"
+    curve = Curve((f"y = {math.pi**-0.25} * exp(-0.5 * z * z)", "slope = -z * y"))
 
     @property
     def interval(self) -> tuple[float, float]:

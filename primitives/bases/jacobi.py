@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Features, Recurrence
 from layersearch.primitives.bases._polynomial import Polynomial, Step
 from layersearch.primitives.basis import BASES, State, setting
 
@@ -39,16 +40,26 @@ class Jacobi(Polynomial):
         return {"exponents": torch.tensor(raw, dtype=torch.float64)}
 
     def step(self, n: int, state: State) -> Step:
+        a, b, c = self._steps(state)
+        return Step(a[n], b[n], c[n])
+
+    def _steps(self, state: State) -> Tensor:
+        """``[3, degree]``: a, b, c from every degree to the next."""
         a, b = torch.nn.functional.softplus(state["exponents"]).sub(0.5).unbind()
-        shrink = (n + 1) / (torch.maximum(a, b) + (n + 1))
-        if n == 0:
-            return Step((a + b + 2) / 2 * shrink, (a - b) / 2 * shrink, 0.0)
+        most = torch.maximum(a, b)
+        n = torch.arange(1, self.degree, dtype=a.dtype, device=a.device)
+        shrink = (n + 1) / (most + (n + 1))
         s = 2 * n + a + b
-        scale = 2 * (n + 1) * (n + a + b + 1) * s
-        slope = (s + 1) * (s + 2) * s / scale
-        shift = (s + 1) * (a + b) * (a - b) / scale
-        back = 2 * (n + a) * (n + b) * (s + 2) / scale
-        return Step(slope * shrink, shift * shrink, -back * shrink * n / (torch.maximum(a, b) + n))
+        scale = shrink / (2 * (n + 1) * (n + a + b + 1) * s)
+        slope = (s + 1) * (s + 2) * s * scale
+        shift = (s + 1) * (a + b) * (a - b) * scale
+        back = -2 * (n + a) * (n + b) * (s + 2) * scale * n / (most + n)
+        # At n = 0 the general form is 0 / 0 for α + β = 0.
+        first = torch.stack([(a + b + 2) / 2, (a - b) / 2, 0 * a]) / (most + 1)
+        return torch.cat([first.unsqueeze(1), torch.stack([slope, shift, back])], dim=1)
+
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
+        return Features(Recurrence(), self.n_functions, self.reach), [self._steps(state)]
 
     @property
     def flops(self) -> float:

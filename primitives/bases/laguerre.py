@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve
 from layersearch.primitives.bases._polynomial import Polynomial, Step, printed
 from layersearch.primitives.basis import BASES, REACH, State, number, setting
 
@@ -26,6 +27,7 @@ class Laguerre(Polynomial):
         "softplus and carry the weight exp(-x/2)"
     )
     domain = "softplus"
+    curve = Curve(("y = exp(-0.5 * z)", "slope = -0.5 * y"))
 
     alpha: float = setting(0.0, low=0.0, high=20, about="weight exponent α")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve
 from layersearch.primitives.bases._centred import Wavelet
 from layersearch.primitives.basis import BASES, number
 
@@ -25,6 +26,10 @@ class MexicanHat(Wavelet):
     @property
     def flops(self) -> float:
         return 17.0 * self.grid
+
+    @property
+    def curve(self) -> Curve:
+        return Curve((f"e = {SCALE} * exp(-0.5 * z * z)", "y = (1 - z * z) * e", "slope = z * (z * z - 3) * e"))
 
     def profile(self, z: Tensor) -> Tensor:
         square = z * z

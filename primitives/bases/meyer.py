@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve
 from layersearch.primitives.bases._centred import Wavelet
 from layersearch.primitives.basis import BASES, setting
 
@@ -31,6 +32,20 @@ class Meyer(Wavelet):
     @property
     def flops(self) -> float:
         return 38.0 * self.grid
+
+    @property
+    def curve(self) -> Curve:
+        return Curve(
+            (
+                "s = maximum(-1, -maximum(-1, -z))",
+                "t = maximum(0, 2 * abs(s) - 1)",
+                f"n = {math.pi / 2} * (t * t * t * t * (35 + t * (-84 + t * (70 - 20 * t))))",
+                f"d = {math.pi} * t * t * t * (140 + t * (-420 + t * (420 - 140 * t))) * sign(s)",
+                f"a = {math.pi} * s",
+                "y = sin(a) * cos(n)",
+                f"slope = {math.pi} * cos(a) * cos(n) - sin(a) * sin(n) * d",
+            )
+        )
 
     def profile(self, z: Tensor) -> Tensor:
         inside = z.clamp(-1, 1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve
 from layersearch.primitives.bases._centred import Wavelet
 from layersearch.primitives.basis import BASES, number, setting
 
@@ -25,6 +26,17 @@ class Morlet(Wavelet):
     @property
     def flops(self) -> float:
         return 25.0 * self.grid
+
+    @property
+    def curve(self) -> Curve:
+        return Curve(
+            (
+                f"a = {self.omega} * z",
+                "e = exp(-0.5 * z * z)",
+                "y = cos(a) * e",
+                f"slope = -{self.omega} * sin(a) * e - z * y",
+            )
+        )
 
     def profile(self, z: Tensor) -> Tensor:
         return torch.cos(self.omega * z) * torch.exp(-0.5 * z * z)

@@ -1,10 +1,12 @@
 """Piecewise linear functions on a uniform grid."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Features, Pieces
 from layersearch.primitives.bases._gridded import Gridded
 from layersearch.primitives.basis import BASES, State, number, setting
 
@@ -23,6 +25,7 @@ class PiecewiseLinear(Gridded):
     title = "piecewise linear functions"
     source = "first-order B-splines with linear ends; ends are ours (published layers are constant or 0 there)"
     domain = "none"
+    kernel = "pieces"
 
     grid: int = setting(8, low=1, high=512, about="number of intervals G")
 
@@ -48,6 +51,10 @@ class PiecewiseLinear(Gridded):
         place = left.long().unsqueeze(-2) + torch.arange(2, device=x.device).unsqueeze(-1)
         zeros = f.new_zeros(*x.shape[:-1], self.n_functions, x.shape[-1])
         return zeros.scatter(-2, place, torch.stack([1 - f, f], dim=-2))
+
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
+        hats = Pieces(((1.0, -1.0), (0.0, 1.0)), (-math.inf, math.inf), (0.0, self.grid - 1.0))
+        return Features(hats, self.n_functions, self.reach), [state["low"], state["step"]]
 
     def text(self, k: int, state: State, i: int = 0) -> str:
         t = f"(x - {number(state['low'][i])})/{number(state['step'][i])}"

@@ -58,6 +58,7 @@ class Rational(Basis):
     source = "KAT, arXiv:2409.10594; coefficients refitted, since the published ones do not match their evaluation"
     knob = "degree"
     domain = "none"
+    kernel = "quotient"
 
     degree: int = setting(5, low=3, high=9, about="degree m of the numerator, odd; the denominator has m - 1")
     groups: int = setting(1, low=1, high=65536, about="number of groups of inputs")
@@ -99,6 +100,11 @@ class Rational(Basis):
             "numerator": torch.tensor(fit.numerator, dtype=torch.float64),
             "denominator": torch.tensor(fit.denominator, dtype=torch.float64).repeat(self.groups, 1),
         }
+
+    def columns(self, x: Tensor, state: State, lowering: str = "auto") -> Tensor:
+        from layersearch.primitives.layers._quotient import quotient
+
+        return quotient(x, state["numerator"], state["denominator"], -1, lowering).unsqueeze(-2)
 
     def _columns(self, x: Tensor, state: State) -> Tensor:
         return group_rational(x, state["numerator"], state["denominator"]).unsqueeze(-2)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve
 from layersearch.primitives.bases._centred import Centred
 from layersearch.primitives.basis import BASES
 
@@ -25,6 +26,10 @@ class GaussianRBF(Centred):
     @property
     def flops(self) -> float:
         return 14.0 * self.grid
+
+    @property
+    def curve(self) -> Curve:
+        return Curve(("y = exp(-z * z)", "slope = -2 * z * y"))
 
     def profile(self, z: Tensor) -> Tensor:
         return torch.exp(-z * z)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve, Features, Profiles
 from layersearch.primitives.bases._gridded import Gridded
 from layersearch.primitives.basis import BASES, State, number, setting
 
@@ -22,6 +23,8 @@ class ReLUBumps(Gridded):
     name = "relu"
     title = "ReLU bumps"
     source = "ReLU-KAN, arXiv:2406.02075; evaluated in u, which has no fourth powers of the width"
+
+    kernel = "profiles"
 
     grid: int = setting(5, low=1, high=512, about="number of steps G")
     order: int = setting(3, low=1, high=16, about="overlap k")
@@ -56,6 +59,13 @@ class ReLUBumps(Gridded):
         u = (x.unsqueeze(-2) - state["start"]) * torch.exp(-state["log_width"])
         bump = torch.relu(4 * u * (1 - u))
         return bump * bump
+
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
+        lines = ("b = maximum(0, 4 * z * (1 - z))", "y = b * b", "slope = 8 * b * (1 - 2 * z)")
+        return Features(Profiles(Curve(lines)), self.n_functions, self.reach), [
+            state["start"],
+            torch.exp(-state["log_width"]),
+        ]
 
     def text(self, k: int, state: State, i: int = 0) -> str:
         u = f"((x - {number(state['start'][k, i])})/{number(state['log_width'][k, i].exp())})"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve
 from layersearch.primitives.bases._centred import Centred
 from layersearch.primitives.basis import BASES, setting
 
@@ -27,6 +28,10 @@ class RSWAF(Centred):
     @property
     def flops(self) -> float:
         return 14.0 * self.grid
+
+    @property
+    def curve(self) -> Curve:
+        return Curve(("t = tanh(z)", "y = 1 - t * t", "slope = -2 * t * y"))
 
     def profile(self, z: Tensor) -> Tensor:
         t = torch.tanh(z)

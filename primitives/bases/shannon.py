@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve
 from layersearch.primitives.bases._centred import Wavelet
 from layersearch.primitives.basis import BASES
 
@@ -24,6 +25,10 @@ class Shannon(Wavelet):
     @property
     def flops(self) -> float:
         return 30.0 * self.grid
+
+    @property
+    def curve(self) -> Curve:
+        return Curve(("y = 2 * sinc(2 * z) - sinc(z)", "slope = 4 * sinc_slope(2 * z) - sinc_slope(z)"))
 
     def profile(self, z: Tensor) -> Tensor:
         return 2 * torch.sinc(2 * z) - torch.sinc(z)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve, Features, Profiles
 from layersearch.primitives.basis import BASES, Basis, State, number, setting
 
 __all__ = ["Sine"]
@@ -24,6 +25,7 @@ class Sine(Basis):
     source = "SineKAN, arXiv:2407.04149; the grid of phases is ours"
     knob = "grid"
     domain = "none"
+    kernel = "profiles"
 
     grid: int = setting(5, low=1, high=128, about="number of sines G")
     learn: bool = setting(True, about="train the frequencies")
@@ -51,6 +53,11 @@ class Sine(Basis):
 
     def _columns(self, x: Tensor, state: State) -> Tensor:
         return torch.sin(state["frequency"] * x.unsqueeze(-2) + state["phase"])
+
+    def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
+        sine = Profiles(Curve(("y = sin(z)", "slope = cos(z)")), shifted=True)
+        frequency = state["frequency"].expand_as(state["phase"])
+        return Features(sine, self.n_functions, self.reach), [state["phase"], frequency]
 
     def text(self, k: int, state: State, i: int = 0) -> str:
         return f"sin({number(state['frequency'][k, 0])}*x + {number(state['phase'][k, i])})"

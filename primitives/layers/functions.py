@@ -2,8 +2,10 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from layersearch.primitives.basis import BASES, Basis, State
+from layersearch.primitives.layers._lowered import lowering_name
 from layersearch.primitives.layers.domain_map import DomainMap
 
 __all__ = ["BasisFunctions"]
@@ -19,6 +21,8 @@ class BasisFunctions(nn.Module):
         basis: a row, or the name of one.
         in_features: ``I``.
         domain: a name of ``DOMAINS``; that of the basis by default.
+        lowering: ``auto``, ``torch``, ``c`` or ``triton``: how functions are computed. ``auto`` takes kernels where
+            they can be had (``Basis.columns``, ``product``).
         **settings: of the basis (``degree``, ``grid``, …).
     Raises: BadInputError or UnknownNameError.
     """
@@ -29,6 +33,7 @@ class BasisFunctions(nn.Module):
         in_features: int,
         domain: str | None = None,
         *,
+        lowering: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **settings: float | str | bool,
@@ -37,6 +42,7 @@ class BasisFunctions(nn.Module):
         row = BASES[basis] if isinstance(basis, str) else basis
         self.basis = row.configure(**settings)
         self.in_features = in_features
+        self.lowering = lowering_name(lowering)
         self.domain = DomainMap(domain or row.domain, self.basis.interval, in_features)
         self._names: tuple[str, ...] = ()
         self.set_state(self.basis, self.basis.state(in_features))
@@ -68,7 +74,23 @@ class BasisFunctions(nn.Module):
 
     def columns(self, x: Tensor) -> Tensor:
         """``[..., I] -> [..., K, I]``, laid out for one matrix product, in the dtype of ``x``."""
-        return self.basis.columns(self.mapped(x), self.state).to(x.dtype)
+        return self.basis.columns(self.mapped(x), self.state, self.lowering).to(x.dtype)
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``y_o = sum_{k,i} weight[o, k, i] f_k(x_i) + bias_o``, ``[..., I] -> [..., O]``.
+
+        On CUDA by kernels that never store the features, where there are some (``layers._product``); else ``columns``
+        and one matrix product.
+        """
+        u = self.mapped(x)
+        if self.lowering in ("auto", "triton") and self.basis.kernel is not None:
+            from layersearch.primitives.layers._product import product_by_kernel
+
+            y = product_by_kernel(self.basis, u, self.state, weight, x.dtype, self.lowering)
+            if y is not None:
+                return y if bias is None else y + bias.to(y.dtype)
+        columns = self.basis.columns(u, self.state, self.lowering).to(x.dtype)
+        return F.linear(columns.flatten(-2), weight.flatten(1), bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.columns(x).transpose(-1, -2)

@@ -28,7 +28,7 @@ class KANLinear(KANLayer):
         bias: whether there is a c.
         power: exponents of ``init="power"``.
         generator: source of the random start; torch's own by default.
-        **settings: of the basis, e.g. ``degree=5`` or ``grid=8``.
+        **settings: of the basis, e.g. ``degree=5`` or ``grid=8``; and ``lowering``, see ``BasisFunctions``.
     Raises: UnknownNameError or BadInputError, both with exit code 2.
 
     >>> layer = KANLinear(3, 2, basis="chebyshev", degree=5)
@@ -60,7 +60,7 @@ class KANLinear(KANLayer):
         self.in_features, self.out_features = in_features, out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(self.functions.columns(x).flatten(-2), self.weight.flatten(1), self.bias)
+        y = self.functions.product(x, self.weight, self.bias)
         if self.base is not None and self.base_weight is not None:
             y = y + F.linear(self.base(x), self.base_weight)
         return y

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from layersearch.errors import BadInputError
-from layersearch.primitives.bases.rational import group_rational, rational_reach
+from layersearch.primitives.bases.rational import group_rational
 from layersearch.primitives.layers._kan import whole
+from layersearch.primitives.layers._lowered import lowering_name
+from layersearch.primitives.layers._quotient import quotient
 from layersearch.primitives.layers.init import normal_quantiles
 from layersearch.primitives.rational_fit import RationalFit, shipped_fit
 
@@ -28,6 +30,9 @@ class GroupRational(nn.Module):
         start: name of an activation, or a ``RationalFit``.
         degree: m of a named start: 3, 5, 7 or 9.
         dim: axis of the channels: -1, or 1 for ``[N, C, H, W]``.
+        lowering: ``torch``; ``c`` or ``triton``, fused kernels for float32 and half precision on the CPU or on CUDA, by
+            which only x is kept for the backward pass; ``auto`` takes the kernels where they can be had. Where those
+            named cannot, and for float64 and double backward, it is ``torch``.
     Raises: BadInputError or UnknownNameError.
 
     Source: KAT, arXiv:2409.10594.
@@ -41,6 +46,7 @@ class GroupRational(nn.Module):
         *,
         degree: int = 5,
         dim: int = -1,
+        lowering: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -50,16 +56,13 @@ class GroupRational(nn.Module):
         fit = shipped_fit(start, degree) if isinstance(start, str) else start
         self.channels, self.groups, self.dim, self.degree = channels, groups, dim, fit.degree
         self.start = start if isinstance(start, str) else "fit"
+        self.lowering = lowering_name(lowering)
         like: dict[str, Any] = {"device": device, "dtype": dtype or torch.get_default_dtype()}
         self.numerator = nn.Parameter(torch.tensor(fit.numerator, **like))
         self.denominator = nn.Parameter(torch.tensor(fit.denominator, **like).repeat(groups, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        reach = rational_reach(self.degree)
-        u = wide.clamp(-reach, reach).movedim(self.dim, -1)
-        y = group_rational(u, self.numerator.to(wide.dtype), self.denominator.to(wide.dtype))
-        return y.movedim(-1, self.dim).to(x.dtype)
+        return quotient(x, self.numerator, self.denominator, self.dim, self.lowering)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, groups={self.groups}, degree={self.degree}, start={self.start}, dim={self.dim}"
@@ -94,14 +97,16 @@ class GRKANLinear(nn.Module):
         *,
         degree: int = 5,
         bias: bool = True,
+        lowering: str = "auto",
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         whole("out_features", out_features)
-        self.rational = GroupRational(in_features, groups, start, degree=degree, device=device, dtype=dtype)
-        self.linear = nn.Linear(in_features, out_features, bias=bias, device=device, dtype=dtype)
+        like: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.rational = GroupRational(in_features, groups, start, degree=degree, lowering=lowering, **like)
+        self.linear = nn.Linear(in_features, out_features, bias=bias, **like)
         with torch.no_grad():
             deviation = math.sqrt(variance_gain(self.rational) / in_features)
             self.linear.weight.normal_(0.0, deviation, generator=generator)
@@ -133,6 +138,7 @@ class GRKANMLP(nn.Module):
         degree: int = 5,
         bias: bool = True,
         dropout: float = 0.0,
+        lowering: str = "auto",
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -141,6 +147,7 @@ class GRKANMLP(nn.Module):
         like: dict[str, Any] = {
             "degree": degree,
             "bias": bias,
+            "lowering": lowering,
             "generator": generator,
             "device": device,
             "dtype": dtype,

@@ -1,0 +1,402 @@
+"""C for families of functions: what each form does with one block of lanes, and the driver around it.
+
+A lane is one element of x. The driver goes through rows of ``width`` lanes, each of which stands for ``width / I`` rows
+of the tensor, in blocks of at most ``LANES``; so narrow tensors fill vectors as wide ones do.
+"""
+
+from collections.abc import Sequence
+
+from layersearch.kernels.codegen._c_prelude import PRELUDE
+from layersearch.kernels.features.form import Curve, Features, Harmonics, Pieces, Profiles, Recurrence
+from layersearch.kernels.features.formula import assignments
+
+__all__ = ["LANES", "c_text"]
+
+LANES = 128
+"""The values of all functions at these lanes fit a first-level cache up to some fifty functions."""
+
+_WIDE = r"""
+/* Two thirds of the time of vectors half as long, which gcc prefers (Xeon, AVX-512, exponentials). */
+#if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC target("prefer-vector-width=512")
+#endif
+"""
+
+_TRIGONOMETRY = r"""
+/* sin and cos with the quadrant found in double: exact to float32 up to 1e8, and bounded beyond.
+   Coefficients: Cephes (S. Moshier, single precision). */
+OP quarter(float x, int32_t *n) {
+    const double k = __builtin_rint((double)x * 0.63661977236758134308);
+    *n = (int32_t)k;
+    return (float)(((double)x - k * 1.57079632673412561417) - k * 6.07710050650619224932e-11);
+}
+OP near_sin(float r) {
+    const float z = r * r;
+    return ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * r + r;
+}
+OP near_cos(float r) {
+    const float z = r * r;
+    return ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
+}
+OP turned(float r, int32_t n) {
+    const float y = n & 1 ? near_cos(r) : near_sin(r);
+    return n & 2 ? -y : y;
+}
+OP op_sin(float x) { int32_t n; const float r = quarter(x, &n); return turned(r, n); }
+OP op_cos(float x) { int32_t n; const float r = quarter(x, &n); return turned(r, n + 1); }
+#define PI 3.14159265358979f
+OP op_sinc(float z) {
+    const float a = __builtin_fabsf(z) < 1e-3f ? 1.0f : PI * z;
+    return a == 1.0f ? 1.0f - (PI * PI / 6) * z * z : op_sin(a) / a;
+}
+OP op_sinc_slope(float z) {
+    const float a = __builtin_fabsf(z) < 0.03f ? 1.0f : z, w = PI * PI * z;
+    const float near = w * (-1.0f / 3 + (PI * PI / 30) * z * z);
+    return a == 1.0f ? near : (op_cos(PI * a) - op_sin(PI * a) / (PI * a)) / a;
+}
+"""
+
+_CALLS = {
+    "+": "{0} + {1}",
+    "-": "{0} - {1}",
+    "*": "{0} * {1}",
+    "/": "{0} / {1}",
+    "neg": "-{0}",
+    "abs": "__builtin_fabsf({0})",
+    "sign": "op_sign({0})",
+    "exp": "op_exp({0})",
+    "tanh": "op_tanh({0})",
+    "maximum": "op_maximum({0}, {1})",
+    "sin": "op_sin({0})",
+    "cos": "op_cos({0})",
+    "sinc": "op_sinc({0})",
+    "sinc_slope": "op_sinc_slope({0})",
+}
+
+
+def _call(code: str, target: str, arguments: Sequence[str]) -> list[str]:
+    given = [f"{a}f" if a.lstrip("-")[0].isdigit() else a for a in arguments]
+    return [f"const float {target} = {_CALLS[code].format(*given)};"]
+
+
+def _curve(curve: Curve, name: str) -> str:
+    """``name(z, &slope)``."""
+    made, found = assignments(curve.lines, {"z": "z"}, _call, "v")
+    y, slope = (f"{found[n]}f" if found[n].lstrip("-")[0].isdigit() else found[n] for n in ("y", "slope"))
+    body = "\n    ".join(line for _, lines in made for line in lines)
+    return f"OP {name}(float z, float *slope) {{\n    {body}\n    *slope = {slope};\n    return {y};\n}}"
+
+
+_RECURRENCE = r"""
+#define A(n) P[0][n]
+#define B(n) P[0][K - 1 + n]
+#define C(n) P[0][2 * (K - 1) + n]
+PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width,
+          long K) {
+    float slope;
+    for (long j = 0; j < lanes; j++) f[j] = curve(u[j], &slope);
+    for (long n = 0; n + 1 < K; n++) {
+        const float a = A(n), b = B(n), c = C(n);
+        const float *now = f + n * stride, *last = n ? now - stride : now;
+        float *next = f + (n + 1) * stride;
+        if (n == 0) {
+            IVDEP
+            for (long j = 0; j < lanes; j++) next[j] = (a * u[j] + b) * now[j];
+        } else {
+            IVDEP
+            for (long j = 0; j < lanes; j++) next[j] = (a * u[j] + b) * now[j] + c * last[j];
+        }
+    }
+}
+/* The adjoint of the recurrence, from the highest function down. */
+PASS fall(long lanes, const float *restrict u, const float *restrict g, long stride, const float *const *P, long width,
+          long K, float *restrict d, float *restrict near, double *sums, float *restrict f) {
+    float after[LANES] = {0}, over[LANES] = {0};
+    rise(lanes, u, f, LANES, P, width, K);
+    for (long n = K - 1; n >= 0; n--) {
+        const int top = n == K - 1;
+        const float a = top ? 0.0f : A(n), b = top ? 0.0f : B(n), c = n + 2 < K ? C(n + 1) : 0.0f;
+        const float *now = f + n * LANES, *below = n ? now - LANES : now;
+        float sa = 0.0f, sb = 0.0f, sc = 0.0f;
+        if (sums && !top) {
+            for (long j = 0; j < lanes; j++) {
+                sa += u[j] * now[j] * after[j];
+                sb += now[j] * after[j];
+                sc += below[j] * after[j];
+            }
+            sums[n] += sa;
+            sums[K - 1 + n] += sb;
+            if (n) sums[2 * (K - 1) + n] += sc;
+        }
+        IVDEP
+        for (long j = 0; j < lanes; j++) {
+            d[j] += a * now[j] * after[j];
+            const float mine = g[n * stride + j] + (a * u[j] + b) * after[j] + c * over[j];
+            over[j] = after[j];
+            after[j] = mine;
+        }
+    }
+    for (long j = 0; j < lanes; j++) {
+        float slope;
+        curve(u[j], &slope);
+        d[j] += after[j] * slope;
+    }
+}
+"""
+
+_PROFILES = r"""
+PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width,
+          long K) {
+    for (long k = 0; k < K; k++) {
+        const float *centre = P[0] + k * width, *scale = P[1] + k * width;
+        float *to = f + k * stride;
+        IVDEP
+        for (long j = 0; j < lanes; j++) {
+            float slope;
+            to[j] = curve(ARGUMENT, &slope);
+        }
+    }
+}
+PASS fall(long lanes, const float *restrict u, const float *restrict g, long stride, const float *const *P, long width,
+          long K, float *restrict d, float *restrict near, double *sums, float *restrict f) {
+    for (long k = 0; k < K; k++) {
+        const float *centre = P[0] + k * width, *scale = P[1] + k * width, *from = g + k * stride;
+        if (near) {
+            float *restrict dc = near + k * width, *restrict ds = near + (K + k) * width;
+            IVDEP
+            for (long j = 0; j < lanes; j++) {
+                float slope;
+                curve(ARGUMENT, &slope);
+                const float t = from[j] * slope;
+                d[j] += t * scale[j];
+                dc[j] += t * BY_CENTRE;
+                ds[j] += t * BY_SCALE;
+            }
+        } else {
+            IVDEP
+            for (long j = 0; j < lanes; j++) {
+                float slope;
+                curve(ARGUMENT, &slope);
+                d[j] += from[j] * slope * scale[j];
+            }
+        }
+    }
+}
+"""
+
+_MOVED = {
+    "ARGUMENT": "((u[j] - centre[j]) * scale[j])",
+    "BY_CENTRE": "-scale[j]",
+    "BY_SCALE": "(u[j] - centre[j])",
+}
+_SHIFTED = {"ARGUMENT": "(u[j] * scale[j] + centre[j])", "BY_CENTRE": "1.0f", "BY_SCALE": "u[j]"}
+
+_PIECES = r"""
+typedef struct { float left[LANES], f[LANES], within[LANES]; } Place;
+PASS locate(long lanes, const float *restrict u, const float *const *P, Place *restrict at) {
+    for (long j = 0; j < lanes; j++) {
+        const float t = (u[j] - P[0][j]) / P[1][j];
+        float h = t < T_LOW ? T_LOW : t;
+        h = h > T_HIGH ? T_HIGH : h;
+        float left = __builtin_floorf(h);
+        left = left < LEFT_LOW ? LEFT_LOW : left;
+        left = left > LEFT_HIGH ? LEFT_HIGH : left;
+        at->left[j] = left;
+        at->f[j] = h - left;
+        at->within[j] = (t >= T_LOW) & (t <= T_HIGH) ? 1.0f / P[1][j] : 0.0f;
+    }
+}
+PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width,
+          long K) {
+    Place at;
+    float piece[PIECES][LANES];
+    locate(lanes, u, P, &at);
+    for (long j = 0; j < lanes; j++) { const float t = at.f[j]; VALUES }
+    for (long k = 0; k < K; k++) {
+        float *to = f + k * stride;
+        IVDEP
+        for (long j = 0; j < lanes; j++) {
+            const float m = (float)k - at.left[j];
+            float v = 0.0f;
+            PICK
+            to[j] = u[j] == u[j] ? v : u[j];
+        }
+    }
+}
+PASS fall(long lanes, const float *restrict u, const float *restrict g, long stride, const float *const *P, long width,
+          long K, float *restrict d, float *restrict near, double *sums, float *restrict f) {
+    Place at;
+    float piece[PIECES][LANES], total[LANES] = {0};
+    locate(lanes, u, P, &at);
+    for (long j = 0; j < lanes; j++) { const float t = at.f[j]; SLOPES }
+    for (long k = 0; k < K; k++) {
+        const float *from = g + k * stride;
+        IVDEP
+        for (long j = 0; j < lanes; j++) {
+            const float m = (float)k - at.left[j];
+            float v = 0.0f;
+            PICK
+            total[j] += v * from[j];
+        }
+    }
+    for (long j = 0; j < lanes; j++) d[j] += total[j] * at.within[j];
+}
+"""
+
+_HARMONICS = r"""
+PASS begin(long lanes, const float *restrict u, float *restrict c, float *restrict s) {
+    for (long j = 0; j < lanes; j++) {
+        int32_t n;
+        const float r = quarter(FREQUENCY * u[j], &n);
+        s[j] = turned(r, n);
+        c[j] = turned(r, n + 1);
+    }
+}
+PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width,
+          long K) {
+    const long half = K / 2;
+    float c1[LANES], s1[LANES];
+    begin(lanes, u, c1, s1);
+    memcpy(f, c1, 4 * lanes);
+    memcpy(f + half * stride, s1, 4 * lanes);
+    for (long m = 1; m < half; m++) {
+        float *c = f + m * stride, *s = f + (half + m) * stride;
+        IVDEP
+        for (long j = 0; j < lanes; j++) {
+            const float cl = (c - stride)[j], sl = (s - stride)[j];
+            c[j] = cl * c1[j] - sl * s1[j];
+            s[j] = sl * c1[j] + cl * s1[j];
+        }
+    }
+}
+PASS fall(long lanes, const float *restrict u, const float *restrict g, long stride, const float *const *P, long width,
+          long K, float *restrict d, float *restrict near, double *sums, float *restrict f) {
+    const long half = K / 2;
+    float c1[LANES], s1[LANES], c[LANES], s[LANES];
+    begin(lanes, u, c1, s1);
+    memcpy(c, c1, sizeof c);
+    memcpy(s, s1, sizeof s);
+    for (long m = 0; m < half; m++) {
+        const float *gc = g + m * stride, *gs = g + (half + m) * stride, weight = FREQUENCY * (float)(m + 1);
+        IVDEP
+        for (long j = 0; j < lanes; j++) {
+            d[j] += weight * (c[j] * gs[j] - s[j] * gc[j]);
+            const float next = c[j] * c1[j] - s[j] * s1[j];
+            s[j] = s[j] * c1[j] + c[j] * s1[j];
+            c[j] = next;
+        }
+    }
+}
+"""
+
+_DRIVER = r"""
+#define EACH_BLOCK \
+    const long width = rows * I, total = N * I; \
+    for (long first = 0; first < total; first += width) \
+        for (long begin = 0; begin < width && first + begin < total; begin += chunk)
+#define BLOCK_SIZE \
+    long lanes = width - begin < chunk ? width - begin : chunk; \
+    lanes = total - first - begin < lanes ? total - first - begin : lanes;
+
+PASS clamp(long lanes, const float *restrict x, float low, float high, float *restrict u) {
+    for (long j = 0; j < lanes; j++) {
+        const float a = x[j] < low ? low : x[j];
+        u[j] = a > high ? high : a;
+    }
+}
+
+/* x: [N, I], out: [N, K, I]; tensors of one number per lane in P: [.., rows * I]. block: [K, LANES]. */
+void forward(const float *restrict x, const float *const *P, float low, float high, float *restrict out,
+             float *restrict block, long N, long K, long I, long rows, long chunk) {
+    EACH_BLOCK {
+        BLOCK_SIZE
+        float u[LANES];
+        const float *here[2] = {P[0] + begin * BY_LANE, P[1] + begin * BY_LANE};
+        clamp(lanes, x + first + begin, low, high, u);
+        if (rows == 1) {
+            rise(lanes, u, out + first * K + begin, I, here, width, K);
+            continue;
+        }
+        rise(lanes, u, block, LANES, here, width, K);
+        float *to = out + first * K;
+        for (long r = 0; r * I < lanes; r++)
+            for (long k = 0; k < K; k++)
+                for (long i = 0; i < I; i++) *to++ = block[k * LANES + r * I + i];
+    }
+}
+
+/* near, if gradients of tensors by lane are wanted: [2, K, width], zero at first, and the same in sums. */
+void backward(const float *restrict g, const float *restrict x, const float *const *P, float low, float high,
+              float *restrict dx, float *restrict near, double *restrict sums, float *restrict block,
+              long N, long K, long I, long rows, long chunk) {
+    long since = 0;
+    float *f = block + K * LANES;
+    EACH_BLOCK {
+        BLOCK_SIZE
+        float u[LANES], d[LANES] = {0};
+        const float *here[2] = {P[0] + begin * BY_LANE, P[1] + begin * BY_LANE};
+        const float *in = x + first + begin, *from = g + first * K + begin;
+        long stride = I;
+        clamp(lanes, in, low, high, u);
+        if (rows > 1) {
+            const float *next = g + first * K;
+            for (long r = 0; r * I < lanes; r++)
+                for (long k = 0; k < K; k++)
+                    for (long i = 0; i < I; i++) block[k * LANES + r * I + i] = *next++;
+            from = block;
+            stride = LANES;
+        }
+        fall(lanes, u, from, stride, here, width, K, d, near ? near + begin : near, sums, f);
+        float *to = dx + first + begin;
+        for (long j = 0; j < lanes; j++) to[j] = (in[j] >= low) & (in[j] <= high) ? d[j] : 0.0f;
+        /* What one lane adds up in float32 is at most 256 terms. */
+        since += begin + chunk >= width;
+        if (near && (since == 256 || first + width >= total) && begin + chunk >= width) {
+            for (long j = 0; j < 2 * K * width; j++) { sums[j] += near[j]; near[j] = 0.0f; }
+            since = 0;
+        }
+    }
+}
+"""
+
+
+def _polynomial(row: Sequence[float]) -> str:
+    text = f"{float(row[-1])!r}f"
+    for c in reversed(row[:-1]):
+        text = f"({text} * t + {float(c)!r}f)"
+    return text
+
+
+def _derivative(row: Sequence[float]) -> list[float]:
+    return [power * c for power, c in enumerate(row)][1:] or [0.0]
+
+
+def c_text(features: Features) -> str:
+    """The translation unit of a form, for any number of functions and inputs."""
+    form = features.form
+    defines = {"LANES": str(LANES), "BY_LANE": str(int(isinstance(form, Profiles | Pieces)))}
+    parts: list[str] = []
+    if isinstance(form, Recurrence):
+        parts = [_curve(form.start, "curve"), _RECURRENCE]
+    elif isinstance(form, Profiles):
+        defines |= _SHIFTED if form.shifted else _MOVED
+        parts = [_curve(form.curve, "curve"), _PROFILES]
+    elif isinstance(form, Pieces):
+        (t_low, t_high), (left_low, left_high) = form.t_range, form.left_range
+        limits = {"T_LOW": t_low, "T_HIGH": t_high, "LEFT_LOW": left_low, "LEFT_HIGH": left_high}
+        defines |= {name: _limit(value) for name, value in limits.items()} | {"PIECES": str(len(form.table))}
+        values = " ".join(f"piece[{m}][j] = {_polynomial(row)};" for m, row in enumerate(form.table))
+        slopes = " ".join(f"piece[{m}][j] = {_polynomial(_derivative(row))};" for m, row in enumerate(form.table))
+        picked = " ".join(f"v = m == {m}.0f ? piece[{m}][j] : v;" for m in range(len(form.table)))
+        parts = [_PIECES.replace("VALUES", values).replace("SLOPES", slopes).replace("PICK", picked)]
+    elif isinstance(form, Harmonics):
+        defines["FREQUENCY"] = f"{form.frequency!r}f"
+        parts = [_HARMONICS]
+    head = "\n".join(f"#define {name} {value}" for name, value in defines.items())
+    return "\n".join([_WIDE, PRELUDE, _TRIGONOMETRY, head, *parts, _DRIVER])
+
+
+def _limit(value: float) -> str:
+    if value in (float("inf"), float("-inf")):
+        return "__builtin_inff()" if value > 0 else "-__builtin_inff()"
+    return f"{float(value)!r}f"
