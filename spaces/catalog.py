@@ -132,6 +132,26 @@ SPACES.add(
     ),
 )
 
+SPACES.add(
+    "skan",
+    SpaceEntry(
+        name="skan",
+        summary="Kolmogorov-Arnold networks whose nodes choose a basis of a pool while they are trained",
+        entry="layersearch.spaces.skan.space:from_settings",
+        settings="layersearch.spaces.skan.settings:effective",
+        presets={
+            "paper": Budget(evaluations=300, population=48, rerank_top=10),
+            "small": Budget(evaluations=80, population=24, rerank_top=5),
+            "smoke": Budget(evaluations=20, population=10, rerank_top=3),
+        },
+        data="fn:r3",
+        data_sets="layersearch.spaces.tasks.regression.sets:REGRESSION_SETS",
+        load="layersearch.spaces.tasks.regression.sets:load_regression",
+        network=True,
+        layers="layersearch.spaces.skan.layers",
+    ),
+)
+
 
 def layers_of(space: str) -> ModuleType:
     """Module ``SpaceEntry.layers`` of a space. Raises: UnknownNameError; BadInputError if the space has none."""

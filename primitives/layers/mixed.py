@@ -32,6 +32,7 @@ class NodeLayer(nn.Module):
 
     weight: nn.Parameter
     bias: nn.Parameter | None
+    base_name: str | None
     base: Activation | None
 
     def __init__(
@@ -51,7 +52,9 @@ class NodeLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.pool = check_pool(pool)
-        self.base_name, self.base = (None, None) if base is None else activation(base)
+        self.base_name, self.base = None, None
+        if base is not None:
+            self.base_name, self.base = activation(base)
         self.domain, self.init, self.power = domain, init, power
         self.n_nodes, self.kernel = n_nodes, kernel
         area = math.prod(kernel)
@@ -87,12 +90,12 @@ class NodeLayer(nn.Module):
             if self.bias is not None:
                 self.bias.zero_()
 
-    def _columns(self, functions: BasisFunctions, x: Tensor, normalised: Tensor | None) -> Tensor:
-        """Features of one space of nodes ``x`` ``[..., n]``: ``[..., K n]``."""
+    def _functions(self, functions: BasisFunctions, x: Tensor, normalised: Tensor | None) -> Tensor:
+        """Functions of one space of nodes ``x`` ``[..., n]``: ``[..., K, n]``."""
         if normalised is not None:
             low, high = functions.basis.interval
             x = (low + high) / 2 + (high - low) / 4 * normalised
-        return functions.columns(x).flatten(-2)
+        return functions.columns(x)
 
     def _normalised(self, x: Tensor) -> Tensor | None:
         return F.layer_norm(x, x.shape[-1:], eps=_EPS) if self.normalize else None
@@ -148,9 +151,9 @@ class _MixedLayer(NodeLayer):
         """``[..., I] -> [..., F]``, the matrix that meets all outputs at once."""
         ordered = x if self._sorted else x.index_select(-1, self.order)
         normalised = self._normalised(ordered)
-        parts = ordered.split(self.members, -1)
-        normed = [None] * len(parts) if normalised is None else normalised.split(self.members, -1)
-        found = [self._columns(s, part, n) for s, part, n in zip(self.spaces, parts, normed, strict=True)]  # type: ignore[arg-type]
+        parts = torch.split(ordered, self.members, -1)
+        normed = [None] * len(parts) if normalised is None else torch.split(normalised, self.members, -1)
+        found = [self._functions(s, part, n).flatten(-2) for s, part, n in zip(self.spaces, parts, normed, strict=True)]  # type: ignore[arg-type]
         if self.base is not None:
             found.append(self.base(ordered))
         return torch.cat(found, dim=-1) if len(found) > 1 else found[0]

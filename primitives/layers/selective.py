@@ -5,18 +5,27 @@ read of it, gives none. ``set_stage`` and ``pruned`` are the whole of it: who tr
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from layersearch.errors import BadInputError
 from layersearch.primitives.basis import Basis
 from layersearch.primitives.layers._kan import whole
 from layersearch.primitives.layers.functions import BasisFunctions
 from layersearch.primitives.layers.mixed import MixedKANConv2d, MixedKANLinear, NodeLayer, convolution, kernel_of
+from layersearch.primitives.layers.node_fit import NodeFit, fit_nodes
 from layersearch.primitives.layers.selection import DEFAULT_POOL, NodeGates, check_choice, check_pool
+from layersearch.primitives.registry import unknown_name
 
-__all__ = ["SelectiveKANConv2d", "SelectiveKANLinear", "SelectiveLayer"]
+__all__ = ["CRITERIA", "SelectiveKANConv2d", "SelectiveKANLinear", "SelectiveLayer"]
+
+CRITERIA = ("fit", "gate")
+"""How a node's space is chosen when it is pruned: by what the space can say of the node, or by its gate."""
+
+Mixed = TypeVar("Mixed", MixedKANLinear, MixedKANConv2d)
 
 
 class SelectiveLayer(NodeLayer):
@@ -48,14 +57,12 @@ class SelectiveLayer(NodeLayer):
         self.to(device)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draws new weights; logits start at 0.
+        """Draws new weights, of each space as in a layer of it alone; logits start at 0.
 
-        The deviation is that of a layer of each basis alone times √M: under equal gates 1/M, outputs then have the
-        variance that ``init`` promises.
+        Gates have the norm 1, so that outputs have the variance that ``init`` promises.
         """
         found = [self.deviations(m) for m in range(len(self.pool))]
-        scale = len(self.pool) ** 0.5
-        self._draw([scale * s.basis.repeat_interleave(self.n_nodes) for s in found], found[0].base, generator)
+        self._draw([s.basis.repeat_interleave(self.n_nodes) for s in found], found[0].base, generator)
         with torch.no_grad():
             self.gates.logits.zero_()
 
@@ -68,11 +75,26 @@ class SelectiveLayer(NodeLayer):
         if temperature is not None:
             self.gates.draw(generator)
 
+    def features_by_space(self, x: Tensor) -> list[Tensor]:
+        """Functions of each space of every node, ``[..., I] -> [..., K, I]``."""
+        normalised = self._normalised(x)
+        return [self._functions(space, x, normalised) for space in self.spaces]  # type: ignore[arg-type]
+
     def features(self, x: Tensor) -> Tensor:
         """``[..., I] -> [..., F]``: all functions of all spaces of every node, then the base branch."""
-        normalised = self._normalised(x)
-        found = [self._columns(space, x, normalised) for space in self.spaces]  # type: ignore[arg-type]
+        found = [f.flatten(-2) for f in self.features_by_space(x)]
         return torch.cat([*found, self.base(x)] if self.base is not None else found, dim=-1)
+
+    def weights_by_space(self, weight: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Of a tensor shaped like ``weight``, the part ``[I, K, R]`` of each space and ``[I, R]`` of the base branch.
+
+        R runs over outputs × places of the kernel; no base branch is one of zeros.
+        """
+        flat = weight.movedim(1, 0).flatten(1)
+        sizes = [row.n_functions * self.n_nodes for row in self.pool]
+        *parts, rest = torch.split(flat, [*sizes, len(flat) - sum(sizes)])
+        shaped = [part.unflatten(0, (-1, self.n_nodes)).movedim(0, 1) for part in parts]
+        return shaped, rest if self.base is not None else flat.new_zeros(self.n_nodes, flat.shape[1])
 
     def gated_weight(self) -> Tensor:
         """``weight`` times each feature's gate: weights are far fewer numbers than the features of a batch."""
@@ -86,11 +108,8 @@ class SelectiveLayer(NodeLayer):
         """Index into the pool of what each node would choose now."""
         return tuple(self.gates.choice().tolist())
 
-    def slices(self, tensors: Mapping[str, Tensor], choice: Sequence[int]) -> dict[str, Tensor]:
-        """What the pruned layer has of tensors named and shaped like ours, under its names.
-
-        For the state dict, and for whatever else there is one of per weight, such as an optimiser's moments.
-        """
+    def _slices(self, tensors: Mapping[str, Tensor], choice: Sequence[int]) -> dict[str, Tensor]:
+        """What the pruned layer has of our state dict, under its names."""
         nodes = {m: [i for i, chosen in enumerate(choice) if chosen == m] for m in sorted(set(choice))}
         found: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
@@ -125,19 +144,53 @@ class SelectiveLayer(NodeLayer):
         two, three = (BasisFunctions(self.pool[m], n, kind).state_dict() for n in (2, 3))
         return frozenset(name for name in two if two[name].shape != three[name].shape)
 
-    def _checked(self, choice: Sequence[int] | None) -> tuple[int, ...]:
-        return self.choice() if choice is None else check_choice(choice, self.n_nodes, len(self.pool))
+    def _choose(
+        self, choice: Sequence[int] | Literal["gate", "fit"], data: Tensor | None
+    ) -> tuple[tuple[int, ...], NodeFit | None]:
+        if isinstance(choice, str) and choice not in CRITERIA:
+            raise unknown_name("choice", choice, list(CRITERIA))
+        fit = None if data is None else fit_nodes(self, self._samples(data))
+        if choice == "gate":
+            return self.choice(), fit
+        if not isinstance(choice, str):
+            return check_choice(choice, self.n_nodes, len(self.pool)), fit
+        if fit is None:
+            raise BadInputError("choice 'fit' needs data to fit the nodes on, got none; give a batch of inputs")
+        return fit.choice(), fit
 
-    def _fill(self, mixed: MixedKANLinear | MixedKANConv2d, chosen: Sequence[int]) -> None:
-        mixed.load_state_dict({"choice": mixed.choice, **self.slices(self.state_dict(), chosen)})
-        mixed.train(self.training)
+    def _samples(self, x: Tensor) -> Tensor:
+        """The inputs as ``[N, I]``."""
+        raise NotImplementedError
+
+    def _filled(self, mixed: Mixed, chosen: Sequence[int], fit: NodeFit | None) -> Mixed:
+        mixed.load_state_dict({"choice": mixed.choice, **self._slices(self.state_dict(), chosen)})
+        if fit is not None:
+            self._refit(mixed, chosen, fit)
+        return mixed.train(self.training)
+
+    @torch.no_grad()
+    def _refit(self, mixed: NodeLayer, chosen: Sequence[int], fit: NodeFit) -> None:
+        """Puts the coefficients of a fit in place of the weights; its constants go into the bias, if there is one."""
+        order = sorted(range(self.n_nodes), key=lambda i: chosen[i])  # stable
+        own = [fit.coefficients[chosen[i]][i] for i in order]
+        parts = []
+        for m in sorted(set(chosen)):
+            rows = torch.stack([own[j][:-2] for j, i in enumerate(order) if chosen[i] == m], dim=1)
+            parts.append(rows.flatten(0, 1))
+        if self.base is not None:
+            parts.append(torch.stack([c[-2] for c in own]))
+        flat = torch.cat(parts).view(-1, mixed.weight.shape[0], *self.kernel)
+        mixed.weight.copy_(flat.movedim(0, 1))
+        if mixed.bias is not None:
+            constant = torch.stack([c[-1] for c in own]).sum(0)
+            mixed.bias.add_(constant.view(mixed.bias.shape[0], -1).sum(-1).to(mixed.bias))
 
 
 class SelectiveKANLinear(SelectiveLayer):
     """``y_o = sum_i (sum_m g[i,m] sum_k w[o,m,k,i] f_mk(d_m(x_i)) + v[o,i] b(x_i)) + c_o``; ``[..., I] -> [..., O]``.
 
     Every node i has all spaces m of a pool, weighed by gates ``g`` (``NodeGates``): equal ones in the full stage,
-    learned ones in the selective stage; ``pruned`` keeps of each node the space of the largest gate.
+    learned ones in the selective stage; ``pruned`` keeps one space of each node.
 
     Args:
         in_features, out_features: I, O.
@@ -152,7 +205,7 @@ class SelectiveKANLinear(SelectiveLayer):
     >>> layer.set_stage(0.5)
     >>> layer(torch.zeros(7, 3)).shape
     torch.Size([7, 2])
-    >>> layer.pruned((0, 3, 0)).selected()
+    >>> layer.pruned([0, 3, 0]).selected()
     ('bspline', 'rbf', 'bspline')
     """
 
@@ -182,19 +235,29 @@ class SelectiveKANLinear(SelectiveLayer):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(self.features(x), self.gated_weight(), self.bias)
 
-    def pruned(self, choice: Sequence[int] | None = None) -> MixedKANLinear:
-        """The layer in which every node has one space, with a gate of 1: by default that of its largest logit.
+    def _samples(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, self.n_nodes)
 
-        Its output is that of this layer with one-hot gates. Raises: BadInputError for a choice that does not fit.
+    def pruned(
+        self, choice: Sequence[int] | Literal["gate", "fit"] = "gate", data: Tensor | None = None
+    ) -> MixedKANLinear:
+        """The layer in which every node has one space, with a gate of 1.
+
+        Args:
+            choice: ``gate`` for the space of the largest logit; ``fit`` for the one that comes nearest to what the node
+                has learned with all of them; or an index into the pool for each node.
+            data: inputs of the layer, ``[..., I]``. With them, coefficients are fitted so that every node keeps its
+                function as its space can (``fit_nodes``). Without, they stay as they are: the output is that of this
+                layer with one-hot gates.
+        Raises: UnknownNameError; BadInputError for a choice that does not fit, or ``fit`` without data.
         """
-        chosen = self._checked(choice)
+        chosen, fit = self._choose(choice, data)
         mixed = MixedKANLinear(
             self.in_features, self.out_features, self.pool, chosen, base=self.base_name, domain=self.domain,
             init=self.init, bias=self.bias is not None, power=self.power, generator=torch.Generator(),
             device=self.weight.device, dtype=self.weight.dtype,
         )  # fmt: skip
-        self._fill(mixed, chosen)
-        return mixed
+        return self._filled(mixed, chosen, fit)
 
 
 class SelectiveKANConv2d(SelectiveLayer):
@@ -240,13 +303,21 @@ class SelectiveKANConv2d(SelectiveLayer):
         features = self.features(x.movedim(1, -1)).movedim(-1, 1)
         return self._convolve(features, self.gated_weight(), self.bias)
 
-    def pruned(self, choice: Sequence[int] | None = None) -> MixedKANConv2d:
-        """As ``SelectiveKANLinear.pruned``, of channels."""
-        chosen = self._checked(choice)
+    def _samples(self, x: Tensor) -> Tensor:
+        return x.movedim(1, -1).reshape(-1, self.n_nodes)
+
+    def pruned(
+        self, choice: Sequence[int] | Literal["gate", "fit"] = "gate", data: Tensor | None = None
+    ) -> MixedKANConv2d:
+        """As ``SelectiveKANLinear.pruned``, of channels; ``data`` are ``[N, C, H, W]``.
+
+        Constants that fitting finds count at every place of the kernel, which padding has not: a layer with padding
+        keeps its function but for its border.
+        """
+        chosen, fit = self._choose(choice, data)
         mixed = MixedKANConv2d(
             self.in_channels, self.out_channels, self.kernel_size, self.pool, chosen, self.stride, self.padding,
             self.dilation, self.bias is not None, base=self.base_name, domain=self.domain, init=self.init,
             power=self.power, generator=torch.Generator(), device=self.weight.device, dtype=self.weight.dtype,
         )  # fmt: skip
-        self._fill(mixed, chosen)
-        return mixed
+        return self._filled(mixed, chosen, fit)

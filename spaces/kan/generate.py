@@ -13,7 +13,9 @@ from layersearch.spaces.kan.choices import (
     OneOf,
     Value,
     Whole,
+    asked,
     domains_of,
+    only,
     settings_of,
 )
 from layersearch.spaces.kan.genome import KANGenome
@@ -126,12 +128,12 @@ class Generator:
 
     def suggest(self, trial: Trial) -> KANGenome:
         """The genome of a trial's answers; legal whatever they are."""
-        basis = str(_asked(trial, "basis", self._basis))
-        settings = tuple((n, _asked(trial, f"{basis}.{n}", choice)) for n, choice in settings_of(basis).items())
-        domain = str(_asked(trial, *_domain(basis)))
-        base, init = str(_asked(trial, "base", BASE_BRANCHES)), str(_asked(trial, "init", INIT_NAMES))
-        depth = int(_asked(trial, "depth", self._depth))
-        hidden = tuple(int(_asked(trial, f"width.{i + 1}", self._width)) for i in range(depth))
+        basis = str(asked(trial, "basis", self._basis))
+        settings = tuple((n, asked(trial, f"{basis}.{n}", choice)) for n, choice in settings_of(basis).items())
+        domain = str(asked(trial, *_domain(basis)))
+        base, init = str(asked(trial, "base", BASE_BRANCHES)), str(asked(trial, "init", INIT_NAMES))
+        depth = int(asked(trial, "depth", self._depth))
+        hidden = tuple(int(asked(trial, f"width.{i + 1}", self._width)) for i in range(depth))
         return KANGenome(basis, settings, base, domain, init, hidden)
 
     def parameters(self, genome: KANGenome) -> Mapping[str, Value] | None:
@@ -148,21 +150,9 @@ class Generator:
             ("depth", self._depth, len(genome.hidden)),
             *((f"width.{i + 1}", self._width, width) for i, width in enumerate(genome.hidden)),
         ]
-        return {name: value for name, choice, value in questions if _only(choice) is None}
+        return {name: value for name, choice, value in questions if only(choice) is None}
 
 
 def _domain(basis: str) -> tuple[str, OneOf]:
     choice = domains_of(basis)
     return ("domain" if choice == domains_of("chebyshev") else f"{basis}.domain"), choice
-
-
-def _only(choice: Choice) -> Value | None:
-    """The one possibility, if it is the only one."""
-    if isinstance(choice, Whole):
-        return choice.low if choice.low == choice.high else None
-    return choice.values[0] if len(choice.values) == 1 else None
-
-
-def _asked(trial: Trial, name: str, choice: Choice) -> Value:
-    only = _only(choice)
-    return choice.ask(trial, name) if only is None else only

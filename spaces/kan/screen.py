@@ -13,7 +13,7 @@ from layersearch.spaces.contracts import Outline, Probe
 from layersearch.spaces.kan.genome import KANGenome
 from layersearch.spaces.kan.network import Network, build, canonical, count_parameters
 
-__all__ = ["outline", "probe", "same_function"]
+__all__ = ["agree", "fault", "outline", "probe", "probe_inputs", "rounded_key", "same_function"]
 
 _ROWS = 16
 _SMALLEST_VARIATION = 1e-6
@@ -39,21 +39,27 @@ def probe(genome: KANGenome, in_features: int, out_features: int) -> Probe:
     trained parameters: what is equal in both starts and trains alike. Novelty is the design without its numbers.
     """
     novelty = f"{genome.basis}|{genome.base}|{genome.domain}|{len(genome.hidden)}"
-    x = _inputs(in_features)[0].requires_grad_(True)
+    x = probe_inputs(in_features)[0].requires_grad_(True)
     try:
         network = _drawn(genome, in_features, out_features, 0)
     except GenomeError as error:
         return Probe(novelty, novelty, str(error))
     y = network(x)
-    key = _rounded(y.detach(), sum(p.numel() for p in network.parameters()))
-    return Probe(key, novelty, _fault(x, y, network))
+    key = rounded_key(y.detach(), sum(p.numel() for p in network.parameters()))
+    return Probe(key, novelty, fault(x, y, network))
 
 
 def same_function(a: KANGenome, b: KANGenome, in_features: int, out_features: int) -> bool:
     """Whether outputs agree to 1e-9 with other weights, on a batch that no key is made from."""
-    x = _inputs(in_features)[1]
+    one, other = (_drawn(genome, in_features, out_features, 1) for genome in (a, b))
+    return agree(one, other, in_features)
+
+
+def agree(a: Network, b: Network, in_features: int) -> bool:
+    """Whether outputs of two networks agree to 1e-9, on a batch that no key is made from."""
+    x = probe_inputs(in_features)[1]
     with torch.no_grad():
-        ya, yb = (_drawn(genome, in_features, out_features, 1)(x) for genome in (a, b))
+        ya, yb = a(x), b(x)
     scale = torch.maximum(ya.abs(), yb.abs()) + 1e-3 * ya.square().mean().sqrt()
     return bool(((ya - yb).abs() <= _SAME * scale).all())
 
@@ -63,7 +69,8 @@ def _drawn(genome: KANGenome, in_features: int, out_features: int, seed: int) ->
     return build(genome, in_features, out_features, generator=generator, dtype=torch.float64)
 
 
-def _fault(x: Tensor, y: Tensor, network: Network) -> str | None:
+def fault(x: Tensor, y: Tensor, network: Network) -> str | None:
+    """Why a network with outputs ``y`` of inputs ``x`` cannot work, if this one pass tells."""
     if not bool(y.isfinite().all()):
         return "output is not finite"
     values = y.detach()
@@ -78,7 +85,7 @@ def _fault(x: Tensor, y: Tensor, network: Network) -> str | None:
 
 
 @functools.cache
-def _inputs(in_features: int) -> tuple[Tensor, ...]:
+def probe_inputs(in_features: int) -> tuple[Tensor, ...]:
     """Two batches of normal inputs; python's generator is stable across versions."""
     rng = random.Random("layersearch.kan.probe")
     return tuple(
@@ -89,7 +96,7 @@ def _inputs(in_features: int) -> tuple[Tensor, ...]:
     )
 
 
-def _rounded(y: Tensor, n_parameters: int) -> str:
+def rounded_key(y: Tensor, n_parameters: int) -> str:
     """Digest of ``y`` in units of its scale (a power of two), so that rounding noise does not change it."""
     exponent = math.frexp(float(y.abs().mean().nan_to_num()) + 1e-300)[1]
     whole = (y / 2.0**exponent * 10**_KEY_DIGITS).round().nan_to_num(nan=2**60, posinf=2**61, neginf=-(2**61))

@@ -8,14 +8,15 @@ from layersearch.primitives.basis import BASES
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan import genome as kan
-from layersearch.spaces.kan.choices import BASE_BRANCHES, INIT_NAMES, Choice, Value
+from layersearch.spaces.kan.choices import BASE_BRANCHES, INIT_NAMES, Choice, OneOf, Value
 from layersearch.spaces.kan.genome import MAX_DEPTH, MAX_WIDTH, KANGenome
-from layersearch.spaces.skan.choices import COOLINGS, DOMAINS, GATES, MAX_POOL, OWN, settings_of
+from layersearch.spaces.skan.choices import COOLINGS, DOMAINS, DROP, GATES, MAX_POOL, OWN, PRUNINGS, settings_of
 
 __all__ = ["FORMAT", "Genome", "Pool", "SKANGenome", "check_shares", "from_json", "make", "to_json"]
 
 FORMAT = 1
-_KEYS = ("format", "pool", "gate", "cooling", "cold", "shares", "base", "domain", "init", "hidden")
+_KEYS = ("format", "pool", "gate", "cooling", "cold", "shares", "pruning", "base", "domain", "init", "hidden")
+_PRUNINGS = OneOf((DROP, *PRUNINGS.values))
 _STAGES = ("full", "selective", "pruning")
 
 Pool: TypeAlias = tuple[tuple[str, tuple[tuple[str, Value], ...]], ...]
@@ -33,6 +34,7 @@ class SKANGenome:
         gate: kind of gates, of ``GATE_KINDS``.
         cooling, cold: how the temperature falls from 1, and to what.
         shares: of the training steps for the full, the selective and the pruning stage; their sum is 1.
+        pruning: how a node's space is chosen and its weights go on: ``fit``, ``gate`` or ``drop``.
         base: activation of the base branch, or ``none``.
         domain: map of the inputs of hidden layers, ``own`` for that of each basis; see ``KANGenome``.
         init: how weights start.
@@ -44,6 +46,7 @@ class SKANGenome:
     cooling: str
     cold: float
     shares: tuple[float, float, float]
+    pruning: str
     base: str
     domain: str
     init: str
@@ -69,7 +72,8 @@ def make(
     gate: str = "softmax",
     cooling: str = "exponential",
     cold: float = 0.05,
-    shares: tuple[float, float, float] = (0.1, 0.3, 0.6),
+    shares: tuple[float, float, float] = (0.1, 0.2, 0.7),
+    pruning: str = "fit",
     base: str = "silu",
     domain: str = OWN,
     init: str = "variance",
@@ -82,7 +86,7 @@ def make(
         name: {key: getattr(BASES[name], key) for key in settings_of(name)} | settings
         for name, settings in pool.items()
     }
-    genome = SKANGenome(_sorted(full), gate, cooling, cold, shares, base, domain, init, hidden)
+    genome = SKANGenome(_sorted(full), gate, cooling, cold, shares, pruning, base, domain, init, hidden)
     _check(genome)
     return genome
 
@@ -98,6 +102,7 @@ def to_json(genome: Genome) -> JsonObject:
         "cooling": genome.cooling,
         "cold": genome.cold,
         "shares": dict(zip(_STAGES, genome.shares, strict=True)),
+        "pruning": genome.pruning,
         "base": genome.base,
         "domain": genome.domain,
         "init": genome.init,
@@ -131,6 +136,7 @@ def from_json(data: Any) -> Genome:
         data["cooling"],
         data["cold"],
         tuple(shares[stage] for stage in _STAGES),
+        data["pruning"],
         data["base"],
         data["domain"],
         data["init"],
@@ -173,6 +179,7 @@ def _check(genome: SKANGenome) -> None:
     parts: list[tuple[str, Choice, object]] = [
         ("gate", GATES, genome.gate),
         ("cooling", COOLINGS, genome.cooling),
+        ("pruning", _PRUNINGS, genome.pruning),
         ("base", BASE_BRANCHES, genome.base),
         ("domain", DOMAINS, genome.domain),
         ("init", INIT_NAMES, genome.init),

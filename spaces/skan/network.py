@@ -2,9 +2,10 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from layersearch.errors import GenomeError, LayerSearchError
 from layersearch.primitives.basis import BASES, Basis
@@ -12,10 +13,21 @@ from layersearch.primitives.layers.mixed import MixedKANLinear
 from layersearch.primitives.layers.selective import SelectiveKANLinear
 from layersearch.spaces.kan.choices import NONE
 from layersearch.spaces.kan.network import Network
-from layersearch.spaces.skan.choices import OWN
+from layersearch.spaces.skan.choices import DROP, OWN
 from layersearch.spaces.skan.genome import SKANGenome
 
-__all__ = ["Choices", "Selection", "build", "choices_of", "most_parameters", "prune", "pruned_network", "selection_of"]
+__all__ = [
+    "Choices",
+    "Selection",
+    "build",
+    "choices_of",
+    "most_parameters",
+    "plans",
+    "prune",
+    "pruned_network",
+    "selection_of",
+    "set_stage",
+]
 
 Choices = tuple[tuple[int, ...], ...]
 """Per layer, the index into the pool of each of its nodes."""
@@ -39,7 +51,7 @@ def build(
     try:
         layers = [
             SelectiveKANLinear(*plan, gate=genome.gate, generator=generator, dtype=dtype, **_shared(genome, i))
-            for i, plan in enumerate(_plans(genome, in_features, out_features))
+            for i, plan in enumerate(plans(genome, in_features, out_features))
         ]
     except LayerSearchError as error:
         raise GenomeError(f"the layers of a genome must fit its widths, but {error}") from None
@@ -57,31 +69,53 @@ def pruned_network(
     dtype: torch.dtype | None = None,
 ) -> Network:
     """The network in which every node has one basis, with fresh weights. Raises: GenomeError."""
-    plans = _plans(genome, in_features, out_features)
-    if len(choices) != len(plans):
+    layer_plans = plans(genome, in_features, out_features)
+    if len(choices) != len(layer_plans):
         raise GenomeError(
-            f"a selection must have a row for each of {len(plans)} layers, got {len(choices)}; correct it"
+            f"a selection must have a row for each of {len(layer_plans)} layers, got {len(choices)}; correct it"
         )
     try:
         layers = [
             MixedKANLinear(*plan, choice, generator=generator, dtype=dtype, **_shared(genome, i))
-            for i, (plan, choice) in enumerate(zip(plans, choices, strict=True))
+            for i, (plan, choice) in enumerate(zip(layer_plans, choices, strict=True))
         ]
     except LayerSearchError as error:
         raise GenomeError(f"a selection must fit the layers of its genome, but {error}") from None
     return Network(layers, in_features, out_features).to(device)
 
 
-def prune(network: Network) -> Network:
-    """A network of ``build``, pruned to what its nodes choose now."""
-    layers = [cast(SelectiveKANLinear, layer).pruned() for layer in network]
-    return Network(layers, network.in_features, network.out_features).train(network.training)
+@torch.no_grad()
+def prune(network: Network, pruning: str, data: Tensor) -> Network:
+    """A network of ``build`` with one space per node, chosen and fitted as ``SKANGenome.pruning`` says.
+
+    Args:
+        data: inputs of the network ``[N, I]``; each layer is fitted on what it gets of them.
+    """
+    was_training, x = network.training, data
+    network.eval()
+    layers: list[MixedKANLinear] = []
+    for layer in map(_selective, network):
+        layers.append(layer.pruned("gate") if pruning == DROP else layer.pruned(pruning, x))  # type: ignore[arg-type]
+        x = layer(x)
+    network.train(was_training)
+    return Network(layers, network.in_features, network.out_features).train(was_training)
+
+
+def set_stage(network: Network, temperature: float | None, generator: torch.Generator) -> None:
+    """Puts all gates of a network of ``build`` there (``SelectiveLayer.set_stage``)."""
+    for layer in map(_selective, network):
+        layer.set_stage(temperature, generator)
+
+
+def _selective(layer: nn.Module) -> SelectiveKANLinear:
+    assert isinstance(layer, SelectiveKANLinear)
+    return layer
 
 
 def most_parameters(genome: SKANGenome, in_features: int, out_features: int) -> int:
     """Upper bound of the trained numbers of the pruned network, whatever the nodes choose."""
     total = 0
-    for inputs, outputs, rows in _plans(genome, in_features, out_features):
+    for inputs, outputs, rows in plans(genome, in_features, out_features):
         learned = [_learned(row, inputs) for row in rows]
         functions = max(row.n_functions for row in rows)
         total += outputs * (inputs * (functions + (genome.base != NONE)) + 1) + sum(learned)
@@ -102,7 +136,7 @@ def choices_of(genome: SKANGenome, selection: Sequence[Sequence[str]]) -> Choice
     return tuple(tuple(names.index(name) for name in layer) for layer in selection)
 
 
-def _plans(genome: SKANGenome, in_features: int, out_features: int) -> tuple[tuple[int, int, tuple[Basis, ...]], ...]:
+def plans(genome: SKANGenome, in_features: int, out_features: int) -> tuple[tuple[int, int, tuple[Basis, ...]], ...]:
     """Inputs, outputs and pool of each layer. A rational starts as the identity in the first one, as in KAT."""
     widths = (in_features, *genome.hidden, out_features)
     found = []

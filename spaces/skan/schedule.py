@@ -1,4 +1,4 @@
-"""Full, selective, pruning: which stage a training step is in, as a function of the step and the whole horizon alone."""
+"""Full, selective, pruning: the stage of a training step, a function of the step and the whole horizon alone."""
 
 from dataclasses import dataclass
 

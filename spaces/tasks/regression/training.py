@@ -127,6 +127,10 @@ class RegressionTask:
             torch.tensor(y[rows, None], dtype=self.dtype, device=self.device),
         )
 
+    def points(self, part: Part) -> tuple[Tensor, Tensor]:
+        """Inputs and standardised targets of a part: ``[N, I]``, ``[N, 1]``."""
+        return self._points[part]
+
     def batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and standardised targets of ``step`` (from 0): ``[B, I]``, ``[B, 1]``; epochs in seeded order."""
         x, y = self._points["train"]
