@@ -115,7 +115,7 @@ SPACES.add(
     "kan",
     SpaceEntry(
         name="kan",
-        summary="Kolmogorov-Arnold networks of any basis, judged on functions, equations and tables",
+        summary="Kolmogorov-Arnold networks of any basis, judged on functions, equations, tables and images",
         entry="layersearch.spaces.kan.space:from_settings",
         settings="layersearch.spaces.kan.settings:effective",
         presets={
@@ -124,8 +124,8 @@ SPACES.add(
             "smoke": Budget(evaluations=40, population=16, rerank_top=3),
         },
         data="fn:f3",
-        data_sets="layersearch.spaces.tasks.regression.sets:REGRESSION_SETS",
-        load="layersearch.spaces.tasks.regression.sets:load_regression",
+        data_sets="layersearch.spaces.kan.data:DATA_SETS",
+        load="layersearch.spaces.kan.data:load",
         network=True,
         layers="layersearch.spaces.kan.layers",
         exporter="layersearch.spaces.kan.export",

@@ -24,9 +24,7 @@ __all__ = [
     "OneOf",
     "Value",
     "Whole",
-    "asked",
     "domains_of",
-    "only",
     "settings_of",
 ]
 
@@ -132,16 +130,3 @@ def domains_of(basis: str) -> OneOf:
     if basis == MLP:
         return OneOf((NONE,))
     return OneOf(tuple(sorted({*_DOMAINS, BASES[basis].domain})))
-
-
-def only(choice: Choice) -> Value | None:
-    """The one possibility, if it is the only one."""
-    if isinstance(choice, Whole):
-        return choice.low if choice.low == choice.high else None
-    return choice.values[0] if len(choice.values) == 1 else None
-
-
-def asked(trial: Trial, name: str, choice: Choice) -> Value:
-    """The answer of a trial; what has one possibility is not asked for."""
-    the_only = only(choice)
-    return choice.ask(trial, name) if the_only is None else the_only

@@ -4,7 +4,7 @@ from layersearch.primitives.basis import BASES
 from layersearch.spaces.kan.choices import MLP, NONE
 from layersearch.spaces.kan.genome import KANGenome
 
-__all__ = ["formula", "latex"]
+__all__ = ["formula", "latex", "layer_text"]
 
 
 def formula(genome: KANGenome) -> str:
@@ -12,10 +12,15 @@ def formula(genome: KANGenome) -> str:
     widths = "-".join(["…", *map(str, genome.hidden), "…"])
     if genome.basis == MLP:
         return f"MLP {widths}, {genome.base}"
+    return f"KAN {widths}, {layer_text(genome)}"
+
+
+def layer_text(genome: KANGenome) -> str:
+    """The choices of every layer, of a genome that is no ``mlp``."""
     settings = ", ".join(f"{name}={_shown(value)}" for name, value in genome.settings)
     base = "no base" if genome.base == NONE else f"base {genome.base}"
     domain = "no domain map" if genome.domain == NONE else f"domain {genome.domain}"
-    return f"KAN {widths}, {genome.basis}({settings}), {base}, {domain}, init {genome.init}"
+    return f"{genome.basis}({settings}), {base}, {domain}, init {genome.init}"
 
 
 def latex(genome: KANGenome) -> str:

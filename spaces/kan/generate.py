@@ -13,14 +13,12 @@ from layersearch.spaces.kan.choices import (
     OneOf,
     Value,
     Whole,
-    asked,
     domains_of,
-    only,
     settings_of,
 )
 from layersearch.spaces.kan.genome import KANGenome
 
-__all__ = ["Generator"]
+__all__ = ["Generator", "asked", "only"]
 
 _TRIES = 20
 
@@ -156,3 +154,16 @@ class Generator:
 def _domain(basis: str) -> tuple[str, OneOf]:
     choice = domains_of(basis)
     return ("domain" if choice == domains_of("chebyshev") else f"{basis}.domain"), choice
+
+
+def only(choice: Choice) -> Value | None:
+    """The one possibility, if it is the only one."""
+    if isinstance(choice, Whole):
+        return choice.low if choice.low == choice.high else None
+    return choice.values[0] if len(choice.values) == 1 else None
+
+
+def asked(trial: Trial, name: str, choice: Choice) -> Value:
+    """The answer of a trial; what has one possibility is not asked for."""
+    single = only(choice)
+    return choice.ask(trial, name) if single is None else single

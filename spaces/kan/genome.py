@@ -19,13 +19,14 @@ from layersearch.spaces.kan.choices import (
     settings_of,
 )
 
-__all__ = ["FORMAT", "MAX_DEPTH", "MAX_WIDTH", "KANGenome", "from_json", "make", "to_json"]
+__all__ = ["FORMAT", "MAX_DEPTH", "MAX_WIDTH", "KANGenome", "check_format", "from_json", "make", "to_json"]
 
 FORMAT = 1
 MAX_DEPTH = 8
 MAX_WIDTH = 4096
 _KEYS = ("format", "basis", "settings", "base", "domain", "init", "hidden")
-_ACTIVATIONS = OneOf(tuple(v for v in BASE_BRANCHES.values if v != NONE))
+_ACTIVATIONS = OneOf(("gelu", "identity", "relu", "silu", "tanh"))
+"""Between the layers of an ``mlp``."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,7 @@ def from_json(data: Any) -> KANGenome:
     """
     if not isinstance(data, dict) or sorted(map(str, data)) != sorted(_KEYS):
         raise GenomeError(f"a genome of kan must be an object with {', '.join(_KEYS)}, got {_shown(data)}; correct it")
-    if data["format"] != FORMAT or isinstance(data["format"], bool):
-        raise GenomeError(f"format of a genome must be {FORMAT}, got {data['format']!r:.40}; use a matching version")
+    check_format(data["format"])
     for key in ("basis", "base", "domain", "init"):
         if not isinstance(data[key], str):
             raise GenomeError(f"{key} of a genome must be a text, got {data[key]!r:.40}; correct it")
@@ -114,6 +114,12 @@ def from_json(data: Any) -> KANGenome:
     genome = KANGenome(data["basis"], pairs, data["base"], data["domain"], data["init"], tuple(hidden))
     _check(genome)
     return genome
+
+
+def check_format(given: object) -> None:
+    """Raises: GenomeError for a format that is not ours."""
+    if given != FORMAT or isinstance(given, bool):
+        raise GenomeError(f"format of a genome must be {FORMAT}, got {given!r:.40}; use a matching version")
 
 
 def _check(genome: KANGenome) -> None:

@@ -1,7 +1,6 @@
 """Genomes as networks: which layers a genome stands for, how many parameters they have, and the modules."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +13,9 @@ from layersearch.primitives.basis import BASES, Basis
 from layersearch.primitives.layers.linear import KANLinear
 from layersearch.spaces.kan.choices import MLP, NONE
 from layersearch.spaces.kan.genome import KANGenome
+from layersearch.spaces.tasks.plain_layers import seeded_linear
 
-__all__ = ["LayerPlan", "Network", "build", "canonical", "count_parameters", "plans"]
+__all__ = ["LayerPlan", "Network", "build", "canonical", "count_parameters", "layer_plan", "linear_of", "plans"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,12 @@ class LayerPlan:
     @property
     def n_parameters(self) -> int:
         """Of ``KANLinear``: weights, base weights, bias, and the trained tensors of the basis."""
+        return self.n_parameters_of(1)
+
+    def n_parameters_of(self, area: int) -> int:
+        """Of ``KANConv2d`` with a kernel of ``area`` places."""
         learned = sum(tensor.numel() for name, tensor in self._state().items() if name in self.basis.learned)
-        edges = self.inputs * self.outputs
+        edges = self.inputs * self.outputs * area
         return edges * (self.basis.n_functions + (self.base is not None)) + self.outputs + learned
 
     def _state(self) -> dict[str, Tensor]:
@@ -55,16 +59,27 @@ def plans(genome: KANGenome, in_features: int, out_features: int) -> tuple[Layer
     the identity in the first layer, as in KAT.
     """
     widths = (in_features, *genome.hidden, out_features)
-    found = []
-    for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-        values = dict(genome.settings)
-        if "groups" in values:
-            values["groups"] = max(g for g in range(1, int(values["groups"]) + 1) if inputs % g == 0)
-            values["start"] = values["start"] if i else "identity"
-        domain = NONE if genome.domain == "layernorm" and i == 0 else genome.domain
-        base = None if genome.base == NONE else genome.base
-        found.append(LayerPlan(inputs, outputs, BASES[genome.basis].configure(**values), base, domain, genome.init))
-    return tuple(found)
+    found = [layer_plan(genome, inputs, outputs) for inputs, outputs in itertools.pairwise(widths)]
+    domain = NONE if genome.domain == "layernorm" else genome.domain
+    return (layer_plan(genome, *widths[:2], start="identity", domain=domain), *found[1:])
+
+
+def layer_plan(
+    genome: KANGenome, inputs: int, outputs: int, *, start: str | None = None, domain: str | None = None
+) -> LayerPlan:
+    """One layer of a genome that is no ``mlp``, whatever its ``hidden``.
+
+    Args:
+        start: activation that a rational starts as, in place of the genome's.
+        domain: map of the inputs, in place of the genome's.
+    """
+    values = dict(genome.settings)
+    if "groups" in values:
+        values["groups"] = max(g for g in range(1, int(values["groups"]) + 1) if inputs % g == 0)
+        values["start"] = start or values["start"]
+    base = None if genome.base == NONE else genome.base
+    basis = BASES[genome.basis].configure(**values)
+    return LayerPlan(inputs, outputs, basis, base, domain or genome.domain, genome.init)
 
 
 def count_parameters(genome: KANGenome, in_features: int, out_features: int) -> int:
@@ -122,16 +137,17 @@ def build(
         widths = (in_features, *genome.hidden, out_features)
         for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
             layers += [_Activation(genome.base)] if i else []
-            layers.append(_linear(inputs, outputs, generator, dtype))
+            layers.append(seeded_linear(inputs, outputs, generator, dtype))
     else:
         try:
-            layers += [_layer(plan, generator, dtype) for plan in plans(genome, in_features, out_features)]
+            layers += [linear_of(plan, generator, dtype) for plan in plans(genome, in_features, out_features)]
         except LayerSearchError as error:
             raise GenomeError(f"the layers of a genome must fit its widths, but {error}") from None
     return Network(layers, in_features, out_features).to(device)
 
 
-def _layer(plan: LayerPlan, generator: torch.Generator | None, dtype: torch.dtype | None) -> KANLinear:
+def linear_of(plan: LayerPlan, generator: torch.Generator | None, dtype: torch.dtype | None) -> KANLinear:
+    """The layer of a plan, with weights drawn from ``generator``."""
     return KANLinear(
         plan.inputs,
         plan.outputs,
@@ -142,12 +158,3 @@ def _layer(plan: LayerPlan, generator: torch.Generator | None, dtype: torch.dtyp
         generator=generator,
         dtype=dtype,
     )
-
-
-def _linear(inputs: int, outputs: int, generator: torch.Generator | None, dtype: torch.dtype | None) -> nn.Linear:
-    """With torch's default start, U(-1/√I, 1/√I) for weights and biases, but from ``generator``."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        for parameter in (layer.weight, layer.bias):
-            parameter.uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
-    return layer

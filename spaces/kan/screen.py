@@ -6,14 +6,14 @@ import math
 import random
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from layersearch.errors import GenomeError
 from layersearch.spaces.contracts import Outline, Probe
 from layersearch.spaces.kan.genome import KANGenome
 from layersearch.spaces.kan.network import Network, build, canonical, count_parameters
 
-__all__ = ["agree", "fault", "outline", "probe", "probe_inputs", "rounded_key", "same_function"]
+__all__ = ["agree", "fault", "outline", "probe", "probe_inputs", "rounded", "same_function"]
 
 _ROWS = 16
 _SMALLEST_VARIATION = 1e-6
@@ -45,21 +45,20 @@ def probe(genome: KANGenome, in_features: int, out_features: int) -> Probe:
     except GenomeError as error:
         return Probe(novelty, novelty, str(error))
     y = network(x)
-    key = rounded_key(y.detach(), sum(p.numel() for p in network.parameters()))
+    key = rounded(y.detach(), sum(p.numel() for p in network.parameters()))
     return Probe(key, novelty, fault(x, y, network))
 
 
 def same_function(a: KANGenome, b: KANGenome, in_features: int, out_features: int) -> bool:
     """Whether outputs agree to 1e-9 with other weights, on a batch that no key is made from."""
-    one, other = (_drawn(genome, in_features, out_features, 1) for genome in (a, b))
-    return agree(one, other, in_features)
-
-
-def agree(a: Network, b: Network, in_features: int) -> bool:
-    """Whether outputs of two networks agree to 1e-9, on a batch that no key is made from."""
     x = probe_inputs(in_features)[1]
     with torch.no_grad():
-        ya, yb = a(x), b(x)
+        ya, yb = (_drawn(genome, in_features, out_features, 1)(x) for genome in (a, b))
+    return agree(ya, yb)
+
+
+def agree(ya: Tensor, yb: Tensor) -> bool:
+    """Whether outputs are equal to 1e-9."""
     scale = torch.maximum(ya.abs(), yb.abs()) + 1e-3 * ya.square().mean().sqrt()
     return bool(((ya - yb).abs() <= _SAME * scale).all())
 
@@ -69,8 +68,8 @@ def _drawn(genome: KANGenome, in_features: int, out_features: int, seed: int) ->
     return build(genome, in_features, out_features, generator=generator, dtype=torch.float64)
 
 
-def fault(x: Tensor, y: Tensor, network: Network) -> str | None:
-    """Why a network with outputs ``y`` of inputs ``x`` cannot work, if this one pass tells."""
+def fault(x: Tensor, y: Tensor, network: nn.Module) -> str | None:
+    """Why ``network`` cannot work, which gave ``y`` for the inputs ``x``; ``None`` if nothing shows."""
     if not bool(y.isfinite().all()):
         return "output is not finite"
     values = y.detach()
@@ -96,7 +95,7 @@ def probe_inputs(in_features: int) -> tuple[Tensor, ...]:
     )
 
 
-def rounded_key(y: Tensor, n_parameters: int) -> str:
+def rounded(y: Tensor, n_parameters: int) -> str:
     """Digest of ``y`` in units of its scale (a power of two), so that rounding noise does not change it."""
     exponent = math.frexp(float(y.abs().mean().nan_to_num()) + 1e-300)[1]
     whole = (y / 2.0**exponent * 10**_KEY_DIGITS).round().nan_to_num(nan=2**60, posinf=2**61, neginf=-(2**61))

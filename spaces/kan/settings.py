@@ -10,7 +10,9 @@ from layersearch.errors import RecipeError
 from layersearch.primitives.basis import BASES
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.kan.data import is_image_set
 from layersearch.spaces.kan.genome import MAX_DEPTH, MAX_WIDTH
+from layersearch.spaces.kan.images import settings as images
 from layersearch.spaces.kan.published import PUBLISHED
 from layersearch.spaces.tasks.regression.presets import preset as regression_preset
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
@@ -138,7 +140,7 @@ def effective(
 
     Args:
         series: the space has none.
-        data: a name of ``REGRESSION_SETS``.
+        data: a name of ``DATA_SETS``; one of images gives ``images.settings.ImageKANSettings``.
         data_dir: folder of the data sets, if the set needs one.
         preset: ``smoke``, ``small`` or ``paper``.
         overrides: values by dotted key, e.g. ``{"network.max_width": 32, "task.batch": 64}``.
@@ -150,6 +152,8 @@ def effective(
         raise RecipeError(f"series must be left out, the space kan has none, got '{series}'; remove --series")
     if lowering not in _LOWERINGS:
         raise RecipeError(str(unknown_name("lowering of the space kan", lowering, list(_LOWERINGS))))
+    if is_image_set(data):
+        return images.effective(data, data_dir, preset, overrides, seed_layers)
     base: JsonObject = {
         "seed_layers": list(DEFAULT_SEEDS if seed_layers is None else seed_layers),
         "data_dir": data_dir,

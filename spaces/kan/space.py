@@ -9,8 +9,11 @@ from layersearch.spaces.kan import formula as _formula
 from layersearch.spaces.kan import genome as _genome
 from layersearch.spaces.kan import screen
 from layersearch.spaces.kan.choices import Value
+from layersearch.spaces.kan.data import has_images
 from layersearch.spaces.kan.generate import Generator
 from layersearch.spaces.kan.genome import KANGenome
+from layersearch.spaces.kan.images import settings as images
+from layersearch.spaces.kan.images.space import ImageKANSpace
 from layersearch.spaces.kan.network import count_parameters
 from layersearch.spaces.kan.published import PUBLISHED, design, mlp_of
 from layersearch.spaces.kan.settings import KANSettings, parse
@@ -124,6 +127,8 @@ def _designs() -> dict[tuple[object, ...], str]:
     return {design(genome): name for name, genome in PUBLISHED.items()}
 
 
-def from_settings(settings: JsonObject) -> KANSpace:
+def from_settings(settings: JsonObject) -> KANSpace | ImageKANSpace:
     """The space of a run from the plain settings in its recipe; what workers call."""
+    if has_images(settings):
+        return ImageKANSpace(images.parse(settings))
     return KANSpace(parse(settings))

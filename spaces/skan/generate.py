@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from layersearch.spaces.contracts import Trial
-from layersearch.spaces.kan.choices import BASE_BRANCHES, INIT_NAMES, Choice, OneOf, Value, Whole, asked, only
+from layersearch.spaces.kan.choices import BASE_BRANCHES, INIT_NAMES, Choice, OneOf, Value, Whole
+from layersearch.spaces.kan.generate import asked, only
 from layersearch.spaces.skan.choices import COLD, COOLINGS, DOMAINS, FULL, PRUNINGS, SELECTIVE, settings_of
 from layersearch.spaces.skan.genome import Genome, Pool, SKANGenome
 

@@ -8,7 +8,7 @@ from layersearch.errors import GenomeError
 from layersearch.primitives.basis import Basis
 from layersearch.spaces.contracts import Outline, Probe
 from layersearch.spaces.kan.network import Network
-from layersearch.spaces.kan.screen import agree, fault, probe_inputs, rounded_key
+from layersearch.spaces.kan.screen import agree, fault, probe_inputs, rounded
 from layersearch.spaces.skan.genome import SKANGenome
 from layersearch.spaces.skan.network import build, most_parameters, plans
 
@@ -38,14 +38,16 @@ def probe(genome: SKANGenome, in_features: int, out_features: int) -> Probe:
     except GenomeError as error:
         return Probe(novelty, novelty, str(error))
     y = network(x)
-    key = rounded_key(y.detach(), sum(p.numel() for p in network.parameters()))
+    key = rounded(y.detach(), sum(p.numel() for p in network.parameters()))
     return Probe(f"{key}|{_learning(genome)}", novelty, fault(x, y, network))
 
 
 def same(a: SKANGenome, b: SKANGenome, in_features: int, out_features: int) -> bool:
     """Whether both learn alike and outputs agree to 1e-9 with other weights, on a batch that no key is made from."""
-    one, other = (_drawn(genome, in_features, out_features, 1) for genome in (a, b))
-    return _learning(a) == _learning(b) and agree(one, other, in_features)
+    x = probe_inputs(in_features)[1]
+    with torch.no_grad():
+        ya, yb = (_drawn(genome, in_features, out_features, 1)(x) for genome in (a, b))
+    return _learning(a) == _learning(b) and agree(ya, yb)
 
 
 def _learning(genome: SKANGenome) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layersearch.spaces.tasks.images.checkpoint import Progress, read_checkpoint, write_checkpoint
+    from layersearch.spaces.tasks.images.classifier import ClassifierTask, Evaluation, OnStep, Part, TrainResult
     from layersearch.spaces.tasks.images.data import (
         IMAGE_SETS,
         ImageData,
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     )
     from layersearch.spaces.tasks.images.networks import NETWORKS, BuildNetwork, ChannelAffine, Layer
     from layersearch.spaces.tasks.images.presets import PRESETS, preset
-    from layersearch.spaces.tasks.images.settings import AnchorSettings, ImageSettings
+    from layersearch.spaces.tasks.images.settings import AnchorSettings, ImageRecipe, ImageSettings
     from layersearch.spaces.tasks.images.splits import Parts, split
-    from layersearch.spaces.tasks.images.training import Evaluation, ImageTask, OnStep, Part, TrainResult
+    from layersearch.spaces.tasks.images.training import ImageTask
 
 __all__ = [
     "IMAGE_SETS",
@@ -29,8 +30,10 @@ __all__ = [
     "AnchorSettings",
     "BuildNetwork",
     "ChannelAffine",
+    "ClassifierTask",
     "Evaluation",
     "ImageData",
+    "ImageRecipe",
     "ImageSet",
     "ImageSettings",
     "ImageTask",
@@ -51,12 +54,13 @@ __all__ = [
 
 _MODULES = {
     "checkpoint": ("Progress", "read_checkpoint", "write_checkpoint"),
+    "classifier": ("ClassifierTask", "Evaluation", "OnStep", "Part", "TrainResult"),
     "data": ("IMAGE_SETS", "ImageData", "ImageSet", "from_arrays", "load_images", "to_arrays"),
     "networks": ("NETWORKS", "BuildNetwork", "ChannelAffine", "Layer"),
     "presets": ("PRESETS", "preset"),
-    "settings": ("AnchorSettings", "ImageSettings"),
+    "settings": ("AnchorSettings", "ImageRecipe", "ImageSettings"),
     "splits": ("Parts", "split"),
-    "training": ("Evaluation", "ImageTask", "OnStep", "Part", "TrainResult"),
+    "training": ("ImageTask",),
 }
 
 

@@ -13,7 +13,7 @@ from layersearch.errors import DataError
 from layersearch.primitives.seeds import Seeds
 
 if TYPE_CHECKING:
-    from layersearch.spaces.tasks.images.settings import ImageSettings
+    from layersearch.spaces.tasks.images.settings import ImageRecipe
 
 __all__ = ["Images", "channel_moments", "drawn", "shrunk", "training_batch"]
 
@@ -73,13 +73,13 @@ class Images:
 
 
 def training_batch(
-    images: Images, rows: NDArray[np.int64], settings: "ImageSettings", seed: int, step: int
+    images: Images, rows: NDArray[np.int64], settings: "ImageRecipe", seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
     """The batch of ``step`` (from 0): epochs in seeded random order, then random crops and, if set, mirroring."""
     return images.drawn(drawn(rows, settings, seed, step).to(images.device), settings.crop)
 
 
-def drawn(rows: NDArray[np.int64], settings: "ImageSettings", seed: int, step: int) -> Tensor:
+def drawn(rows: NDArray[np.int64], settings: "ImageRecipe", seed: int, step: int) -> Tensor:
     """What is random about the batch of ``step``: int64 ``[4, B]``, image, top, left and (0 or 1) mirrored."""
     seeds = Seeds(seed)
     per_epoch = len(rows) // settings.batch

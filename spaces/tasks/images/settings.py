@@ -1,8 +1,12 @@
-"""All that defines an image task, every value checked: a run is what its settings say, on any machine."""
+"""All that defines an image task, every value checked: a run is what its settings say, on any machine.
+
+``ImageRecipe`` is what every space that learns from images has; ``ImageSettings`` adds the anchor networks.
+"""
 
 import hashlib
 import math
-from typing import Any, Literal, Self
+from collections.abc import Collection
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -10,7 +14,9 @@ from layersearch.errors import LayerSearchError, RecipeError
 from layersearch.spaces.tasks.images.data import IMAGE_SETS
 from layersearch.spaces.tasks.images.networks import MIN_DEPTH, MIN_SIDE, NETWORKS
 
-__all__ = ["AnchorSettings", "ImageSettings"]
+__all__ = ["AnchorSettings", "ImageRecipe", "ImageSettings", "OptimizerName"]
+
+OptimizerName = Literal["adamw", "sgd"]
 
 
 _NOT_OF_TRAINING = {  # the horizon and the shapes of the network are compared by themselves
@@ -44,8 +50,8 @@ class AnchorSettings(_Checked):
         return name
 
 
-class ImageSettings(_Checked):
-    """Settings of an image task. Sizes are sides in pixels.
+class ImageRecipe(_Checked):
+    """Data, parts and training of a classifier of images. Sizes are sides in pixels.
 
     Args:
         data: a name of ``IMAGE_SETS``.
@@ -54,18 +60,19 @@ class ImageSettings(_Checked):
         crop, padding: training uses random crops of side ``crop`` from images with ``padding`` black pixels around.
         eval_size: side of the central part that is evaluated on.
         flip: whether training mirrors images at random.
-        anchors: the networks a layer is judged in.
+        momentum: of SGD, or the first beta of AdamW.
         schedule: of the learning rate, over the whole horizon of a training.
         weight_decay: of weights; vectors (biases and the parameters of the layer) are never decayed.
         quality_steps, fitness_steps, rerank_steps: horizon of each stage; quality is the beginning of fitness.
-        rerank_width: multiplies the widths of the anchors when the best candidates are ranked again.
         validation_fraction, holdout_fraction: of the published training set.
         validation_cap: at most so many images are evaluated in the validation part.
         split_seed: of the parts; equal for all candidates and runs to be compared.
-        groups: of group reductions; the anchors are narrower than the published networks, which use 32.
         cuda_graphs: whether a GPU replays captured steps; results are the same.
     Raises: pydantic's ValidationError; ``parse`` and ``replace`` raise RecipeError, in one sentence.
     """
+
+    optimizer: ClassVar[OptimizerName] = "sgd"
+    """With Nesterov momentum, or AdamW; the same in all runs of a space."""
 
     data: str
     shrink: int = Field(default=1, ge=1, le=4)
@@ -74,7 +81,6 @@ class ImageSettings(_Checked):
     padding: int = Field(default=0, ge=0, le=32)
     eval_size: int = Field(ge=MIN_SIDE, le=256)
     flip: bool
-    anchors: tuple[AnchorSettings, ...] = Field(min_length=1)
     batch: int = Field(ge=2, le=65_536)
     eval_batch: int = Field(default=512, ge=1, le=65_536)
     learning_rate: float = Field(gt=0, le=100)
@@ -84,13 +90,10 @@ class ImageSettings(_Checked):
     quality_steps: int = Field(default=100, ge=1)
     fitness_steps: int = Field(ge=1)
     rerank_steps: int = Field(ge=1)
-    rerank_width: float = Field(ge=1, le=16)
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     holdout_fraction: float = Field(default=0.1, gt=0, lt=1)
     validation_cap: int = Field(ge=10)
     split_seed: int = Field(default=0, ge=0, lt=2**63)
-    groups: int = Field(ge=1, le=1024)
-    dtype: Literal["float32"] = "float32"
     cuda_graphs: bool = True
 
     @field_validator("data")
@@ -98,11 +101,6 @@ class ImageSettings(_Checked):
     def _known(cls, name: str) -> str:
         IMAGE_SETS[name]
         return name
-
-    @field_validator("anchors", mode="before")
-    @classmethod
-    def _from_json(cls, anchors: Any) -> Any:
-        return tuple(anchors) if isinstance(anchors, list) else anchors
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -127,27 +125,11 @@ class ImageSettings(_Checked):
                 "validation_fraction + holdout_fraction must be less than 1, "
                 f"got {self.validation_fraction + self.holdout_fraction:g}",
             ),
-            (
-                len(set(self.networks)) == len(self.anchors),
-                f"anchors must be different networks, got {', '.join(self.networks)}",
-            ),
         ]
         for holds, rule in rules:
             if not holds:
                 raise ValueError(rule)
         return self
-
-    @property
-    def networks(self) -> tuple[str, ...]:
-        """Names of the anchor networks, in order."""
-        return tuple(anchor.network for anchor in self.anchors)
-
-    def anchor(self, network: str) -> AnchorSettings:
-        """The size of ``network``. Raises: RecipeError if it is not one of the anchors."""
-        for anchor in self.anchors:
-            if anchor.network == network:
-                return anchor
-        raise RecipeError(f"network must be one of the anchors {', '.join(self.networks)}, got '{network}'")
 
     def learning_rate_at(self, step: int, total_steps: int) -> float:
         """η, or η·(1 + cos(π·step/total))/2: a function of the step and the whole horizon alone."""
@@ -168,20 +150,58 @@ class ImageSettings(_Checked):
         except LayerSearchError:
             raise
         except ValidationError as error:
-            raise RecipeError(_sentence(error)) from None
+            raise RecipeError(_sentence(error, cls.model_fields)) from None
 
     def replace(self, **changes: Any) -> Self:
         """A copy with ``changes``, checked as a whole. Raises: RecipeError with one sentence."""
         return self.parse({**self.model_dump(), **changes})
 
 
-def _sentence(error: ValidationError) -> str:
+class ImageSettings(ImageRecipe):
+    """An ``ImageRecipe`` for layers, which are judged in anchor networks.
+
+    Args:
+        anchors: the networks a layer is judged in.
+        rerank_width: multiplies the widths of the anchors when the best candidates are ranked again.
+        groups: of group reductions; the anchors are narrower than the published networks, which use 32.
+    """
+
+    anchors: tuple[AnchorSettings, ...] = Field(min_length=1)
+    rerank_width: float = Field(ge=1, le=16)
+    groups: int = Field(ge=1, le=1024)
+    dtype: Literal["float32"] = "float32"
+
+    @field_validator("anchors", mode="before")
+    @classmethod
+    def _from_json(cls, anchors: Any) -> Any:
+        return tuple(anchors) if isinstance(anchors, list) else anchors
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if len(set(self.networks)) < len(self.anchors):
+            raise ValueError(f"anchors must be different networks, got {', '.join(self.networks)}")
+        return self
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the anchor networks, in order."""
+        return tuple(anchor.network for anchor in self.anchors)
+
+    def anchor(self, network: str) -> AnchorSettings:
+        """The size of ``network``. Raises: RecipeError if it is not one of the anchors."""
+        for anchor in self.anchors:
+            if anchor.network == network:
+                return anchor
+        raise RecipeError(f"network must be one of the anchors {', '.join(self.networks)}, got '{network}'")
+
+
+def _sentence(error: ValidationError, known: Collection[str]) -> str:
     first = error.errors()[0]
     name = ".".join(map(str, first["loc"])) or "settings"
     if first["type"] == "value_error":
         return f"{first['ctx']['error']}; correct the setting"
     if first["type"] == "extra_forbidden":
-        return f"unknown setting '{name}' (known: {', '.join(sorted(ImageSettings.model_fields))})"
+        return f"unknown setting '{name}' (known: {', '.join(sorted(known))})"
     if first["type"] == "missing":
         return f"setting '{name}' must be given, got nothing; add it"
     rule = first["msg"].replace("Input should be", "must be")

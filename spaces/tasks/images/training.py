@@ -1,87 +1,29 @@
-"""Trains and evaluates anchor networks on one data set: the image task of a worker.
-
-A training depends on its seed, settings and horizon alone, never on the rungs it is cut into: 0 -> 100 -> 300 equals
-0 -> 300 bit for bit on the same hardware.
-"""
+"""Trains and evaluates anchor networks on one data set: the image task of a worker."""
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from layersearch.errors import DataError
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays
-from layersearch.spaces.tasks.checkpoint import check_same_training
-from layersearch.spaces.tasks.images.batches import Images, channel_moments, drawn, shrunk, training_batch
-from layersearch.spaces.tasks.images.checkpoint import Progress, read_checkpoint, write_checkpoint
-from layersearch.spaces.tasks.images.course import Course, OnStep, TrainResult
-from layersearch.spaces.tasks.images.cuda_graph import CudaGraph, StepGraph
-from layersearch.spaces.tasks.images.data import from_arrays
-from layersearch.spaces.tasks.images.graphed import LEAST_GRAPHED, Feed, run_graphed
+from layersearch.spaces.tasks.images.classifier import ClassifierTask, Evaluation, OnStep, Part, TrainResult
 from layersearch.spaces.tasks.images.networks import NETWORKS, Layer
 from layersearch.spaces.tasks.images.settings import ImageSettings
-from layersearch.spaces.tasks.images.splits import split
-from layersearch.spaces.tasks.images.step import TrainingStep, make_optimizer
 
 __all__ = ["Evaluation", "ImageTask", "OnStep", "Part", "TrainResult"]
-
-Part = Literal["validation", "holdout", "test"]
 
 _initialising = threading.Lock()
 """Held while initial weights are drawn: torch draws them from a generator that all threads share."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """``accuracy`` is None when a logit was not finite: such a model has no accuracy, not a bad one."""
+class ImageTask(ClassifierTask):
+    """A ``ClassifierTask`` that builds the anchor networks of its settings."""
 
-    accuracy: float | None
-    finite: bool
-    n_images: int
-
-
-class ImageTask:
-    """Data, parts and recipe of one run, held once per worker.
-
-    Args:
-        arrays: of ``to_arrays``; not copied on the CPU unless the settings shrink the images.
-        settings: the recipe.
-        device: where images lie and networks train; one task may train several networks there, each in its thread.
-    Raises: DataError if the arrays do not fit the settings.
-    """
+    settings: ImageSettings
 
     def __init__(self, arrays: Arrays, settings: ImageSettings, device: str | torch.device = "cpu") -> None:
-        data = from_arrays(arrays)
-        if data.name != settings.data:
-            raise DataError(f"the arrays must be those of '{settings.data}', got '{data.name}'; load that data set")
-        self.settings = settings
-        self.device = torch.device(device)
-        self.make_graph: Callable[[], StepGraph] | None = None
-        """What captures the steps of a training; None if they are run one by one."""
-        if self.device.type == "cuda" and settings.cuda_graphs:
-            self.make_graph = lambda: CudaGraph(self.device)
-        self.classes = data.classes
-        self.in_channels = int(data.train_x.shape[1])
-        self.parts = split(
-            data.train_y,
-            len(data.test_y),
-            validation=settings.validation_fraction,
-            holdout=settings.holdout_fraction,
-            seed=settings.split_seed,
-        )
-        train_x, test_x = (shrunk(pixels, settings.shrink) for pixels in (data.train_x, data.test_x))
-        if train_x.shape[2:] != (settings.image_size, settings.image_size):
-            raise DataError(
-                f"images must be {settings.image_size}x{settings.image_size} after shrinking, "
-                f"got {train_x.shape[2]}x{train_x.shape[3]}; correct image_size or shrink"
-            )
-        mean, std = channel_moments(train_x, self.parts.train)
-        self._published_train = Images(train_x, data.train_y, mean, std, self.device)
-        self._published_test = Images(test_x, data.test_y, mean, std, self.device)
+        super().__init__(arrays, settings, device)
 
     def build(self, network: str, layer: Layer, seed: int, *, width: float = 1.0) -> nn.Module:
         """An anchor network on the device with ``layer`` at every site; ``width`` multiplies that of its settings.
@@ -100,102 +42,3 @@ class ImageTask:
                 depth=size.depth,
             )
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-    def batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        """The training batch of ``step`` (from 0): float32 ``[B, C, H, W]``, int64 ``[B]``."""
-        return training_batch(self._published_train, self.parts.train, self.settings, seed, step)
-
-    def fixed_batch(self, count: int) -> tuple[Tensor, Tensor]:
-        """The first ``count`` training images (already in random order), centred crops: the same in every run."""
-        rows = torch.from_numpy(self.parts.train[:count])
-        return self._published_train.whole(rows, min(self.settings.crop, self.settings.image_size))
-
-    def train(
-        self,
-        model: nn.Module,
-        *,
-        until_step: int,
-        total_steps: int,
-        seed: int,
-        checkpoint: bytes | None = None,
-        deadline: float | None = None,
-        on_step: OnStep | None = None,
-        changes: Mapping[int, Callable[[], None]] | None = None,
-        graphed: bool = True,
-    ) -> TrainResult:
-        """SGD with Nesterov momentum from the checkpoint (or step 0) to ``until_step``.
-
-        On a GPU the step is captured as a CUDA graph, if it can be and there are some to do: same results, less time.
-
-        Args:
-            until_step, total_steps: goal of this call, and horizon of the learning rate.
-            seed: of the order and augmentation of the data.
-            deadline: on the clock of ``time.monotonic``, seconds; looked at before each step, or before each few steps
-                of a graph.
-            on_step: called for each step in order, when its numbers are known: in a graph, some steps late. A reason
-                returned ends the training after that step.
-            changes: called after that many steps; each may put other modules into the model, with the same parameters.
-            graphed: False for steps that are run one by one.
-        Raises: StoreError if the checkpoint does not fit the model, the seed, the horizon or the settings.
-        """
-        if not 0 < until_step <= total_steps:
-            raise ValueError(f"until_step must be in 1..total_steps = {total_steps}, got {until_step}")
-        settings = self.settings
-        optimizer = make_optimizer(model, settings)
-        before = 0
-        recent: tuple[float, ...] = ()
-        if checkpoint is not None:
-            progress = read_checkpoint(checkpoint, model, optimizer)
-            check_same_training(progress, total_steps, seed, settings.fingerprint())
-            before, recent = progress.step, progress.recent
-        course = Course(before, recent, until_step, deadline, on_step, changes)
-        step = TrainingStep(model.train(), optimizer)
-        feed = Feed(
-            lambda i: drawn(self.parts.train, settings, seed, i),
-            lambda draw: self._published_train.drawn(draw, settings.crop),
-            lambda i: settings.learning_rate_at(i, total_steps),
-            settings.batch,
-        )
-        graph_failure = ""
-        if self.make_graph is not None and graphed and until_step - before >= LEAST_GRAPHED:
-            graph_failure = run_graphed(course, step, feed, self.device, self.make_graph)
-        _run_one_by_one(course, step, feed, self.device)
-        now = Progress(course.step, total_steps, seed, settings.fingerprint(), tuple(course.recent))
-        return TrainResult(
-            course.step,
-            course.status,
-            course.reason,
-            tuple(course.losses),
-            course.accuracy,
-            lambda: write_checkpoint(model, optimizer, now),
-            graph_failure,
-        )
-
-    @torch.no_grad()
-    def evaluate(self, model: nn.Module, part: Part, limit: int | None = None) -> Evaluation:
-        """Accuracy in eval mode (running buffers) on the first ``limit`` images of a part, in its random order."""
-        images = self._published_test if part == "test" else self._published_train
-        rows = torch.from_numpy(getattr(self.parts, part)[:limit])
-        was_training = model.training
-        model.eval()
-        right = torch.zeros((), dtype=torch.int64, device=self.device)
-        finite = torch.ones((), dtype=torch.bool, device=self.device)
-        for some in torch.split(rows, self.settings.eval_batch):
-            x, y = images.whole(some, self.settings.eval_size)
-            logits = model(x)
-            right += (logits.argmax(1) == y).sum()
-            finite &= logits.isfinite().all()
-        model.train(was_training)
-        is_finite = bool(finite.item())
-        return Evaluation(right.item() / len(rows) if is_finite else None, is_finite, len(rows))
-
-
-def _run_one_by_one(course: Course, step: TrainingStep, feed: Feed, device: torch.device) -> None:
-    """Runs ``course`` to its end."""
-    while course.goes_on():
-        x, y = feed.batch(feed.draw(course.step).to(device))
-        loss, n_right = step.look(x, y).tolist()  # the one wait for the device
-        if not course.accepts(loss):
-            return
-        step.learn(torch.full((), feed.rate(course.step), dtype=torch.float64, device=device))
-        course.count(loss, n_right / feed.batch_size)

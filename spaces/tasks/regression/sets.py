@@ -1,7 +1,7 @@
 """Every regression target by its name, ``group:name``: functions, Feynman equations, tables."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from layersearch.spaces.tasks.functions import EQUATIONS, FUNCTIONS, Function, S
 from layersearch.spaces.tasks.regression.data import RegressionData
 from layersearch.spaces.tasks.tabular import TABLES, Table, read_table
 
-__all__ = ["REGRESSION_SETS", "RegressionSet", "RegressionSets", "load_regression"]
+__all__ = ["REGRESSION_SETS", "RegressionSet", "RegressionSets", "load_regression", "unknown_set"]
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ class RegressionSets(Mapping[str, RegressionSet]):
         group, _, rest = name.partition(":")
         rows = self._groups.get(group)
         if rows is None or rest not in rows:
-            near = difflib.get_close_matches(name, list(self), n=3, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-            raise UnknownNameError(f"unknown data set '{name}'{hint} (known: {'; '.join(self.summary().values())})")
+            raise unknown_set(name, list(self), self.summary().values())
         return RegressionSet(group, rest, rows[rest])
 
     def __contains__(self, name: object) -> bool:
@@ -89,6 +87,13 @@ class RegressionSets(Mapping[str, RegressionSet]):
             "feynman": f"feynman:NAME of {len(self._groups['feynman'])} equations, as feynman:I.6.2",
             "uci": f"uci:{', '.join(self._groups['uci'])}",
         }
+
+
+def unknown_set(name: str, known: Sequence[str], summary: Iterable[str]) -> UnknownNameError:
+    """What is said of a name that is not ``known``: the nearest ones, and a ``summary`` of all."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return UnknownNameError(f"unknown data set '{name}'{hint} (known: {'; '.join(summary)})")
 
 
 REGRESSION_SETS = RegressionSets({"fn": FUNCTIONS, "feynman": EQUATIONS, "uci": TABLES})

@@ -10,7 +10,8 @@ import torch
 from layersearch.primitives import BASES
 from layersearch.spaces.kan.basis_source import basis_source
 from layersearch.spaces.kan.choices import domains_of
-from layersearch.spaces.kan.export import exported_name, python_file
+from layersearch.spaces.kan.export import python_file
+from layersearch.spaces.kan.export_check import exported_name
 from layersearch.spaces.kan.genome import KANGenome, make, to_json
 from layersearch.spaces.kan.network import build
 from layersearch.spaces.kan.published import PUBLISHED, mlp_of

@@ -1,0 +1,74 @@
+"""Published layers as genomes of images, and ordinary networks of as many parameters: seeds and baselines.
+
+A design is the kind of model, the basis, its grid or degree, base branch and domain map; sizes are the run's, and
+weights start by our own rules. Normalisation is that of our models, batch norm between convolutions, in place of the
+instance norms of the published layers; deviations of our bases stand with the bases.
+"""
+
+from dataclasses import replace
+
+from layersearch.spaces.kan.choices import MLP
+from layersearch.spaces.kan.genome import KANGenome
+from layersearch.spaces.kan.genome import make as plain
+from layersearch.spaces.kan.images.genome import CONV, KAT, ImageGenome, make
+from layersearch.spaces.kan.images.network import count_parameters
+from layersearch.spaces.kan.published import PUBLISHED
+from layersearch.spaces.tasks.images.models import ConvShape, ViTShape
+
+__all__ = ["CONV_RELU", "DESIGNS", "VIT_GELU", "design", "known", "ordinary"]
+
+CONV_RELU, VIT_GELU = "conv-relu", "vit-gelu"
+"""The ordinary networks."""
+
+_LAYERS: dict[str, tuple[str, KANGenome]] = {
+    # github.com/IvanDrokin/torch-conv-kan, arXiv:2407.01092: the first five, with the defaults of their classes.
+    "kan-conv": (CONV, plain("bspline", {"grid": 5, "order": 3}, base="gelu", domain="none")),
+    "fastkan-conv": (CONV, plain("rbf", {"grid": 8, "width": 1.0, "learn": False}, domain="layernorm")),
+    "kacn": (CONV, plain("chebyshev", {"degree": 3}, base="none", domain="tanh")),
+    "kagn": (CONV, plain("gram", {"degree": 3, "learn": True}, domain="tanh")),
+    # github.com/Adamdad/kat, arXiv:2409.10594
+    "kat-vit": (KAT, PUBLISHED["kat"]),
+}
+DESIGNS = tuple(_LAYERS)
+
+
+def known(name: str, conv: ConvShape, vit: ViTShape) -> ImageGenome:
+    """A published design in the shape of its kind. Raises: KeyError for a name that is not in ``DESIGNS``."""
+    kind, layer = _LAYERS[name]
+    return make(layer, conv if kind == CONV else vit)
+
+
+def design(genome: ImageGenome) -> str | None:
+    """Name of the published design that a genome has, whatever its sizes and start."""
+    layer = genome.layer
+    for name, (kind, its) in _LAYERS.items():
+        if kind == genome.kind and replace(its, init=layer.init, hidden=layer.hidden) == layer:
+            return name
+    return None
+
+
+def ordinary(genome: ImageGenome, in_channels: int, classes: int) -> ImageGenome:
+    """The convolutional network with ReLU, or the transformer with GELU, that has the parameters of ``genome``.
+
+    At most as many, and as near as whole widths come: all channels grow or shrink alike, or the hidden layers do.
+    """
+    wanted = count_parameters(genome, in_channels, classes)
+    size = 1
+    while count_parameters(_scaled(genome, 2 * size), in_channels, classes) <= wanted:
+        size *= 2
+    step = size
+    while step > 1:
+        step //= 2
+        if count_parameters(_scaled(genome, size + step), in_channels, classes) <= wanted:
+            size += step
+    return _scaled(genome, size)
+
+
+def _scaled(genome: ImageGenome, size: int) -> ImageGenome:
+    """An ordinary network whose size rises with ``size``, a whole number from 1 on."""
+    shape = genome.shape
+    if isinstance(shape, ViTShape):
+        return make(plain(MLP, base="gelu"), replace(shape, hidden=size))
+    widest = max(shape.stem, *shape.channels)
+    stem, *channels = (max(1, round(width * size / widest)) for width in (shape.stem, *shape.channels))
+    return make(plain(MLP, base="relu"), replace(shape, stem=stem, channels=tuple(channels)))
