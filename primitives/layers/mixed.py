@@ -130,7 +130,7 @@ class _MixedLayer(NodeLayer):
         rows = check_pool(pool)
         chosen = check_choice(choice, n_nodes, len(rows))
         self.used = tuple(sorted(set(chosen)))
-        self.members = tuple(chosen.count(m) for m in self.used)
+        self.members = [chosen.count(m) for m in self.used]
         super().__init__(
             n_nodes, out_features, kernel, rows, self.members, self.used, base, domain, init, bias, power, dtype
         )
@@ -153,7 +153,7 @@ class _MixedLayer(NodeLayer):
         normalised = self._normalised(ordered)
         parts = torch.split(ordered, self.members, -1)
         normed = [None] * len(parts) if normalised is None else torch.split(normalised, self.members, -1)
-        found = [self._functions(s, part, n).flatten(-2) for s, part, n in zip(self.spaces, parts, normed, strict=True)]  # type: ignore[arg-type]
+        found = [self._functions(s, part, n).flatten(-2) for s, part, n in zip(self.spaces, parts, normed, strict=True)]
         if self.base is not None:
             found.append(self.base(ordered))
         return torch.cat(found, dim=-1) if len(found) > 1 else found[0]

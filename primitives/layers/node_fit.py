@@ -48,7 +48,7 @@ class NodeFit:
 
 @torch.no_grad()
 def fit_nodes(layer: "SelectiveLayer", x: Tensor) -> NodeFit:
-    """Fits every space to every node on inputs ``x`` ``[N, I]`` of the layer; at most 2048 of them, in steps, and points between.
+    """Fits every space to every node on inputs ``x`` ``[N, I]`` of the layer: at most 2048, and points between.
 
     The function of a node is the sum of its gated spaces and the base branch, as the layer has it in evaluation.
 

@@ -108,7 +108,8 @@ class NodeGates(nn.Module):
             logits = logits + self._noise
         soft = torch.softmax(logits / self.temperature, dim=-1)
         if self.kind != "straight":
-            return soft / torch.linalg.vector_norm(soft, dim=-1, keepdim=True)
+            norm: Tensor = torch.linalg.vector_norm(soft, dim=-1, keepdim=True)
+            return soft / norm
         return nn.functional.one_hot(self.choice(), n_spaces).to(soft) + soft - soft.detach()
 
     @torch.no_grad()

@@ -93,7 +93,7 @@ class SelectiveLayer(NodeLayer):
         flat = weight.movedim(1, 0).flatten(1)
         sizes = [row.n_functions * self.n_nodes for row in self.pool]
         *parts, rest = torch.split(flat, [*sizes, len(flat) - sum(sizes)])
-        shaped = [part.unflatten(0, (-1, self.n_nodes)).movedim(0, 1) for part in parts]
+        shaped = [part.view(-1, self.n_nodes, flat.shape[1]).movedim(0, 1) for part in parts]
         return shaped, rest if self.base is not None else flat.new_zeros(self.n_nodes, flat.shape[1])
 
     def gated_weight(self) -> Tensor:
