@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,8 +90,9 @@ class NodeLayer(nn.Module):
             if self.bias is not None:
                 self.bias.zero_()
 
-    def _functions(self, functions: BasisFunctions, x: Tensor, normalised: Tensor | None) -> Tensor:
-        """Functions of one space of nodes ``x`` ``[..., n]``: ``[..., K, n]``."""
+    def _functions(self, j: int, x: Tensor, normalised: Tensor | None) -> Tensor:
+        """Functions of ``spaces[j]`` of nodes ``x`` ``[..., n]``: ``[..., K, n]``."""
+        functions = cast(BasisFunctions, self.spaces[j])
         if normalised is not None:
             low, high = functions.basis.interval
             x = (low + high) / 2 + (high - low) / 4 * normalised
@@ -153,14 +154,14 @@ class _MixedLayer(NodeLayer):
         normalised = self._normalised(ordered)
         parts = torch.split(ordered, self.members, -1)
         normed = [None] * len(parts) if normalised is None else torch.split(normalised, self.members, -1)
-        found = [self._functions(s, part, n).flatten(-2) for s, part, n in zip(self.spaces, parts, normed, strict=True)]
+        found = [self._functions(j, part, normed[j]).flatten(-2) for j, part in enumerate(parts)]
         if self.base is not None:
             found.append(self.base(ordered))
         return torch.cat(found, dim=-1) if len(found) > 1 else found[0]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
         """Weights belong to their choice: those of another one do not fit, even where their shapes do."""
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *args)
         given = state_dict.get(f"{prefix}choice")
         if given is not None and given.tolist() != list(self._chosen):
             self.choice.copy_(torch.tensor(self._chosen))

@@ -78,7 +78,7 @@ class SelectiveLayer(NodeLayer):
     def features_by_space(self, x: Tensor) -> list[Tensor]:
         """Functions of each space of every node, ``[..., I] -> [..., K, I]``."""
         normalised = self._normalised(x)
-        return [self._functions(space, x, normalised) for space in self.spaces]  # type: ignore[arg-type]
+        return [self._functions(j, x, normalised) for j in range(len(self.spaces))]
 
     def features(self, x: Tensor) -> Tensor:
         """``[..., I] -> [..., F]``: all functions of all spaces of every node, then the base branch."""

@@ -1,7 +1,7 @@
 """What there is to choose in a genome beside what the kan space has: pool, gates, stages.
 
 Settings of bases are those of kan, without the groups of rationals: a node chooses alone. Of the published method we
-know three stages in this order, and no more (arXiv:2408.08338); ``tests/bench/ablate_skan.py`` compares choices.
+know three stages in this order, and no more (arXiv:2408.08338); ``tests/bench/compare_skan.py`` compares choices.
 """
 
 import functools

@@ -12,7 +12,7 @@ from layersearch.spaces.kan.choices import BASE_BRANCHES, INIT_NAMES, Choice, On
 from layersearch.spaces.kan.genome import MAX_DEPTH, MAX_WIDTH, KANGenome
 from layersearch.spaces.skan.choices import COOLINGS, DOMAINS, DROP, GATES, MAX_POOL, OWN, PRUNINGS, settings_of
 
-__all__ = ["FORMAT", "Genome", "Pool", "SKANGenome", "check_shares", "from_json", "make", "to_json"]
+__all__ = ["FORMAT", "Genome", "Pool", "SKANGenome", "fault_of_shares", "from_json", "make", "to_json"]
 
 FORMAT = 1
 _KEYS = ("format", "pool", "gate", "cooling", "cold", "shares", "pruning", "base", "domain", "init", "hidden")
@@ -146,18 +146,17 @@ def from_json(data: Any) -> Genome:
     return genome
 
 
-def check_shares(shares: tuple[object, ...]) -> None:
-    """Raises: GenomeError unless these are shares of the three stages, with a selective one, that add to 1."""
+def fault_of_shares(shares: tuple[object, ...]) -> str | None:
+    """Why these are no shares of the three stages: rule and value, without a remedy."""
     numbers = [s for s in shares if isinstance(s, int | float) and not isinstance(s, bool) and 0 <= s <= 1]
     if len(shares) != len(_STAGES) or len(numbers) < len(shares):
-        raise GenomeError(f"shares of {', '.join(_STAGES)} must be three numbers in [0, 1], got {list(shares)!s:.60}")
+        return f"shares of {', '.join(_STAGES)} must be three numbers in [0, 1], got {list(shares)!s:.60}"
     if abs(sum(numbers) - 1) > 1e-9:
-        raise GenomeError(
-            f"shares of {', '.join(_STAGES)} must add to 1, got {' + '.join(f'{n:g}' for n in numbers)} = "
-            f"{sum(numbers):g}; change one"
-        )
+        shown = " + ".join(f"{n:g}" for n in numbers)
+        return f"shares of {', '.join(_STAGES)} must add to 1, got {shown} = {sum(numbers):g}"
     if numbers[1] == 0:
-        raise GenomeError("share of the selective stage must be above 0, got 0: gates would not learn; use 0.3")
+        return "the share of the selective stage must be above 0, since gates learn in it, got 0"
+    return None
 
 
 def _known(name: str) -> None:
@@ -198,7 +197,9 @@ def _check(genome: SKANGenome) -> None:
             raise GenomeError(f"{name} must be {choice}, got {value!r:.40}; correct the genome")
     if isinstance(genome.cold, bool) or not isinstance(genome.cold, int | float) or not 1e-3 <= genome.cold <= 1:
         raise GenomeError(f"cold must be a temperature in [0.001, 1], got {genome.cold!r:.40}; use 0.05")
-    check_shares(genome.shares)
+    fault = fault_of_shares(genome.shares)
+    if fault is not None:
+        raise GenomeError(f"{fault}; correct the genome")
     for value in genome.hidden:
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WIDTH:
             raise GenomeError(

@@ -6,14 +6,14 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from layersearch.errors import GenomeError, RecipeError
+from layersearch.errors import RecipeError
 from layersearch.primitives.basis import BASES
 from layersearch.primitives.layers.selection import GATE_KINDS
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan.genome import MAX_DEPTH, MAX_WIDTH
 from layersearch.spaces.skan.choices import MAX_POOL
-from layersearch.spaces.skan.genome import check_shares
+from layersearch.spaces.skan.genome import fault_of_shares
 from layersearch.spaces.skan.published import PUBLISHED
 from layersearch.spaces.tasks.regression.presets import preset as regression_preset
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
@@ -74,11 +74,9 @@ class PoolSettings(_Settings):
     @field_validator("shares")
     @classmethod
     def _of_one(cls, shares: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
-        if shares is not None:
-            try:
-                check_shares(shares)
-            except GenomeError as error:
-                raise ValueError(f"pool.shares: {error}") from None
+        fault = None if shares is None else fault_of_shares(shares)
+        if fault is not None:
+            raise ValueError(f"pool.{fault}")
         return shares
 
     @model_validator(mode="after")
