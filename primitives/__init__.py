@@ -18,7 +18,11 @@ _LAZY = {
     "KANLinear": "layers.linear",
     "KArAt": "layers.karat",
     "LearnableAttention": "layers.karat",
+    "MixedKANConv2d": "layers.mixed",
+    "MixedKANLinear": "layers.mixed",
     "RationalFit": "rational_fit",
+    "SelectiveKANConv2d": "layers.selective",
+    "SelectiveKANLinear": "layers.selective",
     "fit_rational": "rational_fit",
     "karat_stack": "layers.karat",
     "to_group_rational": "layers.convert",
@@ -36,7 +40,11 @@ __all__ = [
     "KANLinear",
     "KArAt",
     "LearnableAttention",
+    "MixedKANConv2d",
+    "MixedKANLinear",
     "RationalFit",
+    "SelectiveKANConv2d",
+    "SelectiveKANLinear",
     "fit_rational",
     "karat_stack",
     "to_group_rational",
@@ -49,7 +57,9 @@ if TYPE_CHECKING:
     from layersearch.primitives.layers.functions import BasisFunctions
     from layersearch.primitives.layers.karat import KArAt, LearnableAttention, karat_stack
     from layersearch.primitives.layers.linear import KANLinear
+    from layersearch.primitives.layers.mixed import MixedKANConv2d, MixedKANLinear
     from layersearch.primitives.layers.rational import GRKANMLP, GRKANLinear, GroupRational
+    from layersearch.primitives.layers.selective import SelectiveKANConv2d, SelectiveKANLinear
     from layersearch.primitives.rational_fit import RationalFit, fit_rational
 
 

@@ -8,7 +8,7 @@ from layersearch.search.lock import run_state
 from layersearch.search.rerank import spread
 from layersearch.search.savings import saved
 from layersearch.search.store_reader import StoreReader
-from layersearch.spaces.contracts import JsonObject, Space
+from layersearch.spaces.contracts import JsonObject, SelectingSpace, Space
 
 __all__ = ["show"]
 
@@ -16,7 +16,8 @@ __all__ = ["show"]
 def show(reader: StoreReader, space: Space, k: int = 10) -> JsonObject:
     """The object of ``search show --json``: counts, the ``k`` best candidates and the baselines.
 
-    ``rerank`` and ``test`` of an entry are ``{objective: {mean, std, n}}`` over repeated trainings, if any.
+    ``selection`` of an entry is that of the first training of the re-rank, else of the search, or null; ``selected`` is
+    it in one line. ``rerank`` and ``test`` are ``{objective: {mean, std, n}}`` over repeated trainings, if any.
 
     Args:
         space: the run's, for formulas.
@@ -57,10 +58,13 @@ def _entry(reader: StoreReader, space: Space, candidate: Candidate) -> JsonObjec
         "parents": list(candidate.parents),
         "origin": candidate.origin,
         "known_as": candidate.known_as,
+        "selection": reader.selection(candidate.number),
         "rerank": spread(results, kinds["rerank"]),
         "test": spread(results, kinds["test"]),
         "cpu_s": math.fsum(result.outcome.cpu_s for result in results),
     }
+    if entry["selection"] is not None and isinstance(space, SelectingSpace):
+        entry["selected"] = space.selected(entry["selection"])
     if candidate.reason:
         entry["reason"] = f"{candidate.stage}: {candidate.reason}" if candidate.stage else candidate.reason
     return entry

@@ -123,6 +123,8 @@ def _print_tables(found: JsonObject) -> None:
     for entry in found["best"]:
         console.print(Text(f"{_label(entry)}  {_origin(entry)}", style="bold"))
         console.print(Text(f"    {entry['formula']}", overflow="fold"))
+        if "selected" in entry:
+            console.print(Text(f"    selected: {entry['selected']}", overflow="fold"))
 
 
 def _print_saved(saved: JsonObject) -> None:

@@ -101,6 +101,10 @@ class Store(StoreReader):
                 "duration_s = duration_s + excluded.duration_s, cpu_s = cpu_s + excluded.cpu_s",
                 row,
             )
+            key = (result.candidate, result.stage)
+            self._db.execute("DELETE FROM selections WHERE candidate = ? AND stage = ?", key)
+            if o.selection is not None:
+                self._db.execute("INSERT INTO selections VALUES (?, ?, ?)", (*key, _text(o.selection)))
             if elapsed_s is not None:
                 self._set_meta({"elapsed_s": elapsed_s})
             return [] if finish is None else self._finish(result.candidate, finish)

@@ -17,7 +17,7 @@ _IDENTITY = (
     "evaluations",
 )  # fmt: skip
 _OF_ARRIVAL = ("seen", "told")
-_OF_OUTCOMES = ("state", "reason", "measured", "limit", "metrics", "fitness")
+_OF_OUTCOMES = ("state", "reason", "measured", "limit", "metrics", "fitness", "selection")
 
 
 def content(reader: StoreReader) -> JsonObject:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -120,7 +120,24 @@ class StoreReader:
     def results(self, number: int) -> list[StageResult]:
         """Results of one candidate in the order they came in."""
         query = f"SELECT {_RESULT} FROM results WHERE candidate = ? ORDER BY seq"
-        return [_result(row) for row in self._db.execute(query, (number,))]
+        selections = self.selections(number)
+        return [_result(row, selections) for row in self._db.execute(query, (number,))]
+
+    def selections(self, number: int) -> dict[str, JsonObject]:
+        """What the stages of one candidate selected, by stage."""
+        if not self._has_table("selections"):
+            return {}  # of schema 1 or 2
+        query = "SELECT stage, selection FROM selections WHERE candidate = ?"
+        return {stage: json.loads(text) for stage, text in self._db.execute(query, (number,))}
+
+    def selection(self, number: int) -> JsonObject | None:
+        """What a candidate selected in the first training of the re-rank, or else in the search; None if nothing."""
+        found = self.selections(number)
+        last_first = [*self.stages("rerank_stages")[:1], *reversed(self.stages())]
+        return next((found[stage.id] for stage in last_first if stage.id in found), None)
+
+    def _has_table(self, name: str) -> bool:
+        return self._db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None
 
     def metrics(self, number: int) -> dict[str, float]:
         """All metrics of one candidate from the stages of the search, by name."""
@@ -133,7 +150,7 @@ class StoreReader:
 
     def promotions(self) -> list[tuple[int, Promotion]]:
         """Turn and promotion of each that counts, in order; see ``Store.promoted``."""
-        if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'promotions'").fetchone() is None:
+        if not self._has_table("promotions"):
             return []  # of schema 1
         end_turn = self.meta("end_turn")
         query = "SELECT turn, candidate, rung FROM promotions WHERE ? IS NULL OR turn <= ? ORDER BY turn"
@@ -246,9 +263,10 @@ def _candidate(row: tuple[Any, ...]) -> Candidate:
     )  # fmt: skip
 
 
-def _result(row: tuple[Any, ...]) -> StageResult:
+def _result(row: tuple[Any, ...], selections: Mapping[str, JsonObject]) -> StageResult:
     candidate, stage, state, reason, measured, limit, metrics, fitness, checkpoint, attempts, duration, cpu, seq = row
     outcome = Outcome(
-        state, reason, measured, limit, json.loads(metrics), json.loads(fitness), duration_s=duration, cpu_s=cpu
-    )
+        state, reason, measured, limit, json.loads(metrics), json.loads(fitness), duration_s=duration, cpu_s=cpu,
+        selection=selections.get(stage),
+    )  # fmt: skip
     return StageResult(candidate, stage, outcome, checkpoint, attempts, seq)

@@ -18,7 +18,7 @@ __all__ = [
 
 STORE_FILE = "run.sqlite"
 APPLICATION_ID = 0x6C617965  # "laye": tells a store from any other SQLite file
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 OLDEST_READABLE = 1
 """Version from which on a file can be read as it is: what later ones added are tables that may be missing."""
 
@@ -30,12 +30,24 @@ CREATE TABLE promotions (
     seen INTEGER NOT NULL
 )"""
 
+_SELECTIONS = """
+CREATE TABLE selections (
+    candidate INTEGER NOT NULL REFERENCES candidates (number),
+    stage TEXT NOT NULL,
+    selection TEXT NOT NULL,
+    PRIMARY KEY (candidate, stage)
+) WITHOUT ROWID"""
+
 
 def _add_promotions(connection: sqlite3.Connection) -> None:
     connection.execute(_PROMOTIONS)
 
 
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _add_promotions}
+def _add_selections(connection: sqlite3.Connection) -> None:
+    connection.execute(_SELECTIONS)
+
+
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _add_promotions, 2: _add_selections}
 """From schema version to the function that brings a file to the next one; runs inside the opening transaction."""
 
 _TABLES = f"""
@@ -78,6 +90,7 @@ CREATE TABLE results (
 );
 CREATE INDEX results_by_checkpoint ON results (checkpoint) WHERE checkpoint > '';
 {_PROMOTIONS};
+{_SELECTIONS};
 """
 
 

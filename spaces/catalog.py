@@ -52,6 +52,8 @@ class SpaceEntry:
             gives a ``contracts.PythonFile`` (``settings`` of the run, or ``None``), ``trained(genome, settings,
             run_seed)`` the state dict to go with it, trained as in the re-rank, and what it measured. If there is none,
             genomes are graphs of ops, which the engine writes itself.
+        selects: its trials select what an exported file is made of (``Outcome.selection``): ``python_file`` of the
+            exporter takes it as a fourth argument, ``trained`` gives it as a third value.
         calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
         preload: modules that worker processes share by being forked after their import.
     """
@@ -70,6 +72,7 @@ class SpaceEntry:
     rungs: str | None = None
     layers: str | None = None
     exporter: str | None = None
+    selects: bool = False
     calibration: str | None = None
     preload: tuple[str, ...] = ("torch",)
 
@@ -129,6 +132,28 @@ SPACES.add(
         network=True,
         layers="layersearch.spaces.kan.layers",
         exporter="layersearch.spaces.kan.export",
+    ),
+)
+
+SPACES.add(
+    "skan",
+    SpaceEntry(
+        name="skan",
+        summary="Kolmogorov-Arnold networks whose nodes choose a basis of a pool while they are trained",
+        entry="layersearch.spaces.skan.space:from_settings",
+        settings="layersearch.spaces.skan.settings:effective",
+        presets={
+            "paper": Budget(evaluations=300, population=48, rerank_top=10),
+            "small": Budget(evaluations=80, population=24, rerank_top=5),
+            "smoke": Budget(evaluations=20, population=10, rerank_top=3),
+        },
+        data="fn:r3",
+        data_sets="layersearch.spaces.tasks.regression.sets:REGRESSION_SETS",
+        load="layersearch.spaces.tasks.regression.sets:load_regression",
+        network=True,
+        layers="layersearch.spaces.skan.layers",
+        exporter="layersearch.spaces.skan.export",
+        selects=True,
     ),
 )
 

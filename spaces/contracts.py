@@ -22,6 +22,7 @@ __all__ = [
     "Probe",
     "PythonFile",
     "SavingEvaluator",
+    "SelectingSpace",
     "Space",
     "Stage",
     "Trial",
@@ -113,7 +114,8 @@ class Outcome:
     ``rejected`` carries the rule in ``reason`` and the numbers in ``measured`` and ``limit``. ``failed`` means that
     nothing can be said of the candidate (an error, a lost worker, a time limit); ``reason`` says why.
     ``metrics`` are in natural sign; ``fitness`` holds declared objectives only and is finite; that of a later stage
-    replaces that of an earlier one. ``duration_s`` and ``cpu_s`` are never part of equality.
+    replaces that of an earlier one. ``selection`` is small plain data: what was selected inside the trial, where a
+    genome says how that is learned. ``duration_s`` and ``cpu_s`` are never part of equality.
     """
 
     state: Literal["passed", "rejected", "failed"]
@@ -125,6 +127,7 @@ class Outcome:
     checkpoint: bytes | None = None
     duration_s: float = field(default=0.0, compare=False)
     cpu_s: float = field(default=0.0, compare=False)
+    selection: JsonObject | None = None
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,15 @@ class Space(Protocol):
 
     def describe(self) -> Sequence[tuple[str, str]]:
         """Label and value of each setting a user may want to see."""
+        ...
+
+
+@runtime_checkable
+class SelectingSpace(Space, Protocol):
+    """A space whose trials select something (``Outcome.selection``)."""
+
+    def selected(self, selection: JsonObject) -> str:
+        """A selection in one line."""
         ...
 
 

@@ -2,8 +2,10 @@
 
 import ast
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layersearch.errors import BadInputError
 from layersearch.search.export._docstring import paragraphs, plain
@@ -12,6 +14,9 @@ from layersearch.search.export._origin import Source
 from layersearch.search.export.base import ExportError
 from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import JsonObject, PythonFile
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["network_file", "network_text", "write_network"]
 
@@ -23,7 +28,8 @@ def network_file(found: Source, exact: bool, num_features: int) -> PythonFile:
     """The module as the space gives it. Raises: BadInputError, GenomeError."""
     if exact:
         raise BadInputError(f"exact is for graphs of ops, and a genome of {found.space} has no guards; leave it out")
-    file: PythonFile = _exporter(found).python_file(found.genome, found.settings, num_features)
+    selected = (found.selection,) if SPACES[found.space].selects else ()
+    file: PythonFile = _exporter(found).python_file(found.genome, found.settings, num_features, *selected)
     return file
 
 
@@ -44,6 +50,9 @@ def write_network(
     weights_out = out.with_suffix(".safetensors")
     if weights:
         check_target(weights_out, force)
+    weighed = _trained(found) if weights else None
+    if weighed is not None:
+        found = replace(found, selection=weighed.selection)
     file = network_file(found, exact, num_features)
     text = network_text(found, file, (("Exported by", command),))
     with new_file(out, force) as draft:
@@ -51,7 +60,7 @@ def write_network(
         namespace = _run(draft.read_text(encoding="utf-8"), out.name)
         max_error = _checked(file, namespace)
         sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
-        beside = _write_weights(found, file, namespace, weights_out, force) if weights else {}
+        beside = {} if weighed is None else _write_weights(weighed, file, namespace, weights_out, force)
     return {
         "path": str(out),
         "format": format,
@@ -100,17 +109,32 @@ def _checked(file: PythonFile, namespace: dict[str, Any]) -> float:
     return difference
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """State dict, what was measured, and what this training selected, which on other hardware may not be what the run
+    has recorded."""
+
+    state: Mapping[str, "Tensor"]
+    measured: Mapping[str, float]
+    selection: JsonObject | None
+
+
+def _trained(found: Source) -> _Trained:
+    state, measured, *selection = _exporter(found).trained(found.genome, found.settings, found.seed)
+    return _Trained(state, measured, *selection or (None,))
+
+
 def _write_weights(
-    found: Source, file: PythonFile, namespace: dict[str, Any], path: Path, force: bool
+    weighed: _Trained, file: PythonFile, namespace: dict[str, Any], path: Path, force: bool
 ) -> dict[str, Any]:
-    """Trains, writes, loads by the exported class, and compares tensor by tensor."""
+    """Writes, loads by the exported class, and compares tensor by tensor."""
     from safetensors.torch import save_file
 
-    state, measured = _exporter(found).trained(found.genome, found.settings, found.seed)
+    state = dict(weighed.state)
     with new_file(path, force) as draft:
         save_file(state, draft)
         loaded = namespace[file.class_name].load(str(draft)).state_dict()
         if sorted(loaded) != sorted(state) or not all(tensor.equal(state[name]) for name, tensor in loaded.items()):
             raise ExportError("the exported class must load the weights that were written, and does not; report this")
         sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
-    return {"weights": str(path), "weights_sha256": sha256, "measured": measured}
+    return {"weights": str(path), "weights_sha256": sha256, "measured": dict(weighed.measured)}

@@ -59,7 +59,8 @@ _PLACES = ("data_dir", "runs_dir", "recipe", "json")  # say nothing of what was 
 class Source:
     """A genome as it was found, a speaking class name for a layer, and the facts for the docstring.
 
-    ``settings`` are those of the space of the run it comes from, and ``seed`` is that of the search.
+    ``settings`` are those of the space of the run it comes from, ``seed`` is that of the search, and ``selection`` what
+    its trial selected.
     """
 
     space: str
@@ -68,6 +69,7 @@ class Source:
     facts: tuple[tuple[str, str], ...]
     settings: JsonObject | None = None
     seed: int = 0
+    selection: JsonObject | None = None
 
     @property
     def graph(self) -> Graph:
@@ -139,9 +141,11 @@ def from_run(run: str, candidate: str, runs_dir: Path) -> Source:
         if chosen.known_as:
             facts.append(("Known as", chosen.known_as))
         facts += [("Numbers", _numbers(reader, chosen)), ("Searched by", _search_command(reader, settings))]
+        selection = reader.selection(chosen.number)
     return Source(
-        str(space.get("name")), chosen.genome, name, tuple(facts), space.get("settings"), int(settings.get("seed", 0))
-    )
+        str(space.get("name")), chosen.genome, name, tuple(facts), space.get("settings"), int(settings.get("seed", 0)),
+        selection,
+    )  # fmt: skip
 
 
 def _number(reader: StoreReader, candidate: str) -> int:

@@ -197,8 +197,9 @@ def _gram(row: Any) -> _Parts:
     ones = {"beta": torch.ones(max(1, row.degree - 1), dtype=torch.float64)}
     steps = [row.step(n, ones) for n in range(row.degree)]
     table = "\n".join(f"    ({literal(float(a))}, {literal(float(-c))})," for a, _, c in steps)
-    start = ", ".join(literal(float(b)) for b in row.state(1)["beta"])
-    setup = _tensor("beta", f"torch.tensor([{start}], dtype=torch.float64)", row.learn)
+    start = [literal(float(b)) for b in row.state(1)["beta"]]
+    lines = "".join(f"    {', '.join(start[i : i + 4])},\n" for i in range(0, len(start), 4))
+    setup = f"beta = [\n{lines}]\n" + _tensor("beta", "torch.tensor(beta, dtype=torch.float64)", row.learn)
     columns = """
 last, now = torch.zeros_like(u), torch.ones_like(u)
 functions = [now]

@@ -24,13 +24,14 @@ from layersearch.spaces.kan.settings import parse
 from layersearch.spaces.kan.space import KANSpace
 from layersearch.spaces.tasks.checkpoint import unpack
 from layersearch.spaces.tasks.regression.checkpoint import MODEL
+from layersearch.spaces.tasks.regression.training import RegressionTask
 
-__all__ = ["python_file", "trained"]
+__all__ = ["MODEL_CLASS", "exported_state", "python_file", "trained"]
 
 _OUTPUTS = 1
 _ROWS = 64
 
-_MODEL = '''class Model(nn.Module):
+MODEL_CLASS = '''class Model(nn.Module):
     """A network of widths {shape}: ``[..., {inputs}] -> [..., {outputs}]``.
 
     Inputs and outputs are in the units of the data once ``shift``, ``scale`` (per input) and ``mean``, ``deviation``
@@ -96,8 +97,12 @@ def trained(genome: JsonObject, settings: JsonObject, run_seed: int) -> tuple[di
     outcome = evaluator.run(job)
     if outcome.checkpoint is None:
         raise RunError(f"the network must be trained to have weights, and could not be ({outcome.reason})")
-    task = evaluator.task
-    tensors, _ = unpack(outcome.checkpoint)
+    return exported_state(outcome.checkpoint, evaluator.task), dict(outcome.fitness)
+
+
+def exported_state(checkpoint: bytes, task: RegressionTask) -> dict[str, Tensor]:
+    """State dict of ``Model`` with the weights of a checkpoint, and the units of the task."""
+    tensors, _ = unpack(checkpoint)
     state = {exported_name(name.removeprefix(MODEL)): t for name, t in tensors.items() if name.startswith(MODEL)}
     if task.dtype != torch.float32:  # as the exported class is made
         state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
@@ -107,7 +112,7 @@ def trained(genome: JsonObject, settings: JsonObject, run_seed: int) -> tuple[di
         "mean": torch.tensor([task.target_mean]),
         "deviation": torch.tensor([task.target_std]),
     }
-    return state | {name: tensor.float() for name, tensor in units.items()}, dict(outcome.fitness)
+    return state | {name: tensor.float() for name, tensor in units.items()}
 
 
 def _kan(genome: KANGenome, inputs: int) -> str:
@@ -115,7 +120,7 @@ def _kan(genome: KANGenome, inputs: int) -> str:
     source = LayerSource(layers[-1])
     made = "\n".join(source.call(plan) for plan in layers)
     shape = "-".join(map(str, (inputs, *genome.hidden, _OUTPUTS)))
-    model = _MODEL.format(shape=shape, inputs=inputs, outputs=_OUTPUTS, layers=indented(made, 12)) + LOAD
+    model = MODEL_CLASS.format(shape=shape, inputs=inputs, outputs=_OUTPUTS, layers=indented(made, 12)) + LOAD
     return module_text(f"{source.constants}{source.linear()}\n\n{model}", ["KANLinear", "Model"])
 
 
@@ -127,7 +132,7 @@ def _mlp(genome: KANGenome, inputs: int) -> str:
     shape = "-".join(map(str, widths))
     lines = indented("\n".join(line for line in made if line), 12)
     return module_text(
-        "\n" + _MODEL.format(shape=shape, inputs=inputs, outputs=_OUTPUTS, layers=lines) + LOAD, ["Model"]
+        "\n" + MODEL_CLASS.format(shape=shape, inputs=inputs, outputs=_OUTPUTS, layers=lines) + LOAD, ["Model"]
     )
 
 

@@ -12,7 +12,17 @@ from layersearch.primitives.layers.init import scales
 from layersearch.spaces.kan.basis_source import basis_arguments, basis_source, literal
 from layersearch.spaces.kan.network import LayerPlan
 
-__all__ = ["LOAD", "WIDTH", "LayerSource", "indented", "module_text"]
+__all__ = [
+    "ACTIVATIONS",
+    "LOAD",
+    "WIDTH",
+    "DomainSource",
+    "LayerSource",
+    "call_text",
+    "indented",
+    "module_text",
+    "signature_text",
+]
 
 WIDTH = 120
 """Longest line of an exported file."""
@@ -127,7 +137,7 @@ class LayerSource:
 
     def __init__(self, plan: LayerPlan) -> None:
         self._source = basis_source(plan.basis)
-        self._domain = _Domain(plan)
+        self._domain = DomainSource(plan)
         self._plan = plan
 
     @property
@@ -154,12 +164,12 @@ class LayerSource:
         low, high = plan.basis.reach
         columns = f"{domain.lines}\nu = u.clamp({literal(low)}, {literal(high)})\n{source.columns}"
         start = f"torch.randn({form.base_shape}) * base_deviation"
-        base = form.base_applied.format(_ACTIVATIONS[plan.base].format(form.argument)) if plan.base else ""
+        base = form.base_applied.format(ACTIVATIONS[plan.base].format(form.argument)) if plan.base else ""
         text = form.template.format(
             base_term=form.base_term.format(plan.base) if plan.base else "",
             about=source.about,
             domain=domain.about,
-            signature=_signature(signature),
+            signature=signature_text(signature),
             setup=indented(setup, 8),
             base_weight=f"        self.base_weight = nn.Parameter({start})\n" if plan.base else "",
             columns=indented(columns, 8),
@@ -186,7 +196,7 @@ class LayerSource:
         found += [f"{name}={value}" for name, value in basis_arguments(plan.basis).items()]
         found += [f"normalize={plan.domain != 'none'}"] if self._domain.optional else []
         found += [f"base_deviation={spread.base:.6g}"] if plan.base is not None else []
-        return _call("KANLinear" if kernel is None else "KANConv2d", found, width)
+        return call_text("KANLinear" if kernel is None else "KANConv2d", found, width)
 
 
 def module_text(code: str, names: list[str]) -> str:
@@ -198,14 +208,16 @@ def module_text(code: str, names: list[str]) -> str:
     return f"{head}\n__all__ = [{listed}]\n\n{code}"
 
 
-def _signature(parts: list[str]) -> str:
+def signature_text(parts: list[str]) -> str:
+    """The head of ``__init__`` with these parameters."""
     line = f"    def __init__({', '.join(parts)}) -> None:"
     if len(line) <= WIDTH:
         return line
     return "    def __init__(\n        " + ",\n        ".join(parts) + ",\n    ) -> None:"
 
 
-def _call(name: str, arguments: list[str], width: int) -> str:
+def call_text(name: str, arguments: list[str], width: int) -> str:
+    """A call as an expression with a comma, in lines of at most ``width``."""
     line = f"{name}({', '.join(arguments)}),"
     if len(line) <= width:
         return line
@@ -214,15 +226,16 @@ def _call(name: str, arguments: list[str], width: int) -> str:
     return f"{name}(\n{textwrap.indent(lines, '    ')}\n),"
 
 
-_ACTIVATIONS: Mapping[str | None, str] = {
+ACTIVATIONS: Mapping[str | None, str] = {
     "gelu": "F.gelu({})",
     "identity": "{}",
     "silu": "F.silu({})",
     "tanh": "torch.tanh({})",
 }
+"""Base branches as expressions of their argument."""
 
 
-class _Domain:
+class DomainSource:
     """How ``u`` is made of ``x`` in every layer of a network; ``optional`` where the first one is left out."""
 
     def __init__(self, plan: LayerPlan) -> None:

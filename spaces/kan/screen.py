@@ -13,7 +13,7 @@ from layersearch.spaces.contracts import Outline, Probe
 from layersearch.spaces.kan.genome import KANGenome
 from layersearch.spaces.kan.network import Network, build, canonical, count_parameters
 
-__all__ = ["agree", "fault", "outline", "probe", "rounded", "same_function"]
+__all__ = ["agree", "fault", "outline", "probe", "probe_inputs", "rounded", "same_function"]
 
 _ROWS = 16
 _SMALLEST_VARIATION = 1e-6
@@ -39,7 +39,7 @@ def probe(genome: KANGenome, in_features: int, out_features: int) -> Probe:
     trained parameters: what is equal in both starts and trains alike. Novelty is the design without its numbers.
     """
     novelty = f"{genome.basis}|{genome.base}|{genome.domain}|{len(genome.hidden)}"
-    x = _inputs(in_features)[0].requires_grad_(True)
+    x = probe_inputs(in_features)[0].requires_grad_(True)
     try:
         network = _drawn(genome, in_features, out_features, 0)
     except GenomeError as error:
@@ -51,7 +51,7 @@ def probe(genome: KANGenome, in_features: int, out_features: int) -> Probe:
 
 def same_function(a: KANGenome, b: KANGenome, in_features: int, out_features: int) -> bool:
     """Whether outputs agree to 1e-9 with other weights, on a batch that no key is made from."""
-    x = _inputs(in_features)[1]
+    x = probe_inputs(in_features)[1]
     with torch.no_grad():
         ya, yb = (_drawn(genome, in_features, out_features, 1)(x) for genome in (a, b))
     return agree(ya, yb)
@@ -84,7 +84,7 @@ def fault(x: Tensor, y: Tensor, network: nn.Module) -> str | None:
 
 
 @functools.cache
-def _inputs(in_features: int) -> tuple[Tensor, ...]:
+def probe_inputs(in_features: int) -> tuple[Tensor, ...]:
     """Two batches of normal inputs; python's generator is stable across versions."""
     rng = random.Random("layersearch.kan.probe")
     return tuple(

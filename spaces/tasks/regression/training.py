@@ -25,7 +25,7 @@ from layersearch.spaces.tasks.regression.data import Floats, from_arrays
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
 from layersearch.spaces.tasks.regression.splits import split
 
-__all__ = ["Evaluation", "Part", "RegressionTask", "Status", "TrainResult"]
+__all__ = ["Evaluation", "Part", "RegressionTask", "Status", "TrainResult", "optimizer_of"]
 
 Part: TypeAlias = Literal["train", "validation", "holdout", "test"]
 Status: TypeAlias = Literal["ok", "nonfinite", "timeout"]
@@ -127,6 +127,10 @@ class RegressionTask:
             torch.tensor(y[rows, None], dtype=self.dtype, device=self.device),
         )
 
+    def points(self, part: Part) -> tuple[Tensor, Tensor]:
+        """Inputs and standardised targets of a part: ``[N, I]``, ``[N, 1]``."""
+        return self._points[part]
+
     def batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and standardised targets of ``step`` (from 0): ``[B, I]``, ``[B, 1]``; epochs in seeded order."""
         x, y = self._points["train"]
@@ -146,6 +150,7 @@ class RegressionTask:
         seed: int,
         checkpoint: bytes | None = None,
         deadline: float | None = None,
+        before_step: Callable[[int], None] | None = None,
     ) -> TrainResult:
         """Mean squared error of the standardised target from the checkpoint (or step 0) down to ``until_step``.
 
@@ -153,12 +158,13 @@ class RegressionTask:
             until_step, total_steps: goal of this call, and horizon of the learning rate.
             seed: of the order of the data.
             deadline: on the clock of ``time.monotonic``, seconds; looked at before each step.
+            before_step: called with the number of steps done, for a model that changes with it.
         Raises: StoreError if the checkpoint does not fit the model, the seed, the horizon or the settings.
         """
         if not 0 < until_step <= total_steps:
             raise ValueError(f"until_step must be in 1..total_steps = {total_steps}, got {until_step}")
         settings = self.settings
-        optimizer = _optimizer(model, settings)
+        optimizer = optimizer_of(model, settings)
         step = 0
         if checkpoint is not None:
             progress = read_checkpoint(checkpoint, model, optimizer)
@@ -176,6 +182,8 @@ class RegressionTask:
                 return result("timeout", f"the time limit was reached after {step} steps")
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate_at(step, total_steps)
+            if before_step is not None:
+                before_step(step)
             loss = _step(model, optimizer, *self.batch(seed, step))
             if not math.isfinite(loss):
                 return result("nonfinite", f"the loss is not finite at step {step + 1}")
@@ -199,8 +207,8 @@ class RegressionTask:
         return Evaluation(rmse, normalised, len(x))
 
 
-def _optimizer(model: nn.Module, settings: RegressionSettings) -> torch.optim.Optimizer:
-    """``lbfgs``: one iteration per step, its history kept over the steps."""
+def optimizer_of(model: nn.Module, settings: RegressionSettings) -> torch.optim.Optimizer:
+    """A fresh one. ``lbfgs``: one iteration per step, its history kept over the steps."""
     parameters, rate = list(model.parameters()), settings.learning_rate
     match settings.optimizer:
         case "adam":

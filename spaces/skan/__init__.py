@@ -1,0 +1,3 @@
+"""The skan space: Kolmogorov-Arnold networks whose nodes learn which basis to have."""
+
+__all__: list[str] = []

@@ -1,0 +1,66 @@
+"""What can be known of a genome without training: can it work at all, and is it new."""
+
+import hashlib
+
+import torch
+
+from layersearch.errors import GenomeError
+from layersearch.primitives.basis import Basis
+from layersearch.spaces.contracts import Outline, Probe
+from layersearch.spaces.kan.network import Network
+from layersearch.spaces.kan.screen import agree, fault, probe_inputs, rounded
+from layersearch.spaces.skan.genome import SKANGenome
+from layersearch.spaces.skan.network import build, most_parameters, plans
+
+__all__ = ["outline", "probe", "same"]
+
+
+def outline(genome: SKANGenome, in_features: int, out_features: int, most: int) -> Outline:
+    """Structural key, and why the network cannot be made or may be too large once it is pruned."""
+    key = hashlib.blake2b(repr(_canonical(genome, in_features, out_features)).encode(), digest_size=16).hexdigest()
+    if genome.domain == "layernorm" and 1 in genome.hidden:
+        return Outline(key, "layer norm of one feature")
+    if most_parameters(genome, in_features, out_features) > most:
+        return Outline(key, f"more than {most} parameters")
+    return Outline(key)
+
+
+def probe(genome: SKANGenome, in_features: int, out_features: int) -> Probe:
+    """Functional key, and why the network cannot work if one forward and backward pass tells.
+
+    The key is the output of the network with equal gates, weights drawn from a fixed seed, on a fixed float64 batch,
+    with the number of its parameters and how it learns. Novelty is the design without its numbers.
+    """
+    novelty = f"{'+'.join(genome.bases)}|{genome.gate}|{genome.base}|{genome.domain}|{len(genome.hidden)}"
+    x = probe_inputs(in_features)[0].requires_grad_(True)
+    try:
+        network = _drawn(genome, in_features, out_features, 0)
+    except GenomeError as error:
+        return Probe(novelty, novelty, str(error))
+    y = network(x)
+    key = rounded(y.detach(), sum(p.numel() for p in network.parameters()))
+    return Probe(f"{key}|{_learning(genome)}", novelty, fault(x, y, network))
+
+
+def same(a: SKANGenome, b: SKANGenome, in_features: int, out_features: int) -> bool:
+    """Whether both learn alike and outputs agree to 1e-9 with other weights, on a batch that no key is made from."""
+    x = probe_inputs(in_features)[1]
+    with torch.no_grad():
+        ya, yb = (_drawn(genome, in_features, out_features, 1)(x) for genome in (a, b))
+    return _learning(a) == _learning(b) and agree(ya, yb)
+
+
+def _learning(genome: SKANGenome) -> tuple[object, ...]:
+    return genome.gate, genome.cooling, genome.cold, genome.shares, genome.pruning
+
+
+def _canonical(genome: SKANGenome, in_features: int, out_features: int) -> tuple[object, ...]:
+    """Equal for genomes that stand for the same training of the same layers."""
+    layers: tuple[tuple[int, int, tuple[Basis, ...]], ...] = plans(genome, in_features, out_features)
+    domain = genome.domain if genome.hidden or genome.domain != "layernorm" else "none"
+    return layers, genome.base, domain, genome.init, _learning(genome)
+
+
+def _drawn(genome: SKANGenome, in_features: int, out_features: int, seed: int) -> Network:
+    generator = torch.Generator().manual_seed(seed)
+    return build(genome, in_features, out_features, generator=generator, dtype=torch.float64)

@@ -1,0 +1,149 @@
+"""The skan space: Kolmogorov-Arnold networks whose nodes choose a basis in training, judged on regression targets."""
+
+import functools
+import random
+from collections.abc import Mapping, Sequence
+
+from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Stage, Trial
+from layersearch.spaces.kan import screen as kan_screen
+from layersearch.spaces.kan.choices import Value
+from layersearch.spaces.kan.published import mlp_of
+from layersearch.spaces.skan import formula as _formula
+from layersearch.spaces.skan import genome as _genome
+from layersearch.spaces.skan import screen
+from layersearch.spaces.skan.generate import Generator
+from layersearch.spaces.skan.genome import Genome, SKANGenome
+from layersearch.spaces.skan.network import most_parameters
+from layersearch.spaces.skan.published import PUBLISHED, design, single
+from layersearch.spaces.skan.settings import SKANSettings, parse
+
+__all__ = ["SKANSpace", "from_settings"]
+
+_EFFICIENT = "efficient-kan"
+_OUTPUTS = 1
+
+
+class SKANSpace:
+    """``layersearch.spaces.contracts.TunableSpace`` of networks that select; ``SelectingSpace``, too."""
+
+    name = "skan"
+
+    def __init__(self, settings: SKANSettings) -> None:
+        self.settings = settings
+        pool, network = settings.pool, settings.network
+        largest = min(pool.largest, len(pool.bases))
+        self.generator = Generator(
+            pool.bases, pool.smallest, largest, pool.gates, pool.shares, network.max_depth, network.min_width,
+            network.max_width,
+        )  # fmt: skip
+        # Ordered by error alone, as in kan.
+        known = {"rmse": Objective("rmse", maximize=False), "parameters": Objective("parameters", False, weight=0.0)}
+        self.objectives = tuple(known[name] for name in settings.funnel.objectives)
+        self.stages = (Stage("quality", "quality"), Stage("fitness", "fitness", resumes="quality"))
+        repeats = range(settings.funnel.rerank_seeds)
+        self.rerank_stages = tuple(Stage(f"rerank:{k}", "rerank") for k in repeats)
+        self.test_stages = tuple(Stage(f"test:{k}", "test", resumes=f"rerank:{k}") for k in repeats)
+
+    def sample(self, rng: random.Random) -> SKANGenome:
+        return self.generator.sample(rng)
+
+    def mutate(self, genome: Genome, rng: random.Random) -> SKANGenome:
+        return self.generator.mutate(genome, rng)
+
+    def suggest(self, trial: Trial) -> SKANGenome:
+        return self.generator.suggest(trial)
+
+    def parameters(self, genome: Genome) -> Mapping[str, Value] | None:
+        return self.generator.parameters(genome)
+
+    def seeds(self) -> Mapping[str, Genome]:
+        """Designs by name with the reference widths, where those are within the limits of the run."""
+        found = {name: self._known(name) for name in self.settings.seed_layers}
+        return {
+            name: known
+            for name, known in found.items()
+            if self.generator.holds(known) and self.outline(known).reason is None
+        }
+
+    def baselines(self) -> Mapping[str, Genome]:
+        """Networks of the reference widths with each basis of the pools alone, efficient-kan's, and linear networks.
+
+        ``mlp`` has the parameters that ``skan`` has at most, ``mlp-most`` as many as any candidate may have.
+        """
+        inputs, most = self.settings.in_features, self.settings.network.most_parameters
+        reference = self.settings.network.reference
+        found: dict[str, Genome] = {name: single(name, reference) for name in (*self.settings.pool.bases, _EFFICIENT)}
+        like = most_parameters(self._known("skan"), inputs, _OUTPUTS)
+        found["mlp"] = mlp_of(min(like, most), inputs, _OUTPUTS)
+        found["mlp-most"] = mlp_of(most, inputs, _OUTPUTS)
+        return {name: known for name, known in found.items() if self.outline(known).reason is None}
+
+    def outline(self, genome: Genome) -> Outline:
+        known = screen.outline if isinstance(genome, SKANGenome) else kan_screen.outline
+        return known(genome, self.settings.in_features, _OUTPUTS, self.settings.network.most_parameters)  # type: ignore[arg-type]
+
+    def probe(self, genome: Genome) -> Probe:
+        known = screen.probe if isinstance(genome, SKANGenome) else kan_screen.probe
+        return known(genome, self.settings.in_features, _OUTPUTS)  # type: ignore[arg-type]
+
+    def same(self, a: Genome, b: Genome) -> bool:
+        if isinstance(a, SKANGenome) and isinstance(b, SKANGenome):
+            return screen.same(a, b, self.settings.in_features, _OUTPUTS)
+        if isinstance(a, SKANGenome) or isinstance(b, SKANGenome):
+            return False
+        return kan_screen.same_function(a, b, self.settings.in_features, _OUTPUTS)
+
+    def known_as(self, genome: Genome) -> str | None:
+        return _designs().get(design(genome)) if isinstance(genome, SKANGenome) else None
+
+    def to_json(self, genome: Genome) -> JsonObject:
+        return _genome.to_json(genome)
+
+    def from_json(self, data: JsonObject) -> Genome:
+        return _genome.from_json(data)
+
+    def formula(self, genome: Genome) -> str:
+        return _formula.formula(genome)
+
+    def selected(self, selection: JsonObject) -> str:
+        return _formula.selected(selection["layers"])
+
+    def load_data(self) -> Arrays:
+        from layersearch.spaces.tasks.regression.data import to_arrays
+        from layersearch.spaces.tasks.regression.sets import load_regression
+
+        task = self.settings.task
+        return to_arrays(load_regression(task.data, self.settings.data_path, task.sampling, task.split))
+
+    def evaluator(self, data: Arrays, device: str) -> Evaluator:
+        from layersearch.spaces.skan.evaluate import SKANEvaluator
+
+        return SKANEvaluator(self.settings, data, device)
+
+    def describe(self) -> Sequence[tuple[str, str]]:
+        settings = self.settings
+        task, network, pool, funnel = settings.task, settings.network, settings.pool, settings.funnel
+        shape = f"at most {network.max_depth} hidden layers of {network.min_width} to {network.max_width}"
+        fixed = "/".join(f"{100 * share:g}" for share in pool.shares or ())
+        shares = f"{fixed} % of the steps" if fixed else "searched"
+        return (
+            ("data", task.data),
+            ("pools", f"{self.generator.min_pool} to {self.generator.max_pool} of {', '.join(pool.bases)}"),
+            ("stages", f"full, selective, pruning: {shares}"),
+            ("networks", f"{shape}, {network.most_parameters} parameters once pruned"),
+            ("quality", f"{task.quality_steps} steps, error < {funnel.quality_rmse:g} of the target's deviation"),
+            ("fitness", f"validation rmse after {task.fitness_steps} steps, in deviations of the target"),
+        )
+
+    def _known(self, name: str) -> SKANGenome:
+        return PUBLISHED[name].with_widths(self.settings.network.reference)
+
+
+@functools.cache
+def _designs() -> dict[tuple[object, ...], str]:
+    return {design(genome): name for name, genome in PUBLISHED.items()}
+
+
+def from_settings(settings: JsonObject) -> SKANSpace:
+    """The space of a run from the plain settings in its recipe; what workers call."""
+    return SKANSpace(parse(settings))
