@@ -13,7 +13,7 @@ from layersearch.errors import LayerSearchError, RunError
 from layersearch.search.executors.base import SpaceSpec, allowed_seconds, run_timed, settle_torch
 from layersearch.spaces.contracts import Evaluator, Job, Outcome
 
-__all__ = ["Answer", "RayWorker", "Ready", "Verdict"]
+__all__ = ["Answer", "RayWorker", "Ready", "Verdict", "hold_to_share"]
 
 Verdict: TypeAlias = Literal["done", "again", "too big"]
 """What an answer asks for: nothing, another try, or another try with the machine's memory to itself."""
@@ -100,11 +100,15 @@ class RayWorker:
         return outcome, "too big" if too_big else "again" if again else "done"
 
     def _take_memory(self, alone: bool) -> None:
-        """Ray counts shares of a GPU but does not hold anyone to them; the allocator of torch does."""
-        if 0 < self._gpus < 1:
-            import torch
-
-            share = 1.0 if alone else self._gpus
-            torch.cuda.set_per_process_memory_fraction(_USABLE * share)
+        hold_to_share(self._gpus, alone)
         if alone and "torch" in sys.modules and self._gpus:
             self.rest()
+
+
+def hold_to_share(gpus: float, alone: bool = False) -> None:
+    """Holds this process to its share of a GPU, if it has only a share: Ray counts them, the allocator of torch keeps
+    them. ``alone`` lifts that to the whole."""
+    if 0 < gpus < 1:
+        import torch
+
+        torch.cuda.set_per_process_memory_fraction(_USABLE * (1.0 if alone else gpus))
