@@ -10,7 +10,7 @@ import numpy as np
 
 import layersearch
 from layersearch.errors import BadInputError, RunError
-from layersearch.search.executors._ray_actor import RayWorker, Ready
+from layersearch.search.executors._ray_actor import SAVES, RayWorker, Ready
 from layersearch.search.executors._ray_cluster import Cluster
 from layersearch.search.executors._ray_workers import Worker
 from layersearch.search.executors.base import AS_MANY_AS_FIT, SpaceSpec
@@ -59,7 +59,7 @@ class Fleet:
             self._check()
             self._data: Any = self._ray.put(arrays)
             options = {"num_cpus": cpus, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
-            never = {"max_restarts": 0, "max_task_retries": 0}
+            never = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {SAVES: 1}}
             self._actor: Any = self._ray.remote(**options, **never)(RayWorker)
             self.fit()
         except BaseException:
