@@ -203,6 +203,8 @@ def feed(folder: Path, space: str, workers: int, seconds: float) -> dict[str, ob
 
     def note(event: RunEvent) -> None:
         nonlocal told, last
+        if event.phase != "search":
+            raise KeyboardInterrupt  # ends the run at once
         if event.kind == "result":
             last = time.perf_counter(), time.process_time()
             if not begin:
@@ -236,7 +238,9 @@ def pile_up(folder: Path, candidates: int) -> dict[str, dict[str, object]]:
 
     def note(event: RunEvent) -> None:
         nonlocal told
-        if event.kind != "result" or event.phase != "search":
+        if event.phase != "search":
+            raise KeyboardInterrupt
+        if event.kind != "result":
             return
         told += 1
         if told in starts:
