@@ -10,6 +10,7 @@ from typing import Self
 
 from layersearch.errors import RunError, StoreError
 from layersearch.search.store_reader import StoreReader
+from layersearch.search.store_schema import no_locks
 
 __all__ = ["LOCK_FILE", "RunLock", "holder", "run_state"]
 
@@ -21,7 +22,8 @@ _PAUSE_S = 0.05
 class RunLock:
     """Holds ``<run_dir>/lock`` while entered; the file holds the pid. Opened close-on-exec, as Python does by default.
 
-    Raises: StoreError with the pid of the process that holds it; RunError if the disk is full.
+    Raises: StoreError with the pid of the process that holds it, or where files cannot be locked; RunError if the disk
+        is full.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -52,6 +54,9 @@ class RunLock:
                         "wait for it or stop it"
                     ) from None
                 time.sleep(_PAUSE_S)
+            except OSError as error:
+                os.close(fd)
+                raise no_locks(self.path, error.strerror or str(error)) from error
         try:
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
@@ -83,6 +88,8 @@ def holder(run_dir: Path) -> int | None:
     except BlockingIOError:
         text = os.pread(fd, 32, 0).decode(errors="replace").strip()
         return int(text) if text.isdecimal() else 0
+    except OSError:  # without locks nobody can hold one
+        return None
     finally:
         os.close(fd)
     return None

@@ -11,7 +11,7 @@ from layersearch.search.store import Store
 from layersearch.search.store_checkpoints import Checkpoints
 from layersearch.spaces.contracts import Job, JsonObject, Objective, Outcome, Stage
 
-__all__ = ["Dispatcher", "Report", "Track", "finish_of", "training_of"]
+__all__ = ["Dispatcher", "Report", "Track", "finish_of", "finite", "training_of"]
 
 
 @dataclass
@@ -154,7 +154,7 @@ class Dispatcher:
 
     def _record(self, job: Job, outcome: Outcome) -> Report:
         track = self._running.pop(job.candidate)
-        outcome = _finite(outcome)
+        outcome = finite(outcome)
         checkpoint = None
         if outcome.state == "passed" and outcome.checkpoint is not None and job.stage in self._resumed:
             checkpoint = self._checkpoints.put(outcome.checkpoint)
@@ -168,7 +168,7 @@ class Dispatcher:
         return Report(track, result, finish)
 
 
-def _finite(outcome: Outcome) -> Outcome:
+def finite(outcome: Outcome) -> Outcome:
     """A fitness that is not finite says nothing of the candidate; drivers never see one."""
     for name, value in outcome.fitness.items():
         if not math.isfinite(value):

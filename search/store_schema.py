@@ -14,6 +14,7 @@ __all__ = [
     "STORE_FILE",
     "connect_reading",
     "connect_writing",
+    "no_locks",
 ]
 
 STORE_FILE = "run.sqlite"
@@ -21,6 +22,18 @@ APPLICATION_ID = 0x6C617965  # "laye": tells a store from any other SQLite file
 SCHEMA_VERSION = 3
 OLDEST_READABLE = 1
 """Version from which on a file can be read as it is: what later ones added are tables that may be missing."""
+
+_OF_LOCKS = {
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_IOERR_LOCK,
+    sqlite3.SQLITE_IOERR_RDLOCK,
+    sqlite3.SQLITE_IOERR_UNLOCK,
+    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK,
+    sqlite3.SQLITE_IOERR_SHMLOCK,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+    sqlite3.SQLITE_IOERR_SHMOPEN,
+}
 
 _PROMOTIONS = """
 CREATE TABLE promotions (
@@ -109,7 +122,9 @@ def connect_writing(path: Path) -> sqlite3.Connection:
         raise _unusable(path, error) from error
     try:
         version = _version(connection, path, new_is_fine=True)
-        connection.execute("PRAGMA journal_mode = WAL")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise no_locks(path, f"SQLite's journal mode is {mode}, not wal")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("BEGIN IMMEDIATE")
@@ -122,12 +137,19 @@ def connect_writing(path: Path) -> sqlite3.Connection:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        connection.close()
+        _leave(connection, path)
         raise _unusable(path, error) from error
     except StoreError:
-        connection.close()
+        _leave(connection, path)
         raise
     return connection
+
+
+def _leave(connection: sqlite3.Connection, path: Path) -> None:
+    """Closes a file that cannot be used; one that was only just made goes, too."""
+    connection.close()
+    if path.exists() and path.stat().st_size == 0:
+        path.unlink()
 
 
 def connect_reading(path: Path) -> sqlite3.Connection:
@@ -211,8 +233,18 @@ def _foreign(path: Path) -> StoreError:
     return StoreError(f"{path} is not a store of layersearch; move it away or choose another run name")
 
 
+def no_locks(path: Path, reason: str) -> StoreError:
+    """For a file system, such as some network file systems, on which one runner could not keep out another."""
+    return StoreError(
+        f"a run must be on a file system that can lock files, but {path} is on none ({reason}); choose another "
+        "--runs-dir, for example on a local disk"
+    )
+
+
 def _unusable(path: Path, error: sqlite3.Error) -> LayerSearchError:
     """A full or failing disk ends the run for now (exit code 1); anything else is a wrong path or permission."""
+    if getattr(error, "sqlite_errorcode", 0) in _OF_LOCKS:
+        return no_locks(path, str(error))
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return RunError(f"the disk must take the store {path}, but does not ({error}); make room, then resume the run")
     return StoreError(f"the store {path} cannot be opened ({error}); check the path and its permissions")

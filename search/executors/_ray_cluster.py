@@ -4,6 +4,7 @@ Ray itself tries an address for minutes and writes what it thinks of it to the t
 it first, within a time limit.
 """
 
+import atexit
 import importlib
 import importlib.util
 import logging
@@ -44,6 +45,8 @@ class Cluster:
         workers, cpus: how many workers such a one needs room for, and what each takes.
         data_bytes: that its object store has to hold.
     Raises: BadInputError if the cluster cannot be joined; RunError if none can be started here.
+
+    Once ``lost`` is set, nothing is asked of its head any more.
     """
 
     def __init__(self, address: str | None, workers: int, cpus: float, data_bytes: int) -> None:
@@ -53,6 +56,7 @@ class Cluster:
             )
         address = address or os.environ.get("RAY_ADDRESS") or None
         self.head: LocalHead | None = None
+        self.lost = False
         self._joined = False
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -103,10 +107,13 @@ class Cluster:
         if self._joined:
             ray: Any = importlib.import_module("ray")
             self._joined = False
-            with _signals_kept():
-                ray.shutdown()
+            if self.lost:
+                atexit.unregister(ray.shutdown)
+            else:
+                with _signals_kept():
+                    ray.shutdown()
         if self.head is not None:
-            self.head.close()
+            self.head.close(now=self.lost)
 
 
 def _launched_with(file: Path) -> dict[str, float]:

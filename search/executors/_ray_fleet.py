@@ -1,8 +1,11 @@
 """The workers of a run on a cluster: as many as it has room for, while nodes join and leave."""
 
+import concurrent.futures
 import importlib
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -10,7 +13,8 @@ import numpy as np
 
 import layersearch
 from layersearch.errors import BadInputError, RunError
-from layersearch.search.executors._ray_actor import RayWorker, Ready
+from layersearch.search.executors._ray_actor import SAVES, RayWorker, Ready
+from layersearch.search.executors._ray_aside import Aside
 from layersearch.search.executors._ray_cluster import Cluster
 from layersearch.search.executors._ray_workers import Worker
 from layersearch.search.executors.base import AS_MANY_AS_FIT, SpaceSpec
@@ -19,6 +23,11 @@ from layersearch.spaces.contracts import Arrays
 __all__ = ["Fleet", "reason_of"]
 
 _LOOK_S = 2.0
+_SOON_S = 0.2
+_SILENT_S = 5.0
+_HEAD_S = 30.0
+"""A head may be started again; Ray itself ends this process when it was gone for 60 s."""
+_END_S = 10.0
 _MOST_DEATHS_AT_START = 3
 _MOST_LOCAL_WORKERS = 64
 _REST_S = 5.0
@@ -50,16 +59,20 @@ class Fleet:
         self.look_at = self._ready_at = time.monotonic()
         self._spec, self._most, self._cpus, self._gpus, self._events = spec, most, cpus, gpus, events
         self._deaths_at_start = 0
+        self._aside = Aside()
+        self._look: Future[list[dict[str, float]]] | None = None
+        self._heard_at = self.look_at  # of the head
         arrays = {name: np.ascontiguousarray(array) for name, array in data.items()}
         n_bytes = sum(array.nbytes for array in arrays.values())
         self._cluster = Cluster(address, min(most, _MOST_LOCAL_WORKERS), cpus, n_bytes)
         try:
             self._ray: Any = importlib.import_module("ray")
             self._largest = self._cluster.largest()
+            self._nodes = self._cluster.nodes()
             self._check()
             self._data: Any = self._ray.put(arrays)
             options = {"num_cpus": cpus, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
-            never = {"max_restarts": 0, "max_task_retries": 0}
+            never = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {SAVES: 1}}
             self._actor: Any = self._ray.remote(**options, **never)(RayWorker)
             self.fit()
         except BaseException:
@@ -68,7 +81,7 @@ class Fleet:
 
     def _check(self) -> None:
         """Raises: BadInputError if what was asked for is not there and nobody could add it."""
-        nodes, largest = self._cluster.nodes(), self._largest
+        nodes, largest = self._nodes, self._largest
         total = sum(node.get("GPU", 0.0) for node in nodes)
         asked = self._gpus * (1 if self._most == AS_MANY_AS_FIT else self._most)
         if asked > max(total, largest.get("GPU", 0.0)):
@@ -88,23 +101,43 @@ class Fleet:
         return min(int(node.get(name, 0.0) / need + 1e-9) for name, need in needs.items() if need > 0)
 
     def fit(self) -> None:
-        """As many workers as the cluster has, or may get, room for. Raises: RunError if none starts for long."""
+        """As many workers as the cluster has, or may get, room for.
+
+        Raises: RunError if none starts for long, or the head of the cluster is gone.
+        """
         now = time.monotonic()
-        self.look_at = now + _LOOK_S
-        room = max(sum(map(self._room, self._cluster.nodes())), self._room(self._largest))
+        self._hear(now)
+        room = max(sum(map(self._room, self._nodes)), self._room(self._largest))
         target = min(self._most, max(1, room))
         for worker in list(self.workers.values()):
             if worker.ready is not None:
                 self._ready_at = now
             elif len(self.workers) > target or now - worker.born > _START_S:
                 self.end(worker)
-        while len(self.workers) < target:
+        self.look_at = now + (_SOON_S if self._look is not None else _LOOK_S)
+        while len(self.workers) < target and now - self._heard_at < _SILENT_S:
             self._start(now)
         if now - self._ready_at > _START_S:
             raise RunError(
                 f"a worker must start within {_START_S:g} s, but none of {len(self.workers)} did: the cluster is taken "
                 "by others, or too small; make room, then resume the run"
             )
+
+    def _hear(self, now: float) -> None:
+        """Takes in which nodes there are, or asks again. Raises: RunError if there was no answer for long."""
+        if self._look is None:
+            self._look = self._aside.call(self._cluster.nodes)
+            self._heard_at = now
+        elif self._look.done() and self._look.exception() is None:
+            self._nodes, self._look, self._heard_at = self._look.result(), None, now
+        elif now - self._heard_at > _HEAD_S:
+            self._cluster.lost = True
+            raise RunError(
+                f"the head of the cluster must answer, but it has not for {_HEAD_S:g} s; resume the run when it is "
+                "back, or on another cluster"
+            )
+        elif self._look.done():
+            self._look = self._aside.call(self._cluster.nodes)
 
     def _start(self, now: float) -> None:
         worker = Worker(self._actor.remote(self._gpus), now)
@@ -141,7 +174,7 @@ class Fleet:
         """Ends its process, also one that is stopped or never lets go; ``fit`` is due to replace it."""
         worker.ended = True
         self.workers.pop(worker.number, None)
-        self._ray.kill(worker.actor)
+        self._aside.call(partial(self._ray.kill, worker.actor))
         self.look_at = 0.0
 
     def rest(self, workers: Sequence[Worker]) -> None:
@@ -154,8 +187,15 @@ class Fleet:
         """May be called twice."""
         for worker in list(self.workers.values()):
             self.end(worker)
+        if not self._cluster.lost:
+            concurrent.futures.wait([self._aside.call(_nothing)], timeout=_END_S)  # workers are ended by then
+        self._aside.end()
         self._data = None
         self._cluster.close()
+
+
+def _nothing() -> None:
+    """A call that waits for those before it."""
 
 
 def reason_of(error: BaseException | None) -> str:

@@ -21,7 +21,7 @@ LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Read by Ray when it is imported: without it every listener of a cluster of one machine is open to the network."""
 
 _START_S = 120.0
-_END_S = 20.0
+_END_S = 10.0
 
 
 class LocalHead:
@@ -55,10 +55,10 @@ class LocalHead:
             raise RunError(f"a local Ray must start, but it did not ({why.strip()}); use --backend pool")
         self.address: str = json.loads(answer)
 
-    def close(self) -> None:
-        """Ends Ray and everything it started. May be called twice."""
+    def close(self, now: bool = False) -> None:
+        """Ends Ray and everything it started; ``now``, where it would not end in good order. May be called twice."""
         try:
-            self._process.communicate(timeout=_END_S)
+            self._process.communicate(timeout=0.0 if now else 2 * _END_S)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate()
@@ -78,7 +78,16 @@ def _main(settings: dict[str, Any]) -> None:
     try:
         sys.stdin.read()
     finally:
+        late = threading.Timer(_END_S, _end_all)  # without its GCS, Ray does not come to an end
+        late.daemon = True
+        late.start()
         ray.shutdown()
+        _end_all()
+
+
+def _end_all() -> None:
+    """Ends what Ray has left of this session's processes, and this one."""
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

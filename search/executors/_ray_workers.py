@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from layersearch.search.executors._ray_actor import Answer, Ready
+from layersearch.search.executors._ray_actor import SAVES, Answer, Ready, Saved
 from layersearch.search.executors.base import allowed_seconds
 from layersearch.spaces.contracts import Job
 
@@ -83,7 +83,8 @@ class Call:
 
 
 class Worker:
-    """An actor, and its calls in the order they run. ``ready`` is ``None`` until it has its evaluator."""
+    """An actor, and its calls in the order they run. ``ready`` is ``None`` until it has its evaluator; ``asked`` is the
+    question for what it has saved."""
 
     _numbers = itertools.count()
 
@@ -96,6 +97,20 @@ class Worker:
         self.head_since = now
         self.ended = False
         self.spent = False
+        self.asked: Future[Saved] | None = None
+        self._saved: Saved | None = None
+
+    def ask_saved(self) -> "Future[Saved]":
+        """Asks for what it saves next; at most one question is open at a time."""
+        after = 0 if self._saved is None else self._saved.number
+        self.asked = self.actor.saved.options(concurrency_group=SAVES).remote(after).future()
+        return self.asked
+
+    def saved(self) -> Saved | None:
+        """The latest that came back: of the stage that runs, or of an earlier one."""
+        if self.asked is not None and self.asked.done() and self.asked.exception() is None:
+            self._saved = self.asked.result()
+        return self._saved
 
     def send(self, items: Sequence[Item], estimates: Estimates, now: float) -> Call:
         """Sends a call. One that fails at once is answered by its future, as any other."""

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from layersearch.errors import LayerSearchError
-from layersearch.search.executors._ray_actor import Answer, Ready
+from layersearch.search.executors._ray_actor import Answer, Ready, Saved
 from layersearch.search.executors._ray_fleet import Fleet, reason_of
 from layersearch.search.executors._ray_workers import Call, Estimates, Item, Worker
 from layersearch.search.executors.base import EXECUTORS, Executor, Resources, SpaceSpec
@@ -160,6 +160,11 @@ class RayExecutor:
     def _on_event(self, worker: Worker, event: Any) -> _Answered:
         if worker.ended:
             return []
+        if event is worker.asked:
+            if worker.asked is not None and worker.asked.exception() is None:
+                worker.saved()
+                self._ask_saved(worker)
+            return []
         if not isinstance(event, Call):
             return self._on_start(worker, event)
         if not worker.calls or all(call.number != event.number for call in worker.calls):
@@ -175,8 +180,13 @@ class RayExecutor:
             self._fleet.died_at_start(worker, reason_of(error))
             return []
         self._fleet.is_ready(worker, answer)
+        if answer.saves:
+            self._ask_saved(worker)
         self._watch(worker, time.monotonic())
         return []
+
+    def _ask_saved(self, worker: Worker) -> None:
+        worker.ask_saved().add_done_callback(lambda asked: self._events.put((worker, asked)))
 
     def _on_calls(self, worker: Worker) -> _Answered:
         """Takes in the calls of ``worker`` that have come back, in the order in which they ran."""
@@ -186,7 +196,7 @@ class RayExecutor:
             error = worker.calls[0].future.exception()
             if error is not None:
                 too_big = "OutOfMemory" in type(error).__name__ or "memory monitor" in str(error)
-                return done + self._lose(worker, f"the worker died ({reason_of(error)})", too_big)
+                return done + self._lose(worker, f"the worker died ({reason_of(error)})", too_big, worker.saved())
             call = worker.pop(now)
             done += self._on_answers(worker, call)
         if worker.spent and not worker.calls:
@@ -208,21 +218,28 @@ class RayExecutor:
         self._give_back(call.items[len(answers) :])
         return done
 
-    def _lose(self, worker: Worker, reason: str, too_big: bool = False) -> _Answered:
-        """The jobs of a worker that is lost: of the call that ran, each counts one lost try; the rest had not begun."""
+    def _lose(self, worker: Worker, reason: str, too_big: bool = False, saved: Saved | None = None) -> _Answered:
+        """The jobs of a worker that is lost: of the call that ran, each counts one lost try; the rest had not begun.
+
+        One goes on from what was ``saved``, unless a time limit ended it: a stage is to have as much as any other.
+        """
         self._end(worker)
         calls = list(worker.calls)
-        done = [answer for item in calls[0].items for answer in self._again(item, Outcome("failed", reason), too_big)]
+        outcome = Outcome("failed", reason)
+        done = [answer for item in calls[0].items for answer in self._again(item, outcome, too_big, saved)]
         self._give_back([item for call in calls[1:] for item in call.items])
         return done
 
-    def _again(self, item: Item, outcome: Outcome, too_big: bool) -> _Answered:
+    def _again(self, item: Item, outcome: Outcome, too_big: bool, saved: Saved | None = None) -> _Answered:
         """Lines up a job whose try was lost for another one; if it had its second, ``outcome`` answers it."""
         if too_big and item.alone:
             return [(item.job, replace(outcome, state="rejected", reason="too big"))]
         if not too_big and item.job.attempt > 0:
             return [(item.job, outcome)]
-        self._give_back([Item(replace(item.job, attempt=item.job.attempt + 1), item.alone or too_big)])
+        job = replace(item.job, attempt=item.job.attempt + 1)
+        if saved is not None and saved.is_of(job):
+            job = replace(job, checkpoint=saved.checkpoint)
+        self._give_back([Item(job, item.alone or too_big)])
         return []
 
     def _give_back(self, items: Iterable[Item]) -> None:

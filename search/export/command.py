@@ -35,6 +35,7 @@ def run(
     num_features: int = 64,
     weights: bool = False,
     force: bool = False,
+    found: Source | None = None,
 ) -> JsonObject:
     """Exports a candidate of a run, the layer of a genome, or a run.
 
@@ -50,6 +51,7 @@ def run(
         num_features: channels of the formats that fix them (pt2, onnx), or inputs of a network that is of no run.
         weights: of a network of a run: trains it as the re-rank did, and writes its weights beside the file.
         force: replaces an existing file.
+        found: a layer from elsewhere, in place of ``run``, or of ``space`` and ``genome``.
     Returns: ``path, format, sha256``; of a layer ``formula, class, genome, max_error`` (of the check after writing, see
         ``Format``) and ``unchecked`` (what it left out, or None); what was written and checked as a text each, ``what``
         and ``check``.
@@ -68,7 +70,7 @@ def run(
             raise BadInputError(f"weights must be left out for format {format}, which writes a run; leave them out")
         return _run_as_a_whole(format, find_run(runs_dir, run), out, force)
     row = FORMATS[format]
-    found, words = _find(run, candidate, runs_dir, space, genome)
+    found, words = _find(run, candidate, runs_dir, space, genome, found)
     words += ["--format", format, *(["--exact"] if exact else []), *(["--weights"] if weights else [])]
     words += ["-o", out.name]
     if SPACES[found.space].exporter is not None:
@@ -116,20 +118,23 @@ def source(
     space: str | None = None,
     genome: str | None = None,
     exact: bool = False,
+    found: Source | None = None,
 ) -> str:
     """Text of the python format, not checked; arguments and errors as of ``run``."""
     from layersearch.search.export.python import python_text
 
-    found = _find(run, candidate, runs_dir, space, genome)[0]
+    found = _find(run, candidate, runs_dir, space, genome, found)[0]
     if SPACES[found.space].exporter is not None:
         return network_text(found, network_file(found, exact, 64), ())
     return python_text(_subject(found, exact))
 
 
 def _find(
-    run: str | None, candidate: str, runs_dir: Path, space: str | None, genome: str | None
+    run: str | None, candidate: str, runs_dir: Path, space: str | None, genome: str | None, found: Source | None
 ) -> tuple[Source, list[str]]:
     """The layer, and the words of the command that finds it."""
+    if found is not None:
+        return found, ["Layer.export"]
     if run is not None and space is None and genome is None:
         return from_run(run, candidate, runs_dir), ["search", "export", run, "--candidate", candidate]
     if run is None and space is not None and genome is not None:

@@ -33,16 +33,21 @@ def from_settings(settings: JsonObject) -> "BurnSpace":
 class BurnSpace(ToySpace):
     """Two stages of ``iterations`` each; the second continues from a checkpoint of ``checkpoint_bytes``.
 
+    With ``short`` it has the second alone.
+
     Nothing is rejected, and nothing follows the search.
     """
 
     name = "burn"
 
-    def __init__(self, iterations: int, checkpoint_bytes: int) -> None:
+    def __init__(self, iterations: int, checkpoint_bytes: int, short: bool = False) -> None:
         super().__init__(size=1_000_000, objectives=1, reject_every=0)
         self.iterations = iterations
         self.checkpoint_bytes = checkpoint_bytes
-        self.stages = (Stage("quality", "quality"), Stage("fitness:o0", "fitness", resumes="quality"))
+        quality = Stage("quality", "quality")
+        self.stages = (quality, Stage("fitness:o0", "fitness", resumes="quality"))
+        if short:
+            self.stages = (Stage("fitness:o0", "fitness"),)
         self.rerank_stages = self.test_stages = ()
 
     def baselines(self) -> Mapping[str, int]:

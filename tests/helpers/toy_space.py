@@ -47,8 +47,8 @@ class ToySpace:
         log: file that the evaluator appends ``candidate stage`` to, whenever it runs a job.
         moments: file that it appends ``begin process`` and ``end process`` to, around each stage.
         tricks: what happens to a genome at the first trained stage: ``reject``, ``fail``, ``nan``, ``raise``, ``hang``,
-            ``stuck``, ``die``, ``oom``, ``save`` (says where it stands, then dies unless it began there), or with
-            ``-once`` only at the first attempt.
+            ``stuck``, ``die``, ``oom``, ``save`` (says where it stands, then dies unless it began there), ``saved``
+            (the same, but dies a while later), or with ``-once`` only at the first attempt.
         sleep_s: time each stage takes.
         ratio: with one, candidates are measured at two rungs before the end of their training.
         choices: whether one of the parameters of ``suggest`` is a choice.
@@ -219,10 +219,11 @@ class ToyEvaluator:
         if trick == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         half = f"half of {genome} {job.seed}".encode()
-        if trick == "save" and self.save is not None and job.checkpoint != half:
+        if trick in ("save", "saved") and self.save is not None and job.checkpoint != half:
             assert job.checkpoint is None
             self.save(b"less")
             self.save(half)
+            time.sleep(0.5 if trick == "saved" else 0.0)
             os.kill(os.getpid(), signal.SIGKILL)
         if trick == "fail":
             return Outcome("failed", "nothing can be said")

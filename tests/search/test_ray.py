@@ -129,6 +129,30 @@ def test_a_worker_killed_in_the_middle_of_a_batch_costs_only_tries(make: Make) -
     assert 1 < len(charged) < 25, "those of its batch, and not those of the calls behind it"
 
 
+def test_a_lost_stage_goes_on_from_where_it_was_saved_last(make: Make) -> None:
+    """``half`` of it is what the toy asserts on; the outcome is that of an undisturbed stage."""
+    executor, whole = make(tricks={"2": "saved", "3": "saved-once"}), make()
+    for some in (executor, whole):
+        submit(some, 2, 3, 4)
+    found, undisturbed = Answers().all_of(executor, 3), Answers().all_of(whole, 3)
+    assert {g: o for g, (_, o) in found.items()} == {g: o for g, (_, o) in undisturbed.items()}
+    assert {g: (job.attempt, job.checkpoint) for g, (job, _) in found.items()} == {
+        2: (1, b"half of 2 2"),
+        3: (1, b"half of 3 3"),
+        4: (0, None),
+    }
+
+
+def test_a_stage_over_its_time_limit_starts_again_from_its_beginning(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(workers_module, "_GRACE_S", 0.1)
+    executor = make(tricks={"2": "saved", "3": "saved-once"}, limit_s=0.1)
+    submit(executor, 2, 3)
+    found = Answers().all_of(executor, 2)
+    assert {g: (o.state, job.checkpoint) for g, (job, o) in found.items()} == {2: ("failed", None), 3: ("passed", None)}
+
+
 def test_an_actor_that_was_ended_by_others_is_replaced(make: Make, tmp_path: Path) -> None:
     import ray
 

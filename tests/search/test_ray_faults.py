@@ -7,22 +7,23 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_nodes import kill_node, parent, raylet_of
+from ray_nodes import kill_node, parent, raylet_of, stop_node
 from toy_runs import content_of, run_toy
 
 from layersearch.search.executors import _ray_workers as workers_module
+from layersearch.search.runner import RunEvent
 from layersearch.spaces.contracts import JsonObject
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SPACE = {"sleep_s": 0.2, "limit_s": 2.0}
 SETTINGS = {"evaluations": 20, "seed": 3, "population": 16, "deterministic": True, "lookahead": 4}
-FAULTS = ("kill a worker", "stop a worker", "kill a node")
+FAULTS = ("kill a worker", "stop a worker", "kill a node", "stop a node", "add a node")
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +45,28 @@ def in_a_stage(moments: Path) -> list[int]:
     return [*reversed(open_)]
 
 
+def begun(moments: Path) -> int:
+    return moments.read_text().count("begin") if moments.exists() else 0
+
+
 def strike(fault: str, node: Any, moments: Path, n_starts: int) -> bool:
-    """Once ``n_starts`` stages were begun, ends the worker or node that is the last to have begun one."""
+    """Once ``n_starts`` stages were begun, strikes the worker or node that is the last to have begun one."""
     end = time.monotonic() + 60
     n_seen = 0
     while time.monotonic() < end:
         there = in_a_stage(moments)
-        n = moments.read_text().count("begin") if moments.exists() else 0
-        fresh, n_seen = n > n_seen, n
-        if fresh and n >= n_starts and there and (fault != "kill a node" or parent(there[0]) == raylet_of(node)):
-            if fault == "kill a node":
-                kill_node(node)
-            else:
-                os.kill(there[0], signal.SIGKILL if fault == "kill a worker" else signal.SIGSTOP)
+        fresh, n_seen = begun(moments) > n_seen, begun(moments)
+        is_there = there and (not fault.endswith("node") or parent(there[0]) == raylet_of(node))
+        if fresh and n_seen >= n_starts and is_there:
+            match fault:
+                case "kill a node":
+                    kill_node(node)
+                case "stop a node":
+                    stop_node(node)
+                case "kill a worker":
+                    os.kill(there[0], signal.SIGKILL)
+                case "stop a worker":
+                    os.kill(there[0], signal.SIGSTOP)
             return True
         time.sleep(0.005)
     return False
@@ -68,26 +78,43 @@ def another_node(cluster: Any) -> Iterator[Any]:
     try:
         yield node
     finally:
+        kill_node(node)
         if node in cluster.worker_nodes:
             cluster.remove_node(node)
+
+
+def run_with(fault: str, n_starts: int, cluster: Any, run_dir: Path, moments: Path, log: Path) -> None:
+    """A run that is struck after ``n_starts`` stages."""
+    struck: list[Future[bool]] = []
+    with contextlib.ExitStack() as nodes, ThreadPoolExecutor(1) as other:
+
+        def send(what: str, n: int) -> None:
+            node = nodes.enter_context(another_node(cluster))
+            struck.append(other.submit(strike, what, node, moments, n))
+
+        def on_event(_: RunEvent) -> None:
+            if not struck and begun(moments) >= n_starts // 4:
+                send("kill a node", 0)
+
+        if fault != "add a node":
+            send(fault, n_starts)
+        space = SPACE | {"log": str(log), "moments": str(moments)}
+        assert run_toy(run_dir, space, on_event, backend="ray", workers=4, **SETTINGS) == "finished"
+        assert struck[0].result(), fault
 
 
 def test_faults_at_random_change_nothing(
     tmp_path: Path, ray_cluster: Any, whole: JsonObject, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A node that joins late leaves again in the middle of a stage."""
     monkeypatch.setattr(workers_module, "_GRACE_S", 0.5)
-    for i in range(rounds + 1):
+    for i in range(max(rounds, len(FAULTS))):
         n_starts, fault = random.Random(i).randrange(3, 40), FAULTS[i % len(FAULTS)]
-        run_dir, log, moments = tmp_path / str(i), tmp_path / f"{i}.log", tmp_path / f"{i}.moments"
-        with another_node(ray_cluster) as node:
-            with ThreadPoolExecutor(1) as other:
-                struck = other.submit(strike, fault, node, moments, n_starts)
-                space = SPACE | {"log": str(log), "moments": str(moments)}
-                assert run_toy(run_dir, space, backend="ray", workers=4, **SETTINGS) == "finished"
-            assert struck.result(), fault
+        run_dir, log = tmp_path / str(i), tmp_path / f"{i}.log"
+        run_with(fault, n_starts, ray_cluster, run_dir, tmp_path / f"{i}.moments", log)
         again = {job: n for job, n in Counter(log.read_text().splitlines()).items() if n > 1}
         assert again, f"{fault}: a stage was running, and ran again"
-        assert len(again) <= (2 if fault == "kill a node" else 1)
+        assert len(again) <= (2 if fault.endswith("node") else 1)
         content = content_of(run_dir)
         assert content.pop("space") != whole["space"]
         assert content == {key: value for key, value in whole.items() if key != "space"}, fault

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import Any
 import pytest
 from toy_catalog import toy_cli
 
-from layersearch.errors import BadInputError
+from layersearch.errors import BadInputError, RunError
 from layersearch.search.executors import _ray_cluster as cluster_module
-from layersearch.search.executors._ray_actor import RayWorker
+from layersearch.search.executors import _ray_fleet as fleet_module
+from layersearch.search.executors._ray_actor import RayWorker, Ready
+from layersearch.search.executors._ray_aside import Aside
 from layersearch.search.executors._ray_cluster import Cluster, _launched_with, _sentence, _try
+from layersearch.search.executors._ray_fleet import Fleet
+from layersearch.search.executors._ray_workers import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -149,3 +154,41 @@ def test_a_worker_keeps_to_its_share_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -
     assert os.environ["OMP_NUM_THREADS"] == "1"
     RayWorker(1.0)._take_memory(alone=False)
     assert len(shares) == 3, "a whole GPU is not cut"
+
+
+def test_a_node_with_another_layersearch() -> None:
+    fleet = object.__new__(Fleet)
+    with pytest.raises(BadInputError, match=r"one version everywhere, got 9\.9 on a node of the cluster and"):
+        fleet.is_ready(Worker(None, 0.0), Ready({}, "node", "9.9"))
+
+
+def test_a_head_that_is_silent_ends_the_run_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the loop waits for it, and nothing is asked of it at the end."""
+    monkeypatch.setattr(fleet_module, "_HEAD_S", 0.2)
+    never, fleet = threading.Event(), object.__new__(Fleet)
+
+    class Silent:
+        lost = False
+
+        def nodes(self) -> list[dict[str, float]]:
+            never.wait()
+            return []
+
+        def close(self) -> None:
+            assert self.lost
+
+    now = time.monotonic()
+    vars(fleet).update(_cluster=Silent(), _aside=Aside(), _look=None, _heard_at=now, _ready_at=now, _data=1)
+    vars(fleet).update(_nodes=[], _largest={}, _most=1, _cpus=1.0, _gpus=0.0, workers={0: Worker(None, now)})
+    monkeypatch.setattr(fleet, "end", lambda _: fleet.workers.clear())
+
+    def fit_until(end: float) -> None:
+        while time.monotonic() < end:
+            fleet.fit()
+            time.sleep(0.02)
+
+    with pytest.raises(RunError, match=r"it has not for 0\.2 s; resume the run when it is back"):
+        fit_until(now + 5)
+    fleet.close()
+    assert time.monotonic() - now < 3
+    never.set()
