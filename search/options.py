@@ -29,6 +29,7 @@ __all__ = [
     "Lookahead",
     "Lowering",
     "Minutes",
+    "Objectives",
     "Population",
     "Preset",
     "RecipeFile",
@@ -129,6 +130,15 @@ Sampler = Annotated[
         "--sampler",
         metavar="tpe|nsga2|nsga3|gp|cmaes|random",
         help="Which of Optuna's samplers suggests candidates; cmaes is for one objective and numbers (default: tpe).",
+    ),
+]
+Objectives = Annotated[
+    str | None,
+    typer.Option(
+        "--objectives",
+        metavar="NAMES",
+        help="What is searched for, by comma: accuracy (evonorm) or rmse (kan), and what layers cost: latency, memory, "
+        "parameters (default: accuracy, or rmse,parameters).",
     ),
 ]
 Scheduler = Annotated[
@@ -239,6 +249,7 @@ def _of_a_run(
     minutes: Minutes = None,
     core_minutes: CoreMinutes = None,
     population: Population = None,
+    objectives: Objectives = None,
     scheduler: Scheduler = None,
     backend: Backend = None,
     workers: Workers = None,

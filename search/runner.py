@@ -88,7 +88,8 @@ class Runner:
         space = self._spec.build()
         with RunLock(self.run_dir), Store(self.run_dir) as store, self._interruptible() as interrupted:
             recorded = store.meta("run")
-            settings = self._settings.resolved() if recorded is None else self._settings.resuming(recorded)
+            noisy = [o.name for o in space.objectives if o.noisy]
+            settings = self._settings.resolved(noisy) if recorded is None else self._settings.resuming(recorded)
             self._check_space(store, space)
             if store.meta("phase") == "done" and not _wants_more(store, settings):
                 return "finished"

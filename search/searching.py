@@ -359,7 +359,7 @@ class Search:
         if standing.rung is not None:
             ids = [s.id for s in track.stages if s.rung == standing.rung]
             for objective in self._space.objectives:
-                if not any(objective.name in standing.measured.get(name, {}) for name in ids):
+                if objective.weight and not any(objective.name in standing.measured.get(name, {}) for name in ids):
                     reason = f"'{objective.name}' was not measured at rung {standing.rung}"
                     return Finish("failed", stage.name, reason, told=self._n_told)
         decision = self._scheduler.decide(standing)

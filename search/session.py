@@ -56,6 +56,8 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
         values = {name: value for name, value in values.items() if name not in ("workers", "backend", *CLUSTER)}
     if flags.get("driver", "optuna") != "optuna":
         values.pop("sampler", None)
+    if "objectives" in flags:
+        flags["objectives"] = [name.strip() for name in flags["objectives"].split(",") if name.strip()]
     if seed_layers:
         names = [name for part in seed_layers for name in part.split(",") if name]
         flags["seed_layers"] = [] if names == ["none"] else names

@@ -148,13 +148,13 @@ def _number_tables(found: JsonObject) -> list[tuple[str, Any]]:
     """Search, re-rank and test figures of the best candidates and the baselines, each where it was measured."""
     from rich.text import Text
 
-    from layersearch.search.tables import plain_table
+    from layersearch.search.tables import objective_headers, plain_table
 
     objectives = found["objectives"]
     rows = [*found["best"], *found["baselines"]]
     tables = []
     if rows:
-        headers = [f">{o['name']}" + ("" if o["maximize"] else " ↓") for o in objectives]
+        headers = objective_headers([Objective(**o) for o in objectives])
         table = plain_table("layer", "origin", *headers, ">mean", "front")
         for entry in rows:
             values = [entry["fitness"].get(o["name"]) for o in objectives]
