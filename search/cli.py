@@ -50,7 +50,7 @@ def _root(
 
 
 @app.command()
-@o.begins_run(driver=o.Driver)
+@o.begins_run(driver=o.Driver, replay=o.Replay)
 def evolve(**given: Any) -> Work:
     """Begin a run.
 
@@ -79,6 +79,8 @@ def _begin(given: dict[str, Any]) -> Work:
     def work() -> int:
         from layersearch.search import session
 
+        if options.pop("replay", None) is not None:
+            return session.replay(given, as_json)
         return session.evolve(session.recipe_of(options, recipe, pairs or (), seed_layers or ()), as_json)
 
     return work

@@ -33,6 +33,7 @@ __all__ = [
     "Population",
     "Preset",
     "RecipeFile",
+    "Replay",
     "RerankTop",
     "Run",
     "RunName",
@@ -122,6 +123,15 @@ Driver = Annotated[
         "--driver",
         metavar="evolution|random",
         help="What proposes candidates; random is the control (default: evolution).",
+    ),
+]
+Replay = Annotated[
+    str | None,
+    typer.Option(
+        "--replay",
+        metavar="NAME",
+        help="Repeat a run by its recipe and in its recorded order, train anew, and stop where something comes out "
+        "differently; --workers, --backend and the like may be others.",
     ),
 ]
 Sampler = Annotated[

@@ -84,7 +84,15 @@ def _print_tables(found: JsonObject) -> None:
     console = output()
     driver = found["driver"] if found["sampler"] is None else f"{found['driver']} ({found['sampler']})"
     scheduler = [] if found["scheduler"] == "straight" else [f"scheduler {found['scheduler']}"]
-    facts = [f"space {found['space']}", f"driver {driver}", *scheduler, f"seed {found['seed']}", str(found["state"])]
+    replay = [] if found["replay"] is None else [f"replay of {found['replay']}"]
+    facts = [
+        f"space {found['space']}",
+        f"driver {driver}",
+        *scheduler,
+        *replay,
+        f"seed {found['seed']}",
+        str(found["state"]),
+    ]
     if found["state"] != "finished" and found["phase"] != "search":
         facts[-1] += f" in phase {found['phase']}"
     console.print(Text(f"{found['run']}: {', '.join(facts)}, {clock(found['elapsed_s'])} of search", style="bold"))

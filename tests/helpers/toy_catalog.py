@@ -17,7 +17,7 @@ __all__ = ["effective", "toy_cli"]
 
 DATA = ("bad", "good")
 KNOBS = (
-    "size", "sleep_s", "tricks", "broken", "log", "reject_every", "objectives", "choices", "ratio", "costs",
+    "size", "sleep_s", "tricks", "broken", "log", "reject_every", "objectives", "choices", "ratio", "costs", "uneven",
     "lowering.swap_step",
 )  # fmt: skip
 ENTRY = SpaceEntry(

@@ -50,7 +50,7 @@ class ToySpace:
         tricks: what happens to a genome at the first trained stage: ``reject``, ``fail``, ``nan``, ``raise``, ``hang``,
             ``stuck``, ``die``, ``oom``, ``save`` (says where it stands, then dies unless it began there), or with
             ``-once`` only at the first attempt.
-        sleep_s: time each stage takes.
+        sleep_s: time each stage takes; with ``uneven`` six times that for every third genome.
         ratio: with one, candidates are measured at two rungs before the end of their training.
         choices: whether one of the parameters of ``suggest`` is a choice.
         costs: objectives beside ``o0``, …: ``memory`` is a function of the genome, ``latency`` is never the same.
@@ -72,12 +72,14 @@ class ToySpace:
         ratio: int = 0,
         choices: bool = True,
         costs: Sequence[str] = (),
+        uneven: bool = False,
     ) -> None:
         self.size = size
         self.moments = moments
         self.log = log
         self.tricks = {int(genome): trick for genome, trick in (tricks or {}).items()}
         self.sleep_s = sleep_s
+        self.uneven = uneven
         self.limit_s = limit_s
         self.reject_every = reject_every
         self.broken = broken
@@ -188,7 +190,7 @@ class ToyEvaluator:
                 file.write(f"{job.candidate} {job.stage}\n")
         self._note("begin")
         if space.sleep_s:
-            time.sleep(space.sleep_s)
+            time.sleep(space.sleep_s * (6 if space.uneven and genome % 3 == 0 else 1))
         self._note("end")
         if job.stage == "quality":
             return self._quality(job, genome)
