@@ -122,7 +122,8 @@ Driver = Annotated[
     typer.Option(
         "--driver",
         metavar="evolution|random",
-        help="What proposes candidates; random is the control (default: evolution).",
+        help="What proposes candidates; random is the control; for Optuna's samplers see search tune (default: "
+        "evolution).",
     ),
 ]
 Replay = Annotated[

@@ -14,6 +14,7 @@ from layersearch.search.rerank import mean_value
 from layersearch.search.runs import resume_command, runs_dir_option
 from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import STORE_FILE
+from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import JsonObject, Objective
 
 __all__ = ["json_text", "print_show", "show_object"]
@@ -72,7 +73,9 @@ def print_show(run_dir: Path, top: int, as_json: bool) -> None:
     if found["best"]:
         number = found["best"][0]["candidate"] if found["winner"] is None else found["winner"]
         is_ = "is the best so far" if found["winner"] is None else "is the winner"
-        command = f"search export {run_dir.name} --candidate best --format python -o layer.py{runs_dir_option(run_dir)}"
+        network = found["space"] in SPACES and SPACES[found["space"]].network
+        file = "net.py --weights" if network else "layer.py"
+        command = f"search export {run_dir.name} --candidate best --format python -o {file}{runs_dir_option(run_dir)}"
         print(f"\n#{number} {is_}; write it to a file: {command}")
 
 

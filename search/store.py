@@ -199,7 +199,13 @@ class Store(StoreReader):
         comes is not that of the run that it may have replayed."""
         with self.transaction():
             self._db.execute("UPDATE candidates SET state = 'in_flight' WHERE state = 'stopped' AND told IS NULL")
-            opened = {"end_slot": None, "end_turn": None, "phase": "search", "rerank": [], "winner": None}
+            opened: dict[str, object] = {
+                "end_slot": None,
+                "end_turn": None,
+                "phase": "search",
+                "rerank": [],
+                "winner": None,
+            }
             self._set_meta({**opened, "replay": None})
 
     def stopped(self) -> list[int]:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,14 @@ from toy_runs import content_of, run_toy
 from toy_space import toy_spec
 
 from layersearch.errors import BadInputError, StoreError
-from layersearch.search.replay import DifferenceError, Recording
+from layersearch.search.candidate import Candidate, Finish, StageResult
+from layersearch.search.replay import DifferenceError, Recording, Turn
 from layersearch.search.runner import RunEvent, Runner, RunSettings
+from layersearch.search.schedulers.base import Promotion
+from layersearch.search.scheduling import Track
+from layersearch.search.store import Store
 from layersearch.search.store_reader import StoreReader
+from layersearch.spaces.contracts import Outcome, Stage
 
 # Stages of unequal length, so that results come in another order than candidates are asked for.
 SLOW = {"tricks": {"300": "fail", "305": "raise"}, "sleep_s": 0.004, "uneven": True}
@@ -100,6 +106,32 @@ def test_a_replay_that_was_interrupted_goes_on_as_one(tmp_path: Path, settings: 
     assert content_of(tmp_path / "again") == before
     assert replayed(tmp_path / "pool", tmp_path / "again", evaluations=30) == "finished", "as any other run"
     assert content_of(tmp_path / "again")["counts"]["evaluated"] == 30
+
+
+def test_a_candidate_that_was_killed_after_its_promotion_is_promoted_again(tmp_path: Path) -> None:
+    """Its record ends at the rung, as that of one that waits there to the end."""
+    stages = [Stage("a@0", "fitness", rung=0), Stage("a", "fitness", "a@0")]
+    with Store(tmp_path) as store:
+        store.set_meta(run={"deterministic": False}, stages=[asdict(stage) for stage in stages], objectives=[])
+        for number in range(2):
+            store.asked([Candidate(number, number, "random", {})])
+            store.told(StageResult(number, "a@0", Outcome("passed")), Finish("paused"))
+        store.promoted(2, Promotion(0, 0), seen=0)
+        store.end_search(None, 1.0)
+    with StoreReader(tmp_path) as reader:
+        recording = Recording(reader)
+        assert recording.turns == [Turn(0), Turn(0), Turn(0, Promotion(0, 0))]
+        for number, left_open in [(0, False), (1, True)]:
+            of_slot = recording.stages_of(number, tuple(stages))
+            assert [stage.id for stage in of_slot] == ["a@0"]
+            track = Track(number, number, {}, of_slot, lambda _: 0, lambda _: None)
+            assert not recording.is_left_open(track)
+            track.done["a@0"] = StageResult(number, "a@0", Outcome("passed"))
+            assert recording.is_left_open(track) == left_open
+        assert not recording.may_begin(2, 0, paused=())
+        assert recording.may_begin(2, 0, paused=(0,))
+        assert not recording.may_begin(3, 0, paused=(0,))
+        assert recording.is_over(3, 0)
 
 
 def edited(run_dir: Path, statement: str) -> None:

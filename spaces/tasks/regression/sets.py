@@ -67,7 +67,9 @@ class RegressionSets(Mapping[str, RegressionSet]):
         group, _, rest = name.partition(":")
         rows = self._groups.get(group)
         if rows is None or rest not in rows:
-            near = difflib.get_close_matches(name, list(self), n=3, cutoff=0.5)
+            # By that much, fn:f9 is close to fn:f3, and feynman:nope to no equation: what they share is the group.
+            near = [full for full in self if full.endswith(f":{name}")]
+            near = near or difflib.get_close_matches(name, list(self), n=3, cutoff=0.75)
             hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
             raise UnknownNameError(f"unknown data set '{name}'{hint} (known: {'; '.join(self.summary().values())})")
         return RegressionSet(group, rest, rows[rest])
