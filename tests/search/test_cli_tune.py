@@ -35,7 +35,7 @@ def test_options_are_those_of_evolve_with_a_sampler_for_the_driver() -> None:
     evolve, tune = ({*inspect.signature(command).parameters} for command in (cli.evolve, cli.tune))
     assert evolve - tune == {"driver", "replay"}
     assert tune - evolve == {"sampler"}
-    assert {*Recipe.model_fields} == (evolve | tune | {"set"}) - {"set_", "recipe", "as_json"}
+    assert {*Recipe.model_fields} == (evolve | tune | {"set"}) - {"set_", "recipe", "replay", "as_json"}
 
 
 def test_a_run_says_which_sampler_and_its_recipe_makes_it_again(

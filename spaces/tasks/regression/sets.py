@@ -67,12 +67,18 @@ class RegressionSets(Mapping[str, RegressionSet]):
         group, _, rest = name.partition(":")
         rows = self._groups.get(group)
         if rows is None or rest not in rows:
-            # By that much, fn:f9 is close to fn:f3, and feynman:nope to no equation: what they share is the group.
-            near = [full for full in self if full.endswith(f":{name}")]
-            near = near or difflib.get_close_matches(name, list(self), n=3, cutoff=0.75)
+            near = self._near(name)
             hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
             raise UnknownNameError(f"unknown data set '{name}'{hint} (known: {'; '.join(self.summary().values())})")
         return RegressionSet(group, rest, rows[rest])
+
+    def _near(self, name: str) -> list[str]:
+        """Close misses. What a name shares with others by its group alone makes it near to none."""
+        group, _, rest = name.partition(":")
+        if group in self._groups:
+            return [f"{group}:{n}" for n in difflib.get_close_matches(rest, list(self._groups[group]), n=3, cutoff=0.5)]
+        without_group = [full for full in self if full.endswith(f":{name}")]
+        return without_group or difflib.get_close_matches(name, list(self), n=3, cutoff=0.75)
 
     def __contains__(self, name: object) -> bool:
         group, _, rest = str(name).partition(":")

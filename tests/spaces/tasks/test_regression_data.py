@@ -40,7 +40,7 @@ def test_the_groups_hold_what_they_promise() -> None:
     ("name", "near"),
     [
         ("fn:f9", "fn:f"), ("concrete", "uci:concrete"), ("feynman:I.6.3", "feynman:I.6.2"), ("f3", "fn:f3"),
-        ("I.6.2", "feynman:I.6.2"),
+        ("I.6.2", "feynman:I.6.2"), ("feynmann:I.6.2", "feynman:I.6.2"), ("uci:concret", "uci:concrete"),
     ],
 )  # fmt: skip
 def test_an_unknown_name_is_told_its_neighbours_and_the_groups(name: str, near: str) -> None:
