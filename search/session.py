@@ -101,11 +101,16 @@ def evolve(recipe: Recipe, as_json: bool) -> int:
         recipe = recipe.with_plan(spec.settings)
     files = {RECIPE_FILE: recipe.to_yaml(), "environment.json": environment()}
     run_dir = create_run(Path(recipe.runs_dir), recipe.run, recipe.space, files)
+    return _begin(_Plan(run_dir, spec, settings), as_json)
+
+
+def _begin(plan: _Plan, as_json: bool) -> int:
+    """Runs what was never run before."""
     try:
-        return _run(_Plan(run_dir, spec, settings), as_json)
+        return _run(plan, as_json)
     except BadInputError:  # a cluster that is not there, say: as if the run had never been asked for
-        if not _has_begun(run_dir):
-            shutil.rmtree(run_dir)
+        if not _has_begun(plan.run_dir):
+            shutil.rmtree(plan.run_dir)
         raise
 
 
@@ -113,15 +118,16 @@ def replay(given: Mapping[str, Any], as_json: bool) -> int:
     """Begins a run that follows the recorded order of another one. Returns the exit code.
 
     Args:
-        given: all flags of ``search evolve``, ``replay`` among them; those not given are ``None`` (or false).
+        given: all flags of ``search evolve``, ``replay`` among them; those not given are ``None``.
     """
-    flags = {name: _plain(value) if name in _NUMBERS else value for name, value in given.items() if value}
+    flags = {n: _plain(value) if n in _NUMBERS else value for n, value in given.items() if value is not None}
     name = flags.pop("replay")
-    for other in flags.keys() - {*_OF_REPLAY, "as_json"}:
-        raise RecipeError(
-            f"a replay must have the recipe of its run, got --{other.strip('_').replace('_', '-')} as well; drop it"
-        )
-    checked = Recipe.parse({"space": "", **{flag: value for flag, value in flags.items() if flag in _OF_REPLAY}})
+    del flags["as_json"]
+    for other in flags:
+        if other not in _OF_REPLAY:
+            option = other.strip("_").replace("_", "-")
+            raise RecipeError(f"a replay must have the recipe of its run, got --{option} as well; drop it")
+    checked = Recipe.parse({"space": "", **flags})
     recorded_dir = find_run(Path(checked.runs_dir), name)
     plan = _replayed(recorded_dir, checked.data_dir)
     device = checked.device if "device" in flags else plan.settings.device
@@ -136,12 +142,7 @@ def replay(given: Mapping[str, Any], as_json: bool) -> int:
     )
     files = {RECIPE_FILE: f"# search evolve --replay {name}\n{recipe.to_yaml()}", "environment.json": environment()}
     run_dir = create_run(Path(checked.runs_dir), checked.run, space.name, files)
-    try:
-        code = _run(replace(plan, run_dir=run_dir, settings=settings), as_json)
-    except BadInputError:
-        if not _has_begun(run_dir):
-            shutil.rmtree(run_dir)
-        raise
+    code = _begin(replace(plan, run_dir=run_dir, settings=settings), as_json)
     if code == 0:
         _say(f"{run_dir.name} has the candidates and outcomes of {name}")
     return code

@@ -15,6 +15,7 @@ from toy_runs import content_of, run_toy
 from toy_space import toy_spec
 
 from layersearch.errors import BadInputError, StoreError
+from layersearch.search import runner
 from layersearch.search.candidate import Candidate, Finish, StageResult
 from layersearch.search.replay import DifferenceError, Recording, Turn
 from layersearch.search.runner import RunEvent, Runner, RunSettings
@@ -226,7 +227,7 @@ def test_what_a_replay_refuses(folder: Path, capsys: pytest.CaptureFixture[str])
         (["--set", "size=9"], "got --set as well"),
         (["--recipe", "x.yaml"], "got --recipe as well"),
         (["--seed-layers", "ten"], "got --seed-layers as well"),
-        (["--deterministic"], "got --deterministic as well"),
+        (["--no-deterministic"], "got --deterministic as well"),
         (["--workers", "0"], "'workers' must be"),
         (["--run", "first"], "exists"),
     ]:
@@ -239,6 +240,27 @@ def test_what_a_replay_refuses(folder: Path, capsys: pytest.CaptureFixture[str])
     assert toy_cli("evolve", "--replay", "frist") == 2
     assert "did you mean 'first'" in capsys.readouterr().err
     assert [path.name for path in (folder / "runs").iterdir()] == ["first"]
+
+
+def test_a_replay_that_was_killed_before_its_first_turn_is_still_one(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Died
+
+    (folder / "runs").mkdir()
+    run_toy(folder / "runs/pool", SLOW, **FREE)
+    (folder / "runs/pool/recipe.yaml").write_text("space: toy\nevaluations: 12\n")
+    monkeypatch.setattr(runner, "EXECUTORS", {"inline": die, "pool": die})
+    with pytest.raises(Died):
+        toy_cli("evolve", "--replay", "pool", "--run", "again", "--backend", "inline")
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert toy_cli("resume", "again", "--backend", "inline") == 0
+    assert content_of(folder / "runs/again") == content_of(folder / "runs/pool")
 
 
 def test_a_replay_whose_run_is_gone_says_so(tmp_path: Path) -> None:
