@@ -203,8 +203,8 @@ def load(run: str | Path, runs_dir: str | Path = "runs") -> Run:
     """
     if isinstance(run, Path) or os.sep in run:
         path = Path(os.path.abspath(run))  # so that . has a name
-        return Run(find_run(path.parent, path.name))
-    return Run(find_run(Path(runs_dir), run))
+        return Run(find_run(path.parent, path.name, "give the path of the folder of a run"))
+    return Run(find_run(Path(runs_dir), run, "see search list, or give the folder that it is in as runs_dir"))
 
 
 def _check_whole(name: str, value: object, remedy: str) -> None:

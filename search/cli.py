@@ -50,7 +50,7 @@ def _root(
 
 
 @app.command()
-@o.begins_run(driver=o.Driver)
+@o.begins_run(driver=o.Driver, replay=o.Replay)
 def evolve(**given: Any) -> Work:
     """Begin a run.
 
@@ -79,6 +79,12 @@ def _begin(given: dict[str, Any]) -> Work:
     def work() -> int:
         from layersearch.search import session
 
+        if given["driver"] == "optuna" and "sampler" not in given:
+            raise RecipeError(
+                "driver must be evolution or random, got optuna, which is that of search tune; use search tune"
+            )
+        if options.pop("replay", None) is not None:
+            return session.replay(given, as_json)
         return session.evolve(session.recipe_of(options, recipe, pairs or (), seed_layers or ()), as_json)
 
     return work
@@ -368,6 +374,17 @@ def _sentence(error: Any) -> str:
     help_of = f"see {getattr(context, 'command_path', 'search')} --help"
     match type(error).__name__:
         case "NoSuchOption":
+            commands = getattr(getattr(context, "parent", None), "command", None)
+            others = [
+                f"search {name}"
+                for name, other in getattr(commands, "commands", {}).items()
+                if any(error.option_name in parameter.opts for parameter in other.params)
+            ]
+            if others:
+                here = getattr(context, "command_path", "search")
+                return (
+                    f"{error.option_name} must be left out of {here}, it is an option of {', '.join(others)}; {help_of}"
+                )
             names = sorted(name for parameter in command.params for name in parameter.opts if name.startswith("--"))
             return str(unknown_name("option", error.option_name, names))
         case "MissingParameter":

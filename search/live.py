@@ -306,15 +306,18 @@ def line(moment: Moment) -> str:
         return f"{moment.run}: finishing what is running; Ctrl-C again stops at once"
     left = f", ends in {clock(moment.eta_s)}" if moment.eta_s is not None else ""
     if moment.phase != "search":
-        through = f"{moment.done} of {moment.total} candidates" if moment.total else "begins"
+        plural = "" if moment.total == 1 else "s"
+        through = f"{moment.done} of {moment.total} candidate{plural}" if moment.total else "begins"
         return f"{moment.run}: {moment.phase}, {through}{left}"
     goal = f" of {moment.evaluations}" if moment.evaluations is not None else ""
     rejected = sum(counts["rejected"].values())
     best = ""
     if found.best is not None:
         best = f"; best {mean_value(found.best.fitness, found.objectives):.4f} (#{found.best.number})"
+    duplicates = f"{counts['duplicates']} duplicate{'' if counts['duplicates'] == 1 else 's'}"
+    scheduled = "".join(f", {counts[state]} {state}" for state in ("paused", "stopped") if counts[state])
     return (
         f"{moment.run}: search {clock(moment.elapsed_s)}, {counts['evaluated']}{goal} evaluated, "
         f"{counts['asked']} asked ({moment.asked_per_s:.1f}/s), {counts['screened_out']} screened out, "
-        f"{counts['duplicates']} duplicates, {rejected} rejected, {counts['failed']} failed{left}{best}"
+        f"{duplicates}, {rejected} rejected, {counts['failed']} failed{scheduled}{left}{best}"
     )

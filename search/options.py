@@ -29,9 +29,11 @@ __all__ = [
     "Lookahead",
     "Lowering",
     "Minutes",
+    "Objectives",
     "Population",
     "Preset",
     "RecipeFile",
+    "Replay",
     "RerankTop",
     "Run",
     "RunName",
@@ -120,7 +122,17 @@ Driver = Annotated[
     typer.Option(
         "--driver",
         metavar="evolution|random",
-        help="What proposes candidates; random is the control (default: evolution).",
+        help="What proposes candidates; random is the control; for Optuna's samplers see search tune (default: "
+        "evolution).",
+    ),
+]
+Replay = Annotated[
+    str | None,
+    typer.Option(
+        "--replay",
+        metavar="NAME",
+        help="Repeat a run by its recipe and in its recorded order, train anew, and stop where something comes out "
+        "differently; --workers, --backend and the like may be others.",
     ),
 ]
 Sampler = Annotated[
@@ -129,6 +141,15 @@ Sampler = Annotated[
         "--sampler",
         metavar="tpe|nsga2|nsga3|gp|cmaes|random",
         help="Which of Optuna's samplers suggests candidates; cmaes is for one objective and numbers (default: tpe).",
+    ),
+]
+Objectives = Annotated[
+    str | None,
+    typer.Option(
+        "--objectives",
+        metavar="NAMES",
+        help="What is searched for, by comma: accuracy (evonorm) or rmse (kan), and what layers cost: latency, memory, "
+        "parameters (default: accuracy, or rmse,parameters).",
     ),
 ]
 Scheduler = Annotated[
@@ -239,6 +260,7 @@ def _of_a_run(
     minutes: Minutes = None,
     core_minutes: CoreMinutes = None,
     population: Population = None,
+    objectives: Objectives = None,
     scheduler: Scheduler = None,
     backend: Backend = None,
     workers: Workers = None,

@@ -18,6 +18,7 @@ from layersearch.search.run_settings import BACKENDS, ENDS, RunSettings, default
 from layersearch.search.schedulers.base import SCHEDULERS
 from layersearch.spaces.catalog import SPACES, SpaceEntry
 from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.objectives import NOISY
 from layersearch.spaces.validation import sentence
 
 __all__ = ["CLUSTER", "MOST_DEFAULT_WORKERS", "Recipe", "parse_set"]
@@ -53,6 +54,7 @@ class Recipe(BaseModel):
     population: _Count | None = None
     driver: str = "evolution"
     sampler: str | None = None
+    objectives: list[str] | None = None
     scheduler: str = "straight"
     backend: Literal["inline", "pool", "ray", "streams"] | None = None
     workers: Annotated[int, Field(ge=1, le=AS_MANY_AS_FIT)] | None = None
@@ -138,7 +140,7 @@ class Recipe(BaseModel):
             "rerank_top": budget.rerank_top if self.rerank_top is None else self.rerank_top,
         }
         complete = self.model_copy(update=values)
-        settings = complete.run_settings().resolved()
+        settings = complete.run_settings().resolved([name for name in self.objectives or () if name in NOISY])
         update = {"deterministic": settings.deterministic, "lookahead": settings.lookahead}
         return complete.model_copy(update=update)
 
@@ -153,9 +155,24 @@ class Recipe(BaseModel):
         entry, ratio = self.entry(), SCHEDULERS[self.scheduler].ratio
         if ratio is not None and entry.rungs is not None:
             overrides = {entry.rungs: ratio(self._scheduler_settings()), **overrides}
+        overrides |= self._chosen_objectives(entry)
         return entry.settings_of(
             self.series, self.data, self.data_dir, self.preset, overrides, self.seed_layers, self.lowering
         )
+
+    def _chosen_objectives(self, entry: SpaceEntry) -> dict[str, Any]:
+        """As a setting of the space. Raises: RecipeError."""
+        key = entry.objectives
+        if key in self.set:
+            raise RecipeError(f"objectives must be given by --objectives, got --set {key}; write --objectives NAMES")
+        if self.objectives is None:
+            return {}
+        if key is None:
+            given = ", ".join(self.objectives)
+            raise RecipeError(
+                f"objectives must be left out, the space {self.space} has its own, got {given}; drop them"
+            )
+        return {key: self.objectives}
 
     def with_plan(self, settings: JsonObject) -> "Recipe":
         """Names the lowering that was chosen in ``settings`` of the space, so that the recipe makes the same run."""

@@ -33,6 +33,7 @@ def show(reader: StoreReader, space: Space, k: int = 10) -> JsonObject:
             "driver": settings.get("driver"),
             "sampler": settings.get("driver_settings", {}).get("sampler"),
             "scheduler": settings.get("scheduler", "straight"),
+            "replay": reader.meta("replay"),
             "elapsed_s": reader.meta("elapsed_s", 0.0),
             "objectives": [asdict(o) for o in reader.objectives()],
             "counts": reader.counts().to_json(),

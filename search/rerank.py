@@ -10,9 +10,9 @@ __all__ = ["mean_value", "pareto_front", "ranked", "rerank_value", "spread", "wi
 
 
 def mean_value(fitness: Mapping[str, float], objectives: Sequence[Objective]) -> float:
-    """Mean over the objectives, by their weights, of ``sign * value``: larger is better."""
-    total = math.fsum(o.weight for o in objectives)
-    return math.fsum(o.weight * o.sign * fitness[o.name] for o in objectives) / total
+    """Mean over the objectives that have a weight, by these, of ``sign * value``: larger is better."""
+    weighed = [o for o in objectives if o.weight]
+    return math.fsum(o.weight * o.sign * fitness[o.name] for o in weighed) / math.fsum(o.weight for o in weighed)
 
 
 def _by_mean(fitness: Mapping[int, Mapping[str, float]], objectives: Sequence[Objective]) -> list[int]:

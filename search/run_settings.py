@@ -1,7 +1,7 @@
 """What a runner has to be told, checked."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -100,9 +100,20 @@ class RunSettings:
         """Where the workers run, and what each takes."""
         return Resources(self.address, self.gpus_per_worker, self.cpus_per_worker)
 
-    def resolved(self) -> "RunSettings":
-        """With the defaults that depend on other settings filled in."""
-        deterministic = self.backend == "inline" if self.deterministic is None else self.deterministic
+    def resolved(self, noisy: Sequence[str] = ()) -> "RunSettings":
+        """With the defaults that depend on other settings filled in.
+
+        Args:
+            noisy: objectives that come out different each time.
+        Raises: RecipeError if such a run is to be deterministic.
+        """
+        if noisy and self.deterministic:
+            raise RecipeError(
+                f"deterministic must be left out with the objective {noisy[0]}, which comes out different each time; "
+                "drop one of them"
+            )
+        reproducible = self.backend == "inline" and not noisy
+        deterministic = reproducible if self.deterministic is None else self.deterministic
         lookahead = max(2, min(32, self.population // 4)) if self.lookahead is None else self.lookahead
         return replace(self, deterministic=deterministic, lookahead=lookahead)
 

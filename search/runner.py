@@ -17,12 +17,15 @@ from layersearch.search.drivers.base import DRIVERS, Driver
 from layersearch.search.executors.base import EXECUTORS, Executor, SpaceSpec
 from layersearch.search.finishing import Finishing
 from layersearch.search.lock import RunLock
-from layersearch.search.run_settings import RunSettings
+from layersearch.search.replay import Recording
+from layersearch.search.run_settings import ENDS, RunSettings
+from layersearch.search.runs import find_run
 from layersearch.search.schedulers.base import Scheduler
 from layersearch.search.scheduling import Dispatcher, Report
 from layersearch.search.searching import Clock, Search
 from layersearch.search.store import Store
 from layersearch.search.store_checkpoints import Checkpoints
+from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.contracts import JsonObject, Space
 
 __all__ = ["RunEvent", "RunSettings", "Runner"]
@@ -60,6 +63,8 @@ class Runner:
         space_spec: how the space is built, here and in workers.
         settings: of the run; must agree with what is recorded, but the end may be another, later one.
         on_event: called in this thread for everything worth showing.
+        replay: name of the run in the same folder of runs whose recorded order this one follows, with its settings; a
+            replay that goes on knows it.
     """
 
     def __init__(
@@ -68,11 +73,13 @@ class Runner:
         space_spec: SpaceSpec,
         settings: RunSettings,
         on_event: Callable[[RunEvent], None] | None = None,
+        replay: str | None = None,
     ) -> None:
         self.run_dir = Path(run_dir)
         self._spec = space_spec
         self._settings = settings
         self._on_event = on_event
+        self._replay = replay
         self._phase = "search"
         self._counts = Counts()
         self._clock = Clock(0.0)
@@ -88,9 +95,13 @@ class Runner:
         space = self._spec.build()
         with RunLock(self.run_dir), Store(self.run_dir) as store, self._interruptible() as interrupted:
             recorded = store.meta("run")
-            settings = self._settings.resolved() if recorded is None else self._settings.resuming(recorded)
+            noisy = [o.name for o in space.objectives if o.noisy]
+            settings = self._settings.resolved(noisy) if recorded is None else self._settings.resuming(recorded)
             self._check_space(store, space)
-            if store.meta("phase") == "done" and not _wants_more(store, settings):
+            if self._replay is not None:
+                store.set_meta(replay=self._replay)
+            goes_on = _wants_more(store, settings)
+            if store.meta("phase") == "done" and not goes_on:
                 return "finished"
             driver = DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
             scheduler = settings.make_scheduler(space)
@@ -99,7 +110,10 @@ class Runner:
             end: End = "interrupted"
             try:
                 self._record(store, space, settings)
-                end = self._work(store, space, settings, driver, scheduler, executor, interrupted)
+                if goes_on and store.meta("phase") != "search":
+                    store.reopen_search()
+                with self._recording(store) as recording:
+                    end = self._work(store, space, settings, driver, scheduler, executor, interrupted, recording)
             except KeyboardInterrupt:
                 end = "interrupted"
             finally:
@@ -116,21 +130,21 @@ class Runner:
         scheduler: Scheduler,
         executor: Executor,
         interrupted: Callable[[], bool],
+        recording: Recording | None,
     ) -> End:
         checkpoints = Checkpoints(self.run_dir)
         checkpoints.sweep(store.checkpoints())
         self._clock = Clock(store.meta("elapsed_s", 0.0))
         stages = (*space.stages, *space.rerank_stages, *space.test_stages)
-        dispatcher = Dispatcher(executor, store, checkpoints, stages, self._clock.elapsed_s)
-        searched = store.meta("phase", "search") != "search"
-        if searched and _wants_more(store, settings):
-            store.reopen_search()
-            searched = False
-        if searched:
+        revised = None if recording is None else recording.revised
+        dispatcher = Dispatcher(executor, store, checkpoints, stages, self._clock.elapsed_s, revised)
+        if store.meta("phase") != "search":
             self._counts = store.counts()
             self._show("start")
         else:
-            search = Search(space, driver, scheduler, store, dispatcher, settings, self._clock, self._show_search)
+            search = Search(
+                space, driver, scheduler, store, dispatcher, settings, self._clock, self._show_search, recording
+            )
             search.restore()
             self._counts = search.counts
             self._show("start")
@@ -139,6 +153,16 @@ class Runner:
             self._counts = search.counts
         finishing = Finishing(space, store, dispatcher, checkpoints, settings, self._show_phase, self._show_report)
         return "finished" if finishing.run(interrupted) else "interrupted"
+
+    @contextmanager
+    def _recording(self, store: Store) -> Iterator[Recording | None]:
+        """Of the run that this one replays, if it does."""
+        name = store.meta("replay")
+        if name is None:
+            yield None
+            return
+        with StoreReader(find_run(self.run_dir.parent, name)) as reader:
+            yield Recording(reader)
 
     def _check_space(self, store: Store, space: Space) -> None:
         """A run has one space; only where its data lies may change."""
@@ -209,7 +233,14 @@ class Runner:
 
 
 def _wants_more(store: Store, settings: RunSettings) -> bool:
-    """Whether a search that has ended would go on under these settings."""
+    """Whether a search that has ended would go on under these settings; a replay does for another end alone."""
+    recorded = store.meta("run")
+    if (
+        recorded is not None
+        and store.meta("replay") is not None
+        and all(recorded[name] == getattr(settings, name) for name in ENDS)
+    ):
+        return False
     enough = settings.evaluations is not None and store.counts()["evaluated"] >= settings.evaluations
     late = settings.minutes is not None and store.meta("elapsed_s", 0.0) >= 60 * settings.minutes
     spent = settings.core_minutes is not None and store.search_core_s() >= 60 * settings.core_minutes

@@ -19,11 +19,13 @@ RECIPE_FILE = "recipe.yaml"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
-def _checked_name(name: str) -> str:
+_ELSEWHERE = "choose another --runs-dir"
+
+
+def _checked_name(name: str, remedy: str) -> str:
     if not _NAME.fullmatch(name):
         raise RecipeError(
-            f"the name of a run must be letters, digits, '.', '_' and '-', up to 100, got {name!r:.120}; "
-            "choose another --run"
+            f"the name of a run must be letters, digits, '.', '_' and '-', up to 100, got {name!r:.120}; {remedy}"
         )
     return name
 
@@ -37,7 +39,7 @@ def create_run(runs_dir: Path, name: str | None, space: str, files: Mapping[str,
         RunError if the disk is full. Nothing is left then.
     """
     if name is not None:
-        _checked_name(name)
+        _checked_name(name, "choose another --run")
     draft = runs_dir / f".new-{os.getpid()}-{time.monotonic_ns()}"
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
@@ -101,15 +103,15 @@ def _unwritable(path: Path, error: OSError) -> LayerSearchError:
     )
 
 
-def run_dirs(runs_dir: Path) -> list[Path]:
-    """Folders in ``runs_dir`` that hold a run, by name. Raises: BadInputError if it cannot be read."""
+def run_dirs(runs_dir: Path, remedy: str = _ELSEWHERE) -> list[Path]:
+    """Folders in ``runs_dir`` that hold a run, by name. Raises: BadInputError with ``remedy`` if it cannot be read."""
     try:
         return sorted(path for path in runs_dir.iterdir() if _is_run(path))
     except FileNotFoundError:
         return []
     except OSError as error:
         raise BadInputError(
-            f"the folder of runs must be readable, but {runs_dir} is not ({error.strerror}); choose another --runs-dir"
+            f"the folder of runs must be readable, but {runs_dir} is not ({error.strerror}); {remedy}"
         ) from error
 
 
@@ -118,14 +120,19 @@ def _is_run(path: Path) -> bool:
     return named and ((path / RECIPE_FILE).is_file() or (path / STORE_FILE).is_file())
 
 
-def find_run(runs_dir: Path, name: str) -> Path:
-    """Folder of the run ``name``. Raises: RecipeError for an illegal name; BadInputError if there is no such run."""
-    path = runs_dir / _checked_name(name)
+def find_run(runs_dir: Path, name: str, remedy: str = f"see search list, or {_ELSEWHERE}") -> Path:
+    """Folder of the run ``name``.
+
+    Args:
+        remedy: what to do if there is none.
+    Raises: RecipeError for an illegal name; BadInputError if there is no such run.
+    """
+    path = runs_dir / _checked_name(name, remedy)
     if _is_run(path):
         return path
-    names = [other.name for other in run_dirs(runs_dir)]
+    names = [other.name for other in run_dirs(runs_dir, remedy)]
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean '{near[0]}'? (see search list)" if near else "see search list, or choose another --runs-dir"
+    hint = f"did you mean '{near[0]}'? (see search list)" if near else remedy
     raise BadInputError(f"a run must be named, but there is none named '{name}' in {runs_dir}; {hint}")
 
 

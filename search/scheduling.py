@@ -59,7 +59,7 @@ class Report:
     finish: Finish | None
 
 
-def finish_of(track: Track, objectives: Sequence[Objective], told: int | None = None) -> Finish | None:
+def finish_of(track: Track, objectives: Sequence[Objective]) -> Finish | None:
     """What the results of a track make of its candidate; ``None`` while there are stages to run."""
     fitness: dict[str, float] = {}
     for stage in track.stages:
@@ -68,12 +68,12 @@ def finish_of(track: Track, objectives: Sequence[Objective], told: int | None = 
             return None
         outcome = result.outcome
         if outcome.state != "passed":
-            return Finish(outcome.state, stage.name, outcome.reason, told=told)
+            return Finish(outcome.state, stage.name, outcome.reason)
         fitness.update(outcome.fitness)
     for objective in objectives:
         if objective.name not in fitness:
-            return Finish("failed", track.stages[-1].name, f"'{objective.name}' was not measured", told=told)
-    return Finish("evaluated", fitness={o.name: fitness[o.name] for o in objectives}, told=told)
+            return Finish("failed", track.stages[-1].name, f"'{objective.name}' was not measured")
+    return Finish("evaluated", fitness={o.name: fitness[o.name] for o in objectives})
 
 
 def training_of(stage: str, stages: Sequence[Stage]) -> str:
@@ -90,6 +90,7 @@ class Dispatcher:
     Args:
         stages: all stages of the run, of every phase.
         elapsed_s: time of the search so far, stored with each result.
+        revised: gives what is written down of an outcome.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Dispatcher:
         checkpoints: Checkpoints,
         stages: Sequence[Stage],
         elapsed_s: Callable[[], float],
+        revised: Callable[[Job, Outcome], Outcome] | None = None,
     ) -> None:
         self._executor = executor
         self._store = store
@@ -106,6 +108,7 @@ class Dispatcher:
         self._stages = {stage.id: stage for stage in stages}
         self._resumed = {stage.resumes for stage in stages}
         self._elapsed_s = elapsed_s
+        self._revised = revised
         self._ready: list[tuple[int, int, Track]] = []
         self._running: dict[int, Track] = {}
 
@@ -121,6 +124,11 @@ class Dispatcher:
     @property
     def running(self) -> int:
         return len(self._running)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs, and nothing waits to be."""
+        return not self._ready and not self._running
 
     def forget(self) -> None:
         """Drops what waits. What runs goes on; its results are recorded and lead to no further job."""
@@ -155,6 +163,8 @@ class Dispatcher:
     def _record(self, job: Job, outcome: Outcome) -> Report:
         track = self._running.pop(job.candidate)
         outcome = finite(outcome)
+        if self._revised is not None:
+            outcome = self._revised(job, outcome)
         checkpoint = None
         if outcome.state == "passed" and outcome.checkpoint is not None and job.stage in self._resumed:
             checkpoint = self._checkpoints.put(outcome.checkpoint)

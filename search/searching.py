@@ -3,13 +3,14 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from layersearch.errors import RunError
 from layersearch.primitives.seeds import Seeds
 from layersearch.search.candidate import Candidate, Finish, State
 from layersearch.search.drivers.base import Driver, RememberingDriver, Told
+from layersearch.search.replay import Recording
 from layersearch.search.run_settings import RunSettings
 from layersearch.search.schedulers.base import Promotion, Scheduler, Standing, rung_ends
 from layersearch.search.scheduling import Dispatcher, Report, Track, finish_of, training_of
@@ -69,6 +70,8 @@ class Search:
     Args:
         settings: resolved.
         on_event: called after a result was recorded, and (with ``None``) after a slot was.
+        recording: of the run that is replayed: its turns are taken, and its tells told, in its order, and where it
+            ended is the end.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Search:
         settings: RunSettings,
         clock: Clock,
         on_event: Callable[[Report | None], None],
+        recording: Recording | None = None,
     ) -> None:
         self._space = space
         self._driver = driver
@@ -91,6 +95,9 @@ class Search:
         self._settings = settings
         self._clock = clock
         self._on_event = on_event
+        self._recording = recording
+        self._follows = recording if recording is not None and recording.follows else None
+        self._held: dict[int, _Ended] = {}  # finished before their tell is due, by its place in the order followed
         self._seeds = Seeds(settings.seed)
         self._screener = Screener(space, self._load)
         self._lookahead = settings.lookahead or 1
@@ -189,8 +196,8 @@ class Search:
                 self._tell(arrived[n_told][1])
                 n_told += 1
             self._recall(slot, recorded, check)
-        for _, ended in arrived[n_told:]:
-            self._tell(ended)
+        for turn, ended in arrived[n_told:]:
+            self._hear(turn, ended)
         for turn in sorted(open_turns):
             self._reopen(turn, *open_turns[turn])
 
@@ -216,6 +223,8 @@ class Search:
             while self._dispatcher.free > 0 and self._may_begin() and not interrupted():
                 self._begin()
             self._dispatcher.dispatch()
+            if self._follows is not None and self._dispatcher.idle and not self.over() and not interrupted():
+                raise self._follows.stuck()
             self._collect(self._remaining_s())
         over = self.over()
         if over:
@@ -226,16 +235,22 @@ class Search:
         return over
 
     def over(self) -> bool:
+        if self._follows is not None:
+            return self._follows.is_over(self._turn, self._n_heard) and self._dispatcher.idle
+        if self._recording is not None:
+            return self._enough()
         remaining_s = self._remaining_s()
         core_minutes = self._settings.core_minutes
         spent = core_minutes is not None and self._core_s >= 60 * core_minutes
         return self._enough() or spent or (remaining_s is not None and remaining_s <= 0)
 
     def _enough(self) -> bool:
+        if self._recording is not None:
+            return self._follows is None and self._frontier > self._recording.end_turn
         return self._settings.evaluations is not None and self._n_evaluated >= self._settings.evaluations
 
     def _remaining_s(self) -> float | None:
-        minutes = self._settings.minutes
+        minutes = None if self._recording is not None else self._settings.minutes
         return None if minutes is None else 60 * minutes - self._clock.elapsed_s()
 
     def _end(self) -> None:
@@ -258,17 +273,20 @@ class Search:
             self._driver.tell(self._told(track.order, number, "stopped", {}, _n_passed(track), standing))
 
     def _may_begin(self) -> bool:
+        if self._follows is not None:
+            return self._follows.may_begin(self._turn, self._n_heard, self._paused)
         return not self._settings.deterministic or self._turn - self._lookahead < self._frontier
 
     def _begin(self) -> None:
         """Takes the next turn."""
         self._hear_due(self._turn)
-        promotion = self._scheduler.promote()
+        promotion = self._scheduler.promote() if self._follows is None else self._follows.turns[self._turn].promotion
         if promotion is None:
             self._ask()
         else:
             self._promote(promotion)
         self._turn += 1
+        self._catch_up()
 
     def _promote(self, promotion: Promotion) -> None:
         """A paused candidate goes on; that is committed before it is dispatched."""
@@ -317,6 +335,8 @@ class Search:
                     f"a proposal must be legal and new, but {MOST_PROPOSALS} in a row for slot {slot} were not: the "
                     "space seems exhausted; ask for fewer evaluations or widen the space"
                 )
+        if self._recording is not None:
+            self._recording.check_asked(asked)
         self._store.asked(asked)
         for candidate in asked:
             self.counts.add(candidate.state)
@@ -327,11 +347,12 @@ class Search:
         self._on_event(None)
 
     def _track(self, slot: int, candidate: Candidate) -> Track:
+        stages = self._space.stages
         return Track(
             candidate.number,
             slot,
             candidate.genome,
-            self._space.stages,
+            stages if self._follows is None else self._follows.stages_of(slot, stages),
             seed=lambda stage: self._seeds.derive("stage", slot, training_of(stage, self._space.stages)),
             settle=self._settle,
             seen=candidate.seen,
@@ -342,10 +363,14 @@ class Search:
         together with the one that ends the search, unless slots say which was first."""
         if not track.stages or (self._enough() and not self._settings.deterministic):
             return None
-        finish = finish_of(track, self._space.objectives, self._n_told) or self._scheduled(track)
+        if self._follows is not None and self._follows.is_left_open(track):
+            return None
+        finish = finish_of(track, self._space.objectives) or self._scheduled(track)
         if finish is not None:
             track.over = True
             if finish.state != "paused":
+                place = self._n_told if self._follows is None else self._follows.place(track.order)
+                finish = replace(finish, told=place)
                 self._n_told += 1
             self._n_evaluated += finish.state == "evaluated" and not self._settings.deterministic
         return finish
@@ -359,15 +384,15 @@ class Search:
         if standing.rung is not None:
             ids = [s.id for s in track.stages if s.rung == standing.rung]
             for objective in self._space.objectives:
-                if not any(objective.name in standing.measured.get(name, {}) for name in ids):
+                if objective.weight and not any(objective.name in standing.measured.get(name, {}) for name in ids):
                     reason = f"'{objective.name}' was not measured at rung {standing.rung}"
-                    return Finish("failed", stage.name, reason, told=self._n_told)
+                    return Finish("failed", stage.name, reason)
         decision = self._scheduler.decide(standing)
         match decision.verdict:
             case "pause":
                 return Finish("paused", stage.name)
             case "stop":
-                return Finish("stopped", stage.name, decision.reason, told=self._n_told)
+                return Finish("stopped", stage.name, decision.reason)
         return None
 
     def _standing(self, track: Track, stage: str) -> Standing:
@@ -409,7 +434,11 @@ class Search:
         return Told(slot, number, state, fitness, partial(self._load, number), n_passed, metrics=metrics)
 
     def _hear(self, turn: int, ended: _Ended) -> None:
-        """A turn has ended: driver and scheduler hear of it now, or (deterministic) when it is due."""
+        """A turn has ended: driver and scheduler hear of it now, or (deterministic, or in a replay) when it is due."""
+        if self._follows is not None and ended.told is not None:
+            self._held[self._follows.place(ended.told.slot)] = ended
+            self._catch_up()
+            return
         if not self._settings.deterministic:
             self._tell(ended)
             return
@@ -417,6 +446,13 @@ class Search:
         while not self._enough() and self._frontier in self._ended:
             self._n_evaluated += self._ended[self._frontier].state == "evaluated"
             self._frontier += 1
+
+    def _catch_up(self) -> None:
+        """In a replay: what has to be heard of before the next turn is taken, as far as it is there."""
+        while self._follows is not None and self._n_heard in self._held:
+            if not self._follows.tells_next(self._turn, self._n_heard):
+                return
+            self._tell(self._held.pop(self._n_heard))
 
     def _hear_due(self, turn: int) -> None:
         """Deterministic: what has to be heard of before ``turn`` is taken."""

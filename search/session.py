@@ -1,4 +1,4 @@
-"""What ``search evolve``, ``tune`` and ``resume`` do: all is checked first, then the folder made, then it runs."""
+"""What ``search evolve``, ``tune``, ``resume`` and ``--replay`` do: all is checked, the folder made, then it runs."""
 
 import os
 import shutil
@@ -16,6 +16,7 @@ from layersearch.search.live import Progress, watching
 from layersearch.search.lock import RunLock
 from layersearch.search.recipe import CLUSTER, MOST_DEFAULT_WORKERS, Recipe, parse_set
 from layersearch.search.recipe_yaml import load_file, load_text
+from layersearch.search.replay import Recording
 from layersearch.search.run_settings import ENDS, RunSettings, default_backend
 from layersearch.search.runner import RunEvent, Runner
 from layersearch.search.runs import RECIPE_FILE, create_run, find_run, resume_command
@@ -24,10 +25,13 @@ from layersearch.search.store import Store
 from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import STORE_FILE
 
-__all__ = ["INTERRUPTED", "evolve", "recipe_of", "resume"]
+__all__ = ["INTERRUPTED", "evolve", "recipe_of", "replay", "resume"]
 
 INTERRUPTED = 130
 DATA_VARIABLE = "LAYERSEARCH_DATA"
+_PLACES = ("workers", "backend", "device")
+_OF_REPLAY = (*_PLACES, *CLUSTER, "data_dir", "run", "runs_dir")
+"""What may be given with ``--replay``."""
 _NUMBERS = (
     *ENDS, "population", "workers", "gpus_per_worker", "cpus_per_worker", "seed", "lookahead", "rerank_top"
 )  # fmt: skip
@@ -35,12 +39,13 @@ _NUMBERS = (
 
 @dataclass(frozen=True)
 class _Plan:
-    """A run that can begin or go on. ``done``: it ended before, and is not asked for more."""
+    """A run that can begin or go on. ``done``: it ended before, and is not asked for more. ``replay``: as of Runner."""
 
     run_dir: Path
     spec: SpaceSpec
     settings: RunSettings
     done: bool = False
+    replay: str | None = None
 
 
 def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str], seed_layers: Sequence[str]) -> Recipe:
@@ -56,6 +61,8 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
         values = {name: value for name, value in values.items() if name not in ("workers", "backend", *CLUSTER)}
     if flags.get("driver", "optuna") != "optuna":
         values.pop("sampler", None)
+    if "objectives" in flags:
+        flags["objectives"] = [name.strip() for name in flags["objectives"].split(",") if name.strip()]
     if seed_layers:
         names = [name for part in seed_layers for name in part.split(",") if name]
         flags["seed_layers"] = [] if names == ["none"] else names
@@ -94,12 +101,60 @@ def evolve(recipe: Recipe, as_json: bool) -> int:
         recipe = recipe.with_plan(spec.settings)
     files = {RECIPE_FILE: recipe.to_yaml(), "environment.json": environment()}
     run_dir = create_run(Path(recipe.runs_dir), recipe.run, recipe.space, files)
+    return _begin(_Plan(run_dir, spec, settings), as_json)
+
+
+def _begin(plan: _Plan, as_json: bool) -> int:
+    """Runs what was never run before."""
     try:
-        return _run(_Plan(run_dir, spec, settings), as_json)
+        return _run(plan, as_json)
     except BadInputError:  # a cluster that is not there, say: as if the run had never been asked for
-        if not _has_begun(run_dir):
-            shutil.rmtree(run_dir)
+        if not _has_begun(plan.run_dir):
+            shutil.rmtree(plan.run_dir)
         raise
+
+
+def replay(given: Mapping[str, Any], as_json: bool) -> int:
+    """Begins a run that follows the recorded order of another one. Returns the exit code.
+
+    Args:
+        given: all flags of ``search evolve``, ``replay`` among them; those not given are ``None``.
+    """
+    flags = {n: _plain(value) if n in _NUMBERS else value for n, value in given.items() if value is not None}
+    name = flags.pop("replay")
+    del flags["as_json"]
+    for other in flags:
+        if other not in _OF_REPLAY:
+            option = other.strip("_").replace("_", "-")
+            raise RecipeError(f"a replay must have the recipe of its run, got --{option} as well; drop it")
+    checked = Recipe.parse({"space": "", **flags})
+    recorded_dir = find_run(Path(checked.runs_dir), name)
+    plan = _replayed(recorded_dir, checked.data_dir)
+    device = checked.device if "device" in flags else plan.settings.device
+    settings = replace(plan.settings, device=device, **_moved(plan.settings, checked, device))
+    settings = replace(settings, device=_device_of(settings))
+    space = plan.spec.build()
+    space.load_data()
+    recipe = Recipe.parse(load_file(recorded_dir / RECIPE_FILE))
+    recipe = recipe.model_copy(
+        update={name: getattr(settings, name) for name in (*ENDS, *_PLACES, *CLUSTER)}
+        | {"data_dir": plan.spec.settings.get("data_dir")}
+    )
+    files = {RECIPE_FILE: f"# search evolve --replay {name}\n{recipe.to_yaml()}", "environment.json": environment()}
+    run_dir = create_run(Path(checked.runs_dir), checked.run, space.name, files)
+    code = _begin(replace(plan, run_dir=run_dir, settings=settings), as_json)
+    if code == 0:
+        _say(f"{run_dir.name} has the candidates and outcomes of {name}")
+    return code
+
+
+def _replayed(recorded_dir: Path, data_dir: str | None) -> _Plan:
+    """A run like the recorded one. Raises: StoreError if its search has not ended."""
+    with StoreReader(recorded_dir) as reader:
+        Recording(reader)
+        recorded, space = reader.meta("run"), reader.meta("space")
+    spec = _with_data(SpaceSpec(space["entry"], space["settings"]), data_dir)
+    return _Plan(recorded_dir, spec, RunSettings(**recorded), replay=recorded_dir.name)
 
 
 def resume(name: str, runs_dir: Path, given: Mapping[str, Any], as_json: bool) -> int:
@@ -164,10 +219,13 @@ def _has_begun(run_dir: Path) -> bool:
 
 def _recorded(run_dir: Path, data_dir: str | None) -> _Plan:
     """What is to be run, from the store if it has come that far, else from the recipe."""
-    recorded = None
+    recorded = replays = None
     if (run_dir / STORE_FILE).exists():
         with RunLock(run_dir), Store(run_dir) as store:
             recorded, space, done = store.meta("run"), store.meta("space"), store.meta("phase") == "done"
+            replays = store.meta("replay")
+    if recorded is None and replays is not None:
+        return replace(_replayed(find_run(run_dir.parent, replays), data_dir), run_dir=run_dir)
     if recorded is None:
         recipe = Recipe.parse(load_file(run_dir / RECIPE_FILE)).completed(cores())
         entry = recipe.entry()
@@ -178,10 +236,14 @@ def _recorded(run_dir: Path, data_dir: str | None) -> _Plan:
         )
     else:
         spec, settings = SpaceSpec(space["entry"], space["settings"]), RunSettings(**recorded)
-    if data_dir is not None and "data_dir" in spec.settings:
-        moved = str(Path(data_dir).expanduser().absolute())
-        spec = replace(spec, settings=spec.settings | {"data_dir": moved})
-    return _Plan(run_dir, spec, settings, done)
+    return _Plan(run_dir, _with_data(spec, data_dir), settings, done)
+
+
+def _with_data(spec: SpaceSpec, data_dir: str | None) -> SpaceSpec:
+    """The same space, its data elsewhere if that is given."""
+    if data_dir is None or "data_dir" not in spec.settings:
+        return spec
+    return replace(spec, settings=spec.settings | {"data_dir": str(Path(data_dir).expanduser().absolute())})
 
 
 def _run(plan: _Plan, as_json: bool) -> int:
@@ -196,7 +258,7 @@ def _run(plan: _Plan, as_json: bool) -> int:
 
     try:
         with watching(progress, as_json):
-            end = Runner(plan.run_dir, plan.spec, plan.settings, on_event).run()
+            end = Runner(plan.run_dir, plan.spec, plan.settings, on_event, plan.replay).run()
     except KeyboardInterrupt:  # before the runner listens to signals, or after it has ended
         end = "interrupted"
     interrupted = end == "interrupted"

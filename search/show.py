@@ -14,6 +14,7 @@ from layersearch.search.rerank import mean_value
 from layersearch.search.runs import resume_command, runs_dir_option
 from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import STORE_FILE
+from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import JsonObject, Objective
 
 __all__ = ["json_text", "print_show", "show_object"]
@@ -72,7 +73,9 @@ def print_show(run_dir: Path, top: int, as_json: bool) -> None:
     if found["best"]:
         number = found["best"][0]["candidate"] if found["winner"] is None else found["winner"]
         is_ = "is the best so far" if found["winner"] is None else "is the winner"
-        command = f"search export {run_dir.name} --candidate best --format python -o layer.py{runs_dir_option(run_dir)}"
+        network = found["space"] in SPACES and SPACES[found["space"]].network
+        file = "net.py --weights" if network else "layer.py"
+        command = f"search export {run_dir.name} --candidate best --format python -o {file}{runs_dir_option(run_dir)}"
         print(f"\n#{number} {is_}; write it to a file: {command}")
 
 
@@ -84,7 +87,15 @@ def _print_tables(found: JsonObject) -> None:
     console = output()
     driver = found["driver"] if found["sampler"] is None else f"{found['driver']} ({found['sampler']})"
     scheduler = [] if found["scheduler"] == "straight" else [f"scheduler {found['scheduler']}"]
-    facts = [f"space {found['space']}", f"driver {driver}", *scheduler, f"seed {found['seed']}", str(found["state"])]
+    replay = [] if found["replay"] is None else [f"replay of {found['replay']}"]
+    facts = [
+        f"space {found['space']}",
+        f"driver {driver}",
+        *scheduler,
+        *replay,
+        f"seed {found['seed']}",
+        str(found["state"]),
+    ]
     if found["state"] != "finished" and found["phase"] != "search":
         facts[-1] += f" in phase {found['phase']}"
     console.print(Text(f"{found['run']}: {', '.join(facts)}, {clock(found['elapsed_s'])} of search", style="bold"))
@@ -150,13 +161,13 @@ def _number_tables(found: JsonObject) -> list[tuple[str, Any]]:
     """Search, re-rank and test figures of the best candidates and the baselines, each where it was measured."""
     from rich.text import Text
 
-    from layersearch.search.tables import plain_table
+    from layersearch.search.tables import objective_headers, plain_table
 
     objectives = found["objectives"]
     rows = [*found["best"], *found["baselines"]]
     tables = []
     if rows:
-        headers = [f">{o['name']}" + ("" if o["maximize"] else " ↓") for o in objectives]
+        headers = objective_headers([Objective(**o) for o in objectives])
         table = plain_table("layer", "origin", *headers, ">mean", "front")
         for entry in rows:
             values = [entry["fitness"].get(o["name"]) for o in objectives]

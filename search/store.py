@@ -199,10 +199,18 @@ class Store(StoreReader):
             self._set_meta({"end_slot": end_slot, "end_turn": end_turn, "elapsed_s": elapsed_s, "phase": "baselines"})
 
     def reopen_search(self) -> None:
-        """The run goes on: what the end of the search stopped is in flight again, and no slot is the last one."""
+        """The run goes on: what the end of the search stopped is in flight again, and no slot is the last one. What
+        comes is not that of the run that it may have replayed."""
         with self.transaction():
             self._db.execute("UPDATE candidates SET state = 'in_flight' WHERE state = 'stopped' AND told IS NULL")
-            self._set_meta({"end_slot": None, "end_turn": None, "phase": "search", "rerank": [], "winner": None})
+            opened: dict[str, object] = {
+                "end_slot": None,
+                "end_turn": None,
+                "phase": "search",
+                "rerank": [],
+                "winner": None,
+            }
+            self._set_meta({**opened, "replay": None})
 
     def stopped(self) -> list[int]:
         """Numbers of the candidates that are stopped and have a checkpoint."""

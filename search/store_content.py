@@ -10,14 +10,15 @@ from layersearch.search.schedulers.base import rung_ends
 from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.contracts import JsonObject, Stage
 
-__all__ = ["content"]
+__all__ = ["OF_OUTCOMES", "comparable", "content"]
 
 _IDENTITY = (
     "driver", "driver_settings", "scheduler", "scheduler_settings", "population", "seed", "deterministic", "lookahead",
     "evaluations",
 )  # fmt: skip
 _OF_ARRIVAL = ("seen", "told")
-_OF_OUTCOMES = ("state", "reason", "measured", "limit", "metrics", "fitness", "selection")
+OF_OUTCOMES = ("state", "reason", "measured", "limit", "metrics", "fitness", "selection")
+"""What is equal of the outcomes of equal runs."""
 
 
 def content(reader: StoreReader) -> JsonObject:
@@ -54,7 +55,7 @@ def content(reader: StoreReader) -> JsonObject:
         row = {name: value for name, value in asdict(candidate).items() if name not in left_out}
         results = sorted(reader.results(candidate.number), key=lambda result: result.stage)
         row["outcomes"] = {
-            result.stage: {name: _comparable(getattr(result.outcome, name)) for name in _OF_OUTCOMES}
+            result.stage: {name: comparable(getattr(result.outcome, name)) for name in OF_OUTCOMES}
             for result in results
             if belongs(candidate, result)
         }
@@ -76,7 +77,8 @@ def _after_rungs(stages: Sequence[Stage]) -> list[set[str]]:
     return [{later.id for later in stages[i + 1 :]} for i, stage in enumerate(stages) if stage.id in ends]
 
 
-def _comparable(value: Any) -> Any:
+def comparable(value: Any) -> Any:
+    """Plain data in which equal numbers, NaN too, compare equal."""
     if isinstance(value, dict):
-        return {name: _comparable(part) for name, part in value.items()}
+        return {name: comparable(part) for name, part in value.items()}
     return "nan" if isinstance(value, float) and value != value else value

@@ -71,7 +71,7 @@ class StoreReader:
         """A fact of the run, plain data: ``run`` (settings), ``space`` {name, entry, settings}, ``state`` (running,
         interrupted, finished), ``phase`` (search, baselines, rerank, test, done), ``elapsed_s`` (of the search),
         ``end_slot``, ``end_turn``, ``rerank`` (numbers), ``winner`` (number), ``objectives``, ``stages``,
-        ``rerank_stages``, ``test_stages``, ``version``."""
+        ``rerank_stages``, ``test_stages``, ``version``, ``replay`` (name of the run that is followed)."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return default if row is None else json.loads(row[0])
 
@@ -113,6 +113,10 @@ class StoreReader:
         """All of the search, in order of proposal."""
         return self._candidates("number >= 0")
 
+    def numbered(self, first: int, last: int) -> list[Candidate]:
+        """Candidates with these numbers, both included, as far as there are any."""
+        return list(self._candidates("number BETWEEN ? AND ?", (first, last)))
+
     def baselines(self) -> list[Candidate]:
         """In the order of ``space.baselines()``."""
         return list(self._candidates("number < 0"))[::-1]
@@ -139,6 +143,12 @@ class StoreReader:
     def _has_table(self, name: str) -> bool:
         return self._db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None
 
+    def outcome(self, number: int, stage: str) -> Outcome | None:
+        """Outcome of one stage of one candidate, if it was run."""
+        query = f"SELECT {_RESULT} FROM results WHERE candidate = ? AND stage = ?"
+        row = self._db.execute(query, (number, stage)).fetchone()
+        return None if row is None else _result(row).outcome
+
     def metrics(self, number: int) -> dict[str, float]:
         """All metrics of one candidate from the stages of the search, by name."""
         stages = {stage.id for stage in self.stages()}
@@ -155,6 +165,10 @@ class StoreReader:
         end_turn = self.meta("end_turn")
         query = "SELECT turn, candidate, rung FROM promotions WHERE ? IS NULL OR turn <= ? ORDER BY turn"
         return [(turn, Promotion(number, rung)) for turn, number, rung in self._db.execute(query, (end_turn, end_turn))]
+
+    def promotions_seen(self) -> dict[int, int]:
+        """How many tells the driver had heard when it was decided on a promotion, by turn."""
+        return dict(self._db.execute("SELECT turn, seen FROM promotions"))
 
     def measured(self) -> dict[int, dict[str, dict[str, float]]]:
         """What the stages of the search measured, by candidate of the search, stage and objective."""

@@ -12,7 +12,7 @@ from layersearch.search.candidate import Candidate
 from layersearch.search.rerank import mean_value
 from layersearch.spaces.contracts import Objective
 
-__all__ = ["candidate_cells", "objective_headers", "output", "plain_table"]
+__all__ = ["candidate_cells", "objective_header", "objective_headers", "output", "plain_table"]
 
 PIPE_WIDTH = 160
 
@@ -29,7 +29,13 @@ def plain_table(*headers: str, title: str | None = None) -> Table:
 
 def objective_headers(objectives: Sequence[Objective]) -> list[str]:
     """Headers of right-aligned columns; those to be minimised are marked."""
-    return [f">{o.name}" if o.maximize else f">{o.name} ↓" for o in objectives]
+    return [f">{objective_header(o)}" for o in objectives]
+
+
+def objective_header(objective: Objective) -> str:
+    """Name, direction and unit: ``latency ↓ (× BN-ReLU)``."""
+    unit = f" ({objective.unit})" if objective.unit else ""
+    return f"{objective.name}{'' if objective.maximize else ' ↓'}{unit}"
 
 
 def candidate_cells(candidate: Candidate, objectives: Sequence[Objective]) -> list[Text]:

@@ -45,6 +45,8 @@ class SpaceEntry:
         network: whether genomes are whole networks, built for ``out_features``, too; else they are layers.
         rungs: key of the setting that takes a ratio and has candidates measured early, at training steps that are this
             many times apart; if the space has one.
+        objectives: key of the setting that takes names of objectives (``layersearch.spaces.objectives``); without one
+            the space has those that it has.
         layers: module with ``known(name)``, ``build(genome, num_features, lowering, groups)``, ``formula(genome)`` and
             ``latex(genome)``; genomes are plain data (``layers_of``). ``build`` of a network also takes
             ``out_features``.
@@ -70,6 +72,7 @@ class SpaceEntry:
     plan: str | None = None
     network: bool = False
     rungs: str | None = None
+    objectives: str | None = None
     layers: str | None = None
     exporter: str | None = None
     selects: bool = False
@@ -109,6 +112,7 @@ SPACES.add(
         load="layersearch.spaces.tasks.images.data:load_images",
         plan="layersearch.spaces.evonorm.plan:planned",
         rungs="fidelity.ratio",
+        objectives="funnel.objectives",
         layers="layersearch.spaces.evonorm.layers",
         calibration="layersearch.spaces.evonorm.calibration",
     ),
@@ -130,6 +134,7 @@ SPACES.add(
         data_sets="layersearch.spaces.kan.data:DATA_SETS",
         load="layersearch.spaces.kan.data:load",
         network=True,
+        objectives="funnel.objectives",
         layers="layersearch.spaces.kan.layers",
         exporter="layersearch.spaces.kan.export",
     ),

@@ -43,11 +43,17 @@ class Objective:
     ``weight`` is its share in the mean by which candidates are put in order; 0 for one in other units than the rest,
     such as a number of parameters, which counts only where one candidate dominates another. One weight at least is
     not 0.
+
+    Args:
+        unit: of the value, as it is shown.
+        noisy: measured anew it comes out different, as times do: a run that has one cannot be repeated to the bit.
     """
 
     name: str
     maximize: bool = True
     weight: float = 1.0
+    unit: str = ""
+    noisy: bool = False
 
     @property
     def sign(self) -> int:
@@ -63,7 +69,7 @@ class Stage:
         name: what rejections are counted under, e.g. ``quality``; shared by the stages of several networks.
         resumes: id of the earlier stage whose checkpoint this one continues from, if any.
         rung: of a stage that measures every candidate early: rungs are numbered from 0, and the stages of one rung
-            together measure all objectives. What the other stages measure is final.
+            together measure all objectives that have a weight. What the other stages measure is final.
         steps: training steps of this stage alone, for what a scheduler spares.
     """
 

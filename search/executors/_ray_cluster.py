@@ -44,7 +44,8 @@ class Cluster:
             ``RAY_ADDRESS``, or else for one that is started here, open to nobody else, and ended by ``close``.
         workers, cpus: how many workers such a one needs room for, and what each takes.
         data_bytes: that its object store has to hold.
-    Raises: BadInputError if the cluster cannot be joined; RunError if none can be started here.
+    Raises: BadInputError if the cluster cannot be joined, or a worker needs more CPUs than this machine has; RunError
+        if none can be started here.
 
     Once ``lost`` is set, nothing is asked of its head any more.
     """
@@ -67,7 +68,7 @@ class Cluster:
             loopback = _reachable(address)
             _try(address, loopback)
         else:
-            self.head = LocalHead(max(os.cpu_count() or 1, round(workers * cpus + 0.5)), data_bytes + _ROOM_BYTES)
+            self.head = LocalHead(_local_cpus(workers, cpus), data_bytes + _ROOM_BYTES)
             address, loopback = self.head.address, True
         try:
             self._join(address, loopback, own=self.head is not None)
@@ -114,6 +115,20 @@ class Cluster:
                     ray.shutdown()
         if self.head is not None:
             self.head.close(now=self.lost)
+
+
+def _local_cpus(workers: int, cpus: float) -> int:
+    """CPUs that a cluster of this machine alone says it has: room for all workers of up to one CPU, as for processes.
+
+    Raises: BadInputError if there are fewer than a worker needs.
+    """
+    here = os.cpu_count() or 1
+    if cpus > here:
+        raise BadInputError(
+            f"a worker must fit on this machine, got {cpus:g} CPUs per worker where {here} are; "
+            "ask for less --cpus-per-worker"
+        )
+    return here if cpus > 1 else max(here, round(workers * cpus + 0.5))
 
 
 def _launched_with(file: Path) -> dict[str, float]:

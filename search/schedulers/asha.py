@@ -1,5 +1,6 @@
 """Asynchronous successive halving: all candidates are trained a little, and only the best of a rung are trained on."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from layersearch.errors import RecipeError
@@ -31,7 +32,8 @@ class Asha:
     A candidate that reaches a rung waits there. It goes on once it is among the best ``⌊n / eta⌋`` of the ``n`` that
     have reached this rung; the highest rung is looked at first, and only if nobody can go on a new candidate begins.
     With several objectives the best are those of the lowest non-dominated rank, within a rank those of the larger mean,
-    then the older ones (unlike Schmucker et al. 2021, arXiv:2106.12639, who take an ε-net).
+    then the older ones (unlike Schmucker et al. 2021, arXiv:2106.12639, who take an ε-net). What has no weight, such as
+    the cost of a layer, counts in the rank from the first rung at which it is known.
 
     Args:
         eta: one of this many goes on from a rung.
@@ -45,6 +47,7 @@ class Asha:
         self._stages = {
             rung: [stage.id for stage in stages if stage.rung == rung] for rung in sorted(rung_ends(stages).values())
         }
+        self._final = [stage.id for stage in stages if stage.rung is None]
         self._rungs = {rung: Fronts() for rung in self._stages}
         self._promoted: set[Promotion] = set()
 
@@ -69,9 +72,9 @@ class Asha:
         if state == "paused":
             assert standing.rung is not None, "candidates wait at rungs"
             found: dict[str, float] = {}
-            for stage in self._stages[standing.rung]:
-                found.update(standing.measured[stage])
-            values = tuple(o.sign * found[o.name] for o in self._objectives)
+            for stage in (*self._final, *self._stages[standing.rung]):
+                found.update(standing.measured.get(stage, {}))
+            values = tuple(o.sign * found[o.name] if o.name in found else -math.inf for o in self._objectives)
             self._rungs[standing.rung].add(standing.candidate, values, mean_value(found, self._objectives))
 
 

@@ -40,6 +40,8 @@ class Racing:
     good, so their spread in a block is mostly its noise: seeds, images, and what one network likes and another does
     not. Unlike the sources there is no test of significance: with a handful of blocks it could never reject.
 
+    What has no weight, such as the cost of a layer, is no block: by it alone, nobody falls behind or keeps up.
+
     Nobody is stopped before twice ``best`` candidates were evaluated; a candidate is held against those that the
     driver had heard of when it proposed it.
     """
@@ -48,7 +50,7 @@ class Racing:
 
     def __init__(self, stages: Sequence[Stage], objectives: tuple[Objective, ...], margin: float, best: int) -> None:
         self._objectives = objectives
-        self._signs = {o.name: o.sign for o in objectives}
+        self._signs = {o.name: o.sign for o in objectives if o.weight}
         self._final = [stage.id for stage in stages if stage.rung is None]
         self._margin = margin
         self._best = best
@@ -92,6 +94,7 @@ class Racing:
             (stage, name): self._signs[name] * value
             for stage, fitness in measured.items()
             for name, value in fitness.items()
+            if name in self._signs
         }
 
     def _bar(self, leaders: Sequence[Mapping[_Block, float]]) -> dict[_Block, float]:

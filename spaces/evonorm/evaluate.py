@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import torch
 from torch import nn
 
+from layersearch.primitives.cost import latency_ratio, peak_bytes
 from layersearch.primitives.graph import Graph
 from layersearch.primitives.graph_json import graph_from_json
 from layersearch.primitives.lowering import LOWERINGS
@@ -31,6 +33,8 @@ GRAPH_FAILED = "graph_failed"
 SAVE_EVERY_S = 60.0
 _SAVE = "save"  # why a training is cut by the clock; it goes on at once
 _TIMED_STEPS = 3
+_COST_SHAPES = {"cpu": (32, 64, 16, 16), "cuda": (128, 64, 32, 32)}
+"""What costs are measured on, the same in every run: large enough that passes over memory are what counts."""
 
 
 class EvonormEvaluator:
@@ -55,7 +59,7 @@ class EvonormEvaluator:
     def time_limits(self) -> Mapping[str, float]:
         """Seconds per stage id: ten times what BN-ReLU would take, at least 30 s."""
         task, funnel = self.settings.task, self.settings.funnel
-        limits: dict[str, float] = {}
+        limits = {"cost": allowed_seconds(0.0)}
         for network in task.networks:
             narrow = self._seconds_per_step(network)
             wide = narrow * task.rerank_width**2
@@ -90,8 +94,11 @@ class EvonormEvaluator:
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         graph = graph_from_json(job.genome)
-        stage, network, *_ = job.stage.split(":")
+        stage, _, rest = job.stage.partition(":")
+        network = rest.partition(":")[0]
         match stage:
+            case "cost":
+                return self._cost(graph)
             case "probe":
                 return self._probe(graph, network, job, deadline)
             case "stability":
@@ -136,6 +143,23 @@ class EvonormEvaluator:
                 "rejected", "gradient norm above the limit", measured=found.norm, limit=funnel.stability_limit
             )
         return Outcome("passed", metrics={f"gradient_norm.{network}": found.norm})
+
+    def _cost(self, graph: Graph) -> Outcome:
+        """Of the layer by the lowering of the plan, in training mode and channels-last, as it is trained."""
+        layers = SwappableLayers(graph, self.settings.task.groups, self.settings.lowering.name)
+        device = self.task.device
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(_COST_SHAPES[device.type], generator=generator).to(device, memory_format=torch.channels_last)
+        layer = layers.make(x.shape[1]).to(device).train()
+        reference = nn.Sequential(nn.BatchNorm2d(x.shape[1]), nn.ReLU()).to(device).train()
+        if layers.failure is not None:
+            self._marks.found[KERNEL_FAILED] = 1.0
+        measure: Mapping[str, Callable[[], float]] = {
+            "latency": lambda: latency_ratio(layer, reference, x),
+            "memory": lambda: peak_bytes(layer, x) / peak_bytes(reference, x),
+            "parameters": lambda: sum(p.numel() for p in layer.parameters()) / x.shape[1],
+        }
+        return Outcome("passed", fitness={name: measure[name]() for name in self.settings.funnel.costs})
 
     def _quality(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         """The first steps of the fitness training, which goes on from this checkpoint."""

@@ -14,6 +14,7 @@ from layersearch.primitives.numerics import Numerics
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.evonorm.published import PUBLISHED
+from layersearch.spaces.objectives import COSTS, legal
 from layersearch.spaces.tasks.images.presets import preset as image_preset
 from layersearch.spaces.tasks.images.settings import ImageSettings
 from layersearch.spaces.validation import override, sentence
@@ -61,9 +62,10 @@ class GraphSettings(_Settings):
 
 
 class FunnelSettings(_Settings):
-    """Limits of the rejecting stages. Those of accuracy are multiples of chance (1 / classes).
+    """Limits of the rejecting stages, and what is measured. Those of accuracy are multiples of chance (1 / classes).
 
     Args:
+        objectives: ``accuracy``, which stands for one objective per anchor network, and what layers cost, of ``COSTS``.
         probe_steps: training steps of the network probe.
         stability_networks: anchor networks of the stability stage. Plain ReLU passes on the two others.
         stability_steps, stability_rate, stability_batch: steps and step size of the gradient ascent on the gradient
@@ -85,6 +87,16 @@ class FunnelSettings(_Settings):
     early_chance: float = Field(1.2, ge=0)
     quality_chance: float = Field(2.0, ge=0)
     rerank_seeds: int = Field(1, ge=1, le=20)
+    objectives: tuple[str, ...] = ("accuracy",)
+
+    @field_validator("objectives")
+    @classmethod
+    def _legal(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return legal(names, "accuracy")
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        return tuple(name for name in self.objectives if name in COSTS)
 
 
 class FidelitySettings(_Settings):

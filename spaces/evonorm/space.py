@@ -15,6 +15,7 @@ from layersearch.spaces.evonorm.generate import Generator
 from layersearch.spaces.evonorm.published import INPUTS, PUBLISHED, pad
 from layersearch.spaces.evonorm.settings import EvonormSettings, parse
 from layersearch.spaces.evonorm.suggest import Encoding
+from layersearch.spaces.objectives import cost_objectives, described
 
 __all__ = ["EvonormSpace", "from_settings"]
 
@@ -41,7 +42,8 @@ class EvonormSpace:
             numerics=settings.numerics,
         )
         self.encoding = Encoding(settings.graph.nodes, settings.series == "b", settings.numerics)
-        self.objectives = tuple(Objective(network) for network in task.networks)
+        costs = cost_objectives("BN-ReLU", "per channel")
+        self.objectives = (*map(Objective, task.networks), *(costs[name] for name in settings.funnel.costs))
         self.stages = _search_stages(settings)
         repeats = [f"{n}:{k}" for k in range(settings.funnel.rerank_seeds) for n in task.networks]
         self.rerank_stages = tuple(Stage(f"rerank:{r}", "rerank") for r in repeats)
@@ -121,6 +123,7 @@ class EvonormSpace:
             ("lowering", _plan_sentence(self.settings)),
             ("fitness", f"validation accuracy after {task.fitness_steps} steps"),
             *([("rungs", f"also after {', '.join(map(str, rungs))} steps")] if rungs else []),
+            *described(funnel.objectives, "BatchNorm2d + ReLU"),
         )
 
     def _legal(self, graph: Graph) -> bool:
@@ -141,6 +144,8 @@ def _search_stages(settings: EvonormSettings) -> tuple[Stage, ...]:
     Of 650 random new layers on digits, quality on the ResNet stopped four in five for .55 core-seconds each; the 100
     double-backward steps of stability cost 1.35 for each layer that passes them (2026-11-25).
 
+    What a layer costs is measured where its kernels are there, and four in five layers are not.
+
     One training per network, cut where something is measured: each part continues the one before.
     """
     task, funnel, rungs = settings.task, settings.funnel, settings.rung_steps
@@ -159,6 +164,7 @@ def _search_stages(settings: EvonormSettings) -> tuple[Stage, ...]:
             latest[network] = id_
             if name == "quality" and network == first:
                 stages += [Stage(f"stability:{n}", "stability") for n in funnel.stability_networks]
+                stages += [Stage("cost", "cost")] if funnel.costs else []
         done = until
     return tuple(stages)
 

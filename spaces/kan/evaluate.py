@@ -1,15 +1,17 @@
 """Runs the stages of the kan funnel in a worker: quality, fitness, re-rank, test."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
 from layersearch.errors import LayerSearchError
+from layersearch.primitives.cost import latency_ratio, peak_bytes
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, Outcome
 from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, failed
-from layersearch.spaces.kan.genome import KANGenome, from_json
+from layersearch.spaces.kan.choices import MLP
+from layersearch.spaces.kan.genome import KANGenome, from_json, make
 from layersearch.spaces.kan.network import Network, build, count_parameters
 from layersearch.spaces.kan.published import PUBLISHED
 from layersearch.spaces.kan.settings import KANSettings
@@ -18,6 +20,8 @@ from layersearch.spaces.tasks.regression.training import Evaluation, Part, Regre
 __all__ = ["KANEvaluator"]
 
 _TIMED_STEPS = 5
+_COST_ROWS = 1024
+"""Of the batch that costs are measured on, the same in every run."""
 
 
 class KANEvaluator:
@@ -88,11 +92,23 @@ class KANEvaluator:
         steps = self.settings.task.fitness_steps
         network, _, found = self._measured(genome, job, deadline, steps, steps, "validation")
         trained = self.task.evaluate(network, "train")
-        fitness = _error(found)
-        if "parameters" in self.settings.funnel.objectives:
-            fitness["parameters"] = float(count_parameters(genome, self.task.in_features, self.task.out_features))
+        fitness = _error(found) | self._costs(genome, network)
         metrics = _in_units(found) | ({} if trained.normalised is None else {"train_rmse": trained.normalised})
         return Outcome("passed", metrics=metrics, fitness=fitness)
+
+    def _costs(self, genome: KANGenome, network: Network) -> dict[str, float]:
+        """Those that are objectives, against a SiLU network of the same widths."""
+        task = self.task
+        reference = self._network(make(MLP, hidden=genome.hidden), 0)
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(_COST_ROWS, task.in_features, generator=generator).to(task.device, task.dtype)
+        network.train()
+        measure: Mapping[str, Callable[[], float]] = {
+            "latency": lambda: latency_ratio(network, reference, x),
+            "memory": lambda: peak_bytes(network, x) / peak_bytes(reference, x),
+            "parameters": lambda: float(count_parameters(genome, task.in_features, task.out_features)),
+        }
+        return {name: measured() for name, measured in measure.items() if name in self.settings.funnel.objectives}
 
     def _measured(
         self, genome: KANGenome, job: Job, deadline: float | None, until_step: int, total_steps: int, part: Part

@@ -17,6 +17,7 @@ from layersearch.spaces.kan.images.space import ImageKANSpace
 from layersearch.spaces.kan.network import count_parameters
 from layersearch.spaces.kan.published import PUBLISHED, design, mlp_of
 from layersearch.spaces.kan.settings import KANSettings, parse
+from layersearch.spaces.objectives import cost_objectives, described
 
 __all__ = ["KANSpace", "from_settings"]
 
@@ -34,7 +35,7 @@ class KANSpace:
         network = settings.network
         self.generator = Generator(network.bases, network.max_depth, network.min_width, network.max_width)
         # Ordered by error alone: in a mean, counts of parameters would drown it.
-        known = {"rmse": Objective("rmse", maximize=False), "parameters": Objective("parameters", False, weight=0.0)}
+        known = {"rmse": Objective("rmse", maximize=False), **cost_objectives("MLP")}
         self.objectives = tuple(known[name] for name in settings.funnel.objectives)
         self.stages = (Stage("quality", "quality"), Stage("fitness", "fitness", resumes="quality"))
         repeats = range(settings.funnel.rerank_seeds)
@@ -116,6 +117,7 @@ class KANSpace:
             ("networks", f"{len(network.bases)} bases, {shape}, {network.most_parameters} parameters"),
             ("quality", f"{task.quality_steps} steps, error < {funnel.quality_rmse:g} of the target's deviation"),
             ("fitness", f"validation rmse after {task.fitness_steps} steps, in deviations of the target"),
+            *described(funnel.objectives, "an MLP of equal widths"),
         )
 
     def _known(self, name: str) -> KANGenome:

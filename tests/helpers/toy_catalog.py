@@ -17,7 +17,7 @@ __all__ = ["effective", "toy_cli"]
 
 DATA = ("bad", "good")
 KNOBS = (
-    "size", "sleep_s", "tricks", "broken", "log", "reject_every", "objectives", "choices", "ratio",
+    "size", "sleep_s", "tricks", "broken", "log", "reject_every", "objectives", "choices", "ratio", "costs", "uneven",
     "lowering.swap_step",
 )  # fmt: skip
 ENTRY = SpaceEntry(
@@ -31,6 +31,7 @@ ENTRY = SpaceEntry(
     plan="toy_catalog:planned",
     calibration="toy_catalog",
     rungs="ratio",
+    objectives="costs",
     preload=(),
 )
 if "toy" not in SPACES:

@@ -25,6 +25,7 @@ from layersearch.spaces.contracts import (
     Stage,
     Trial,
 )
+from layersearch.spaces.objectives import cost_objectives
 
 trust("toy_space")
 
@@ -49,9 +50,10 @@ class ToySpace:
         tricks: what happens to a genome at the first trained stage: ``reject``, ``fail``, ``nan``, ``raise``, ``hang``,
             ``stuck``, ``die``, ``oom``, ``save`` (says where it stands, then dies unless it began there), ``saved``
             (the same, but dies a while later), or with ``-once`` only at the first attempt.
-        sleep_s: time each stage takes.
+        sleep_s: time each stage takes; with ``uneven`` six times that for every third genome.
         ratio: with one, candidates are measured at two rungs before the end of their training.
         choices: whether one of the parameters of ``suggest`` is a choice.
+        costs: objectives beside ``o0``, …: ``memory`` is a function of the genome, ``latency`` is never the same.
     """
 
     name = "toy"
@@ -69,18 +71,28 @@ class ToySpace:
         moments: str | None = None,
         ratio: int = 0,
         choices: bool = True,
+        costs: Sequence[str] = (),
+        uneven: bool = False,
     ) -> None:
         self.size = size
         self.moments = moments
         self.log = log
         self.tricks = {int(genome): trick for genome, trick in (tricks or {}).items()}
         self.sleep_s = sleep_s
+        self.uneven = uneven
         self.limit_s = limit_s
         self.reject_every = reject_every
         self.broken = broken
         self.choices = choices
-        self.objectives = tuple(Objective(f"o{i}", maximize=i != 1) for i in range(objectives))
-        self.stages = (Stage("quality", "quality", steps=10), *self._fitness_stages(2 if ratio else 0))
+        self.costs = [name for name in costs if name != "value"]
+        self.main = [f"o{i}" for i in range(objectives)]
+        known = cost_objectives("nothing")
+        self.objectives = (
+            *(Objective(name, maximize=name != "o1") for name in self.main),
+            *(known[name] for name in self.costs),
+        )
+        cost = [Stage("cost", "cost")] if self.costs else []
+        self.stages = (Stage("quality", "quality", steps=10), *cost, *self._fitness_stages(2 if ratio else 0))
         self.rerank_stages = tuple(Stage(f"rerank:{k}", "rerank") for k in range(2))
         self.test_stages = tuple(Stage(f"test:{k}", "test", resumes=f"rerank:{k}") for k in range(2))
 
@@ -88,10 +100,10 @@ class ToySpace:
         """``fitness:o0@0``, …, each continuing from the one before, and at last ``fitness:o0``."""
         for rung in range(rungs + 1):
             here, before = (f"@{rung}" if rung < rungs else "", f"@{rung - 1}")
-            for o in self.objectives:
-                resumes = f"fitness:{o.name}{before}" if rung else "quality"
+            for name in self.main:
+                resumes = f"fitness:{name}{before}" if rung else "quality"
                 level = rung if rung < rungs else None
-                yield Stage(f"fitness:{o.name}{here}", "fitness", resumes, level, steps=10 * 3**rung)
+                yield Stage(f"fitness:{name}{here}", "fitness", resumes, level, steps=10 * 3**rung)
 
     def sample(self, rng: random.Random) -> int:
         return rng.randrange(2 * self.size)
@@ -178,10 +190,13 @@ class ToyEvaluator:
                 file.write(f"{job.candidate} {job.stage}\n")
         self._note("begin")
         if space.sleep_s:
-            time.sleep(space.sleep_s)
+            time.sleep(space.sleep_s * (6 if space.uneven and genome % 3 == 0 else 1))
         self._note("end")
         if job.stage == "quality":
             return self._quality(job, genome)
+        if job.stage == "cost":
+            measured = {"memory": float(genome % 4), "latency": float(genome % 3) + time.perf_counter() % 1}
+            return Outcome("passed", fitness={name: measured[name] for name in space.costs})
         noise = (job.seed % 1000) / 1e5
         if job.stage.startswith("fitness"):
             assert job.checkpoint == f"{genome} {job.seed}".encode(), "goes on from the quality stage, with its seed"

@@ -88,6 +88,20 @@ def test_a_run_is_found_by_name_and_by_path(run_dir: Path, monkeypatch: pytest.M
         layersearch.load(Path("../evonorm-0002"))
 
 
+def test_what_is_no_run_gets_a_remedy_for_scripts(run_dir: Path) -> None:
+    (run_dir.parent / "file").touch()
+    for arguments, says in [
+        ((run_dir.parent,), "give the path of the folder of a run"),
+        ((str(run_dir / "checkpoints"),), "give the path of the folder of a run"),
+        (("other", run_dir.parent), "see search list, or give the folder that it is in as runs_dir"),
+        (("other", run_dir.parent / "file"), "give the folder that it is in as runs_dir"),
+        (("an other",), "letters, digits, .* give the folder that it is in as runs_dir"),
+    ]:
+        with pytest.raises(BadInputError, match=says) as caught:
+            layersearch.load(*arguments)
+        assert "--" not in str(caught.value)
+
+
 def test_a_run_is_read_while_it_goes_on(run_dir: Path) -> None:
     run = layersearch.load(run_dir)
     with RunLock(run_dir), Store(run_dir) as store:

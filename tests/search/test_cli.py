@@ -2,14 +2,16 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from toy_catalog import ENTRY as ENTRY_OF_TOY
 from toy_catalog import toy_cli
 
-from layersearch.search import runs, session
+from layersearch.search import runs, session, show
 from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import SCHEMA_VERSION
 
@@ -74,6 +76,16 @@ def test_tables_show_the_funnel_the_best_with_formula_and_the_baselines(capsys: 
     for part in ("mine: space toy", "screen", "dedup", "quality", "evaluated", "too small", "y = ", "eight", "re-rank",
                  "test", "o1 ↓", "is the winner", "seed: ten"):  # fmt: skip
         assert part in out, part
+
+
+def test_the_last_line_is_a_command_that_works_for_the_space(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert toy_cli(*TOY, "--run", "mine", "--evaluations", "3") == 0
+    assert capsys.readouterr().out.endswith("search export mine --candidate best --format python -o layer.py\n")
+    monkeypatch.setattr(show, "SPACES", {"toy": replace(ENTRY_OF_TOY, network=True)})
+    assert toy_cli("show", "mine") == 0
+    assert capsys.readouterr().out.endswith("--format python -o net.py --weights\n")
 
 
 def test_an_effective_recipe_makes_the_same_run_under_another_name(

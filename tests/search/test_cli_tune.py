@@ -33,9 +33,9 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]
 
 def test_options_are_those_of_evolve_with_a_sampler_for_the_driver() -> None:
     evolve, tune = ({*inspect.signature(command).parameters} for command in (cli.evolve, cli.tune))
-    assert evolve - tune == {"driver"}
+    assert evolve - tune == {"driver", "replay"}
     assert tune - evolve == {"sampler"}
-    assert {*Recipe.model_fields} == (evolve | tune | {"set"}) - {"set_", "recipe", "as_json"}
+    assert {*Recipe.model_fields} == (evolve | tune | {"set"}) - {"set_", "recipe", "replay", "as_json"}
 
 
 def test_a_run_says_which_sampler_and_its_recipe_makes_it_again(
@@ -77,8 +77,15 @@ def test_refusals_are_one_sentence_and_nothing_is_made(folder: Path, capsys: pyt
         (["tune", *TOY, "--sampler", "cmaes"], "sampler 'cmaes' takes one objective, got 2"),
         (["tune", *TOY, "--sampler", "cmaes", "--set", "objectives=1"], "takes numbers only, but odd is a choice"),
         (["tune", *TOY, "--set", "driver.p_random=0.5"], "driver 'optuna' has no settings, got 'driver.p_random'"),
-        (["tune", *TOY, "--driver", "random"], "unknown option '--driver'"),
-        (["evolve", *TOY, "--sampler", "tpe"], "unknown option '--sampler'"),
+        (
+            ["tune", *TOY, "--driver", "random"],
+            "--driver must be left out of search tune, it is an option of search evolve",
+        ),
+        (
+            ["evolve", *TOY, "--sampler", "tpe"],
+            "--sampler must be left out of search evolve, it is an option of search tune",
+        ),
+        (["evolve", *TOY, "--driver", "optuna"], "got optuna, which is that of search tune; use search tune"),
         (["evolve", "--recipe", "r.yaml"], "sampler must be left out with driver 'evolution', got tpe"),
         (["tune"], "a space must be given"),
     ]:

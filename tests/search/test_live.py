@@ -1,8 +1,10 @@
 """The live view: what it says at each moment, that it reads from the store, and that it costs next to nothing."""
 
 import os
+import re
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,28 @@ def test_every_moment_of_a_run_can_be_drawn(tmp_path: Path) -> None:
     assert "2 of 2 candidates" in lines["baselines"]
     assert "known layers" in seen["baselines"]
     assert max(map(len, seen["search"].splitlines())) == 100, "nothing is wider than the terminal"
+
+
+def test_the_line_counts_who_waits_and_who_was_stopped(tmp_path: Path) -> None:
+    progress = Progress(tmp_path / "a", toy_spec(ratio=3), settings())
+    lines: list[str] = []
+
+    def on_event(event: RunEvent) -> None:
+        progress.on_event(event)
+        if event.phase == "search" and event.kind == "result":
+            lines.append(line(progress.moment()))
+
+    run_toy(tmp_path / "a", {"ratio": 3}, on_event, scheduler="asha", evaluations=3)
+    progress.close()
+    assert ", 0 failed, 1 paused" in " ".join(lines)
+    assert " paused" not in lines[0]
+    duplicates = {int(n): word for text in lines for n, word in re.findall(r"(\d+) (duplicates?)\b", text)}
+    assert {0, 1} <= set(duplicates)
+    assert all((word == "duplicate") == (n == 1) for n, word in duplicates.items())
+    moment = progress.moment()
+    stopped = replace(moment, phase="search", counts=moment.counts | {"stopped": 4})
+    assert ", 4 stopped" in line(stopped)
+    assert "1 of 1 candidate, " in line(replace(moment, phase="test", done=1, total=1, eta_s=2.0))
 
 
 def test_the_first_ctrl_c_is_answered(tmp_path: Path) -> None:

@@ -192,3 +192,14 @@ def test_a_head_that_is_silent_ends_the_run_in_time(monkeypatch: pytest.MonkeyPa
     fleet.close()
     assert time.monotonic() - now < 3
     never.set()
+
+
+def test_a_worker_must_fit_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the cluster is one of this machine alone; refused before any is started."""
+    monkeypatch.setattr(cluster_module.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(cluster_module, "_is_joined", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(BadInputError, match="got 64 CPUs per worker where 2 are; ask for less --cpus-per-worker"):
+        Cluster(None, 1, 64.0, 0)
+    needs = [(1, 1.0), (8, 1.0), (3, 0.5), (4, 2.0)]
+    assert [cluster_module._local_cpus(*need) for need in needs] == [2, 8, 2, 2]

@@ -43,6 +43,15 @@ class AnchorSettings(_Checked):
     width: float = Field(gt=0, le=4)
     depth: float = Field(ge=MIN_DEPTH, le=4)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_key(cls, values: Any) -> Any:
+        if isinstance(values, dict | cls):
+            return values
+        raise ValueError(
+            f"an anchor must be given by its keys, as {{network: resnet, width: 0.25, depth: 1.0}}, got {values!r:.60}"
+        )
+
     @field_validator("network")
     @classmethod
     def _known(cls, name: str) -> str:

@@ -91,9 +91,19 @@ class RegressionSets(Mapping[str, RegressionSet]):
 
 def unknown_set(name: str, known: Sequence[str], summary: Iterable[str]) -> UnknownNameError:
     """What is said of a name that is not ``known``: the nearest ones, and a ``summary`` of all."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = _near(name, known)
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return UnknownNameError(f"unknown data set '{name}'{hint} (known: {'; '.join(summary)})")
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    """Close misses. What a name shares with others by its group alone makes it near to none."""
+    group, colon, rest = name.partition(":")
+    of_group = [full.removeprefix(f"{group}:") for full in known if colon and full.startswith(f"{group}:")]
+    if of_group:
+        return [f"{group}:{n}" for n in difflib.get_close_matches(rest, of_group, n=3, cutoff=0.5)]
+    without_group = [full for full in known if full.endswith(f":{name}")]
+    return without_group or difflib.get_close_matches(name, known, n=3, cutoff=0.75)
 
 
 REGRESSION_SETS = RegressionSets({"fn": FUNCTIONS, "feynman": EQUATIONS, "uci": TABLES})

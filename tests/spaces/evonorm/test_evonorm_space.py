@@ -81,7 +81,10 @@ def test_fitness_continues_from_quality() -> None:
         ({"graph.nodes": 0}, "nodes"),
         ({"graph.eps": 0}, "eps"),
         ({"task.batch": -5}, "batch"),
-        ({"task.anchors": ["resnet"]}, "must be a valid dictionary, got 'resnet'"),
+        (
+            {"task.anchors": ["resnet"]},
+            r"as \{network: resnet, width: 0.25, depth: 1.0\}, got 'resnet'; correct the setting",
+        ),
         (
             {"funnel.stability_networks": ["vgg"]},
             "different anchors, of resnet, mobilenetv2, efficientnet, got",

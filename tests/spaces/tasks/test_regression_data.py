@@ -37,8 +37,12 @@ def test_the_groups_hold_what_they_promise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("fn:f9", "fn:f"), ("concrete", "uci:concrete"), ("feynman:I.6.3", "feynman:I.6.2")]
-)
+    ("name", "near"),
+    [
+        ("fn:f9", "fn:f"), ("concrete", "uci:concrete"), ("feynman:I.6.3", "feynman:I.6.2"), ("f3", "fn:f3"),
+        ("I.6.2", "feynman:I.6.2"), ("feynmann:I.6.2", "feynman:I.6.2"), ("uci:concret", "uci:concrete"),
+    ],
+)  # fmt: skip
 def test_an_unknown_name_is_told_its_neighbours_and_the_groups(name: str, near: str) -> None:
     with pytest.raises(UnknownNameError, match=f"did you mean '{near}") as caught:
         REGRESSION_SETS[name]
@@ -46,6 +50,14 @@ def test_an_unknown_name_is_told_its_neighbours_and_the_groups(name: str, near: 
     assert len(str(caught.value)) < 400
     with pytest.raises(UnknownNameError):
         preset("smoke", name)
+
+
+@pytest.mark.parametrize("name", ["fn:nope", "feynman:nope", "uci:nope", "fn:x", "feynman:x", "nope"])
+def test_what_is_near_to_nothing_gets_no_suggestion(name: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        REGRESSION_SETS[name]
+    assert "did you mean" not in str(caught.value)
+    assert "fn:f1 … f5" in str(caught.value)
 
 
 @pytest.mark.parametrize(
