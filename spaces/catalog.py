@@ -52,6 +52,8 @@ class SpaceEntry:
             gives a ``contracts.PythonFile`` (``settings`` of the run, or ``None``), ``trained(genome, settings,
             run_seed)`` the state dict to go with it, trained as in the re-rank, and what it measured. If there is none,
             genomes are graphs of ops, which the engine writes itself.
+        reader: module whose ``read(genome, settings, run_seed, …)`` reads a trained network as functions, a
+            ``primitives.symbolic.reading.Reading``; if the networks of the space have edges to be read.
         calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
         preload: modules that worker processes share by being forked after their import.
     """
@@ -70,6 +72,7 @@ class SpaceEntry:
     rungs: str | None = None
     layers: str | None = None
     exporter: str | None = None
+    reader: str | None = None
     calibration: str | None = None
     preload: tuple[str, ...] = ("torch",)
 
@@ -129,6 +132,7 @@ SPACES.add(
         network=True,
         layers="layersearch.spaces.kan.layers",
         exporter="layersearch.spaces.kan.export",
+        reader="layersearch.spaces.kan.reading",
     ),
 )
 

@@ -13,16 +13,18 @@ _LAZY = {
     "Run": "layersearch.search.api",
     "known": "layersearch.search.api",
     "load": "layersearch.search.api",
+    "read": "layersearch.search.reading",
     "swap": "layersearch.search.export.swap",
     "LayerSearchError": "layersearch.errors",
 }
 
-__all__ = ["Layer", "LayerSearchError", "Run", "__version__", "known", "load", "swap"]
+__all__ = ["Layer", "LayerSearchError", "Run", "__version__", "known", "load", "read", "swap"]
 
 if TYPE_CHECKING:
     from layersearch.errors import LayerSearchError
     from layersearch.search.api import Layer, Run, known, load
     from layersearch.search.export.swap import swap
+    from layersearch.search.reading import read
 
 
 def __getattr__(name: str) -> Any:
