@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["FILES", "command", "read", "write"]
 
 _MOST_ROWS = 40
+_MOST_TIES = 3
 
 
 def read(
@@ -171,25 +172,23 @@ def _print(reading: "Reading", title: str) -> None:
     live = reading.live
     symbolic = sum(edge.symbolic for edge in live)
     console.print(Text(title))
-    console.print(Text(f"{len(live)} of {len(reading.edges)} edges left, {symbolic} of them read as functions"))
-    errors = plain_table("step", ">error", title="error on validation data, in deviations of the target")
-    for name, value in reading.errors.items():
-        errors.add_row(name, f"{value:.4g}")
-    console.print(errors)
+    steps = ", ".join(f"{name} {value:.4g}" for name, value in reading.errors.items())
+    console.print(Text(f"error on validation data, in deviations of the target: {steps}"))
+    console.print(Text(f"{len(live)} of {len(reading.edges)} edges left, {symbolic} of them read as functions\n"))
     table = plain_table("edge", ">share", "function", ">R²", "as good")
     for edge in live[:_MOST_ROWS]:
         table.add_row(*map(Text, _cells(reading, edge)))
     console.print(table)
     if len(live) > _MOST_ROWS:
         console.print(Text(f"… and {len(live) - _MOST_ROWS} edges with smaller shares (--json has them all)"))
-    print(reading.formula if reading.formula is not None else f"no formula: {reading.reason}")
+    print(f"\n{reading.formula}" if reading.formula is not None else f"\nno formula: {reading.reason}")
 
 
 def _cells(reading: "Reading", edge: Any) -> list[str]:
     source = reading.node(edge.layer, edge.input)
     what = f"norm({source})" if edge.normalised else source
     text = edge.match.text(what) if edge.symbolic else f"numeric (nearest: {edge.match.form})"
-    ties = ", ".join(f"{name} {r2:.5f}" for name, r2 in edge.match.ties) if edge.symbolic else ""
+    ties = ", ".join(f"{name} {r2:.5f}" for name, r2 in edge.match.ties[:_MOST_TIES]) if edge.symbolic else ""
     return [
         f"{what} → {reading.node(edge.layer + 1, edge.output)}",
         f"{edge.share:.3f}",

@@ -15,12 +15,12 @@ __all__ = ["diagram"]
 _BOX_W, _LABEL, _GAP = 132, 15, 11
 _TALL, _LOW, _MANY = 46, 30, 14  # heights of a plot, the lower one where a layer has many
 _LANE, _MARGIN, _NODE = 86, 44, 15
-_HEAD, _FOOT, _LINE = 82, 34, 18
+_FOOT, _LINE = 34, 18
 _FAINTEST = 0.22
 _SYMBOLIC, _NUMERIC, _INK, _PALE = "#1f5fae", "#b3541e", "#1d2530", "#6b7684"
 _MONO = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 _SANS = "system-ui, 'DejaVu Sans', 'Segoe UI', Helvetica, Arial, sans-serif"
-_CHAR = 7.3
+_CHAR, _SMALL, _BIG = 7.3, 6.9, 10.2  # mean widths of a character: monospace, 12, 16 bold
 _MOST_LINES = 14
 
 
@@ -32,25 +32,32 @@ def diagram(reading: Reading, title: str = "") -> str:
     step = _BOX_W + 2 * _LANE
     width = max(2 * _MARGIN + step * len(columns) + 70, 640)
     left = (width - step * len(columns)) / 2
-    nodes = [_spread(count, _HEAD, tallest) for count in reading.widths]
-    formula = _wrapped(reading.formula or f"no formula: {reading.reason}", int((width - 2 * _MARGIN) / _CHAR))
-    height = _HEAD + tallest + _FOOT + 26 + _LINE * len(formula) + 12
+    inside = width - 2 * _MARGIN
+    formula = _wrapped(reading.formula or f"no formula: {reading.reason}", int(inside / _CHAR))
+    head = [line for part in _summary(reading) for line in _wrapped(part, int(inside / _SMALL))]
+    titles = _wrapped(title, int(inside / _BIG)) if title else []
+    top = 26 + 20 * len(titles) + _LINE * len(head)
+    nodes = [_spread(count, top, tallest) for count in reading.widths]
+    height = top + tallest + _FOOT + 26 + _LINE * len(formula) + 12
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="{_SANS}" font-size="12">',
         f"<title>{escape(title or 'A KAN, read')}</title>",
         f'<rect width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>',
-        f'<text x="{_MARGIN}" y="26" font-size="16" font-weight="600" fill="{_INK}">{escape(title)}</text>',
         *(
-            f'<text x="{_MARGIN}" y="{46 + _LINE * n}" fill="{_PALE}">{escape(line)}</text>'
-            for n, line in enumerate(_summary(reading))
+            f'<text x="{_MARGIN}" y="{28 + 20 * n}" font-size="16" font-weight="600" fill="{_INK}">{escape(t)}</text>'
+            for n, t in enumerate(titles)
+        ),
+        *(
+            f'<text x="{_MARGIN}" y="{28 + 20 * len(titles) + _LINE * n}" fill="{_PALE}">{escape(line)}</text>'
+            for n, line in enumerate(head)
         ),
     ]
     strongest = [max((e.share for e in column), default=1.0) or 1.0 for column in columns]
     for i, column in enumerate(columns):
         x0 = left + step * i
         placed = sorted(column, key=lambda e: (nodes[i][e.input] + nodes[i + 1][e.output], e.output, e.source))
-        tops = _spread(len(placed), _HEAD, tallest)
+        tops = _spread(len(placed), top, tallest)
         for edge, middle in zip(placed, tops, strict=True):
             strength = _FAINTEST + (1 - _FAINTEST) * math.sqrt(min(1.0, edge.share / strongest[i]))
             ends = nodes[i][edge.input], nodes[i + 1][edge.output]
@@ -58,7 +65,7 @@ def diagram(reading: Reading, title: str = "") -> str:
     for i, places in enumerate(nodes):
         for k, y in enumerate(places):
             parts.append(_node(reading.node(i, k), left + step * i, y, _is_read(reading, i, k)))
-    y = _HEAD + tallest + _FOOT
+    y = top + tallest + _FOOT
     parts.append(f'<line x1="{_MARGIN}" y1="{y - 14}" x2="{width - _MARGIN:.0f}" y2="{y - 14}" stroke="#d8dde4"/>')
     parts.append(_legend(_MARGIN, y + 6, any(edge.normalised for edge in reading.live)))
     for n, line in enumerate(formula):
@@ -151,7 +158,9 @@ def _short(edge: Edge) -> str:
 
 def _r2(value: float) -> str:
     """With as many digits as tell it from 1."""
-    return "1" if value > 1 - 5e-7 else f"{value:.{min(6, max(3, 1 - math.floor(math.log10(1 - value))))}f}"
+    if value > 1 - 5e-7:
+        return "1"
+    return f"{value:.{min(6, max(3, 1 - math.floor(math.log10(1 - value))))}f}".rstrip("0")
 
 
 def _about(reading: Reading, edge: Edge) -> str:
@@ -193,7 +202,7 @@ def _legend(x: float, y: float, normalised: bool) -> str:
     for colour, text in entries:
         parts.append(f'<line x1="{x}" y1="{y - 4}" x2="{x + 22}" y2="{y - 4}" stroke="{colour}" stroke-width="2.5"/>')
         parts.append(f'<text x="{x + 28}" y="{y}" fill="{_PALE}" font-size="11">{text}</text>')
-        x += 150
+        x += 135
     dashed = "; dashed: of the layer-normalised input" if normalised else ""
     parts.append(
         f'<text x="{x}" y="{y}" fill="{_PALE}" font-size="11">darker: matters more to the output{dashed}</text>'

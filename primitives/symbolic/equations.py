@@ -137,7 +137,7 @@ def _nodes(
         last = i == len(parts) - 1
         sources, own = _sources(part, given, f"{i + 1}")
         rows += own
-        sums = [sympy.Float(float(b)) for b in part.bias]
+        sums = [sympy.Float(b) for b in part.bias.tolist()]
         for edge in edges:
             if edge.match is None:
                 name = f"phi_{i + 1}_{edge.o + 1}_{edge.s + 1}"

@@ -18,7 +18,7 @@ from layersearch.primitives.symbolic.equations import Equations, Units, equation
 from layersearch.primitives.symbolic.match import Match, match_curves
 from layersearch.primitives.symbolic.prune import Pruned, connected, prune, shares
 
-__all__ = ["MOST_EDGES", "MOST_IN_FORMULA", "Edge", "Reading", "read_network"]
+__all__ = ["MOST_EDGES", "MOST_IN_FORMULA", "Edge", "Reading", "read_network", "readable"]
 
 MOST_EDGES = 500
 """Edges of a network that is read; matching one takes about a tenth of a second."""
@@ -177,16 +177,8 @@ def read_network(
         refit: whether constants are fitted to the targets again once functions have taken the place of the edges.
     Raises: BadInputError for anything but such layers, more than 500 edges, or data that do not fit.
     """
-    chain = chain_of(layers)
+    chain = readable(layers, limit, tolerance)
     inputs, outputs = chain.widths[0], chain.widths[-1]
-    if chain.n_edges > MOST_EDGES:
-        raise BadInputError(
-            f"a network to be read must have at most {MOST_EDGES} edges, got {chain.n_edges}; take a smaller one"
-        )
-    if not 0 < limit <= 1 or not 0 <= tolerance < 100:
-        raise BadInputError(
-            f"the limit of R² must be in (0, 1] and the tolerance in [0, 100), got {limit}, {tolerance}"
-        )
     names = _names(names, inputs)
     units = units or Units((0.0,) * inputs, (1.0,) * inputs)
     x = _points("x", x, inputs)
@@ -257,6 +249,21 @@ def read_network(
     equations = equations_of(closed, units, names, at, of_formula, allowed(best))
     errors["formula"] = of_formula(equations(at))
     return Reading(chain.widths, names, edges, errors, limit, equations)
+
+
+def readable(layers: nn.Module | Iterable[nn.Module], limit: float, tolerance: float) -> Chain:
+    """The edges of ``layers``, if ``read_network`` would read them with these settings. Raises: BadInputError."""
+    chain = chain_of(layers)
+    if chain.n_edges > MOST_EDGES:
+        raise BadInputError(
+            f"a network to be read must have at most {MOST_EDGES} edges, got {chain.n_edges}; take a smaller one"
+        )
+    if not 0 < limit <= 1 or not 0 <= tolerance < 100:
+        raise BadInputError(
+            f"the limit of R² must be in (0, 1] and the tolerance in [0, 100), got {limit:g} and {tolerance:g}; "
+            "change them"
+        )
+    return chain
 
 
 def _of(network: ClosedNetwork, x: Tensor, error: Callable[[Tensor], float]) -> float:

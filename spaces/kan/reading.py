@@ -7,7 +7,7 @@ from torch import Tensor
 
 from layersearch.errors import BadInputError
 from layersearch.primitives.symbolic.equations import Units
-from layersearch.primitives.symbolic.reading import Reading, read_network
+from layersearch.primitives.symbolic.reading import Reading, read_network, readable
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan.choices import MLP
 from layersearch.spaces.kan.export import exported_name, trained
@@ -46,6 +46,7 @@ def read(
     parsed, own = from_json(genome), parse(settings)
     if parsed.basis == MLP:
         raise BadInputError("a network to be read must have edges with functions, and a linear one (mlp) has none")
+    readable(build(parsed, own.in_features), limit, tolerance)  # before anything is trained
     space = KANSpace(own)
     arrays = space.load_data()
     task = RegressionTask(arrays, own.task, "cpu")
