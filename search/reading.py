@@ -64,7 +64,7 @@ def read(
         raise BadInputError("a module is read on what it sees, and no x was given; give its inputs [N, I]")
     if weights is not None:
         raise BadInputError("weights belong to a run, and a module has its own; leave them out")
-    from layersearch.primitives.symbolic.reading import read_network
+    from layersearch.primitives.symbolic.read import read_network
 
     return read_network(what, x, y, names=names, limit=limit, tolerance=tolerance, refit=refit)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -69,21 +69,18 @@ class ClosedLayer(nn.Module):
             for name in self._by_form
         ]
 
-    def edges(self) -> list[ClosedEdge]:
-        """With the constants as they are now, in unique form, d being 0; the nodes' constants take the rest."""
-        found = []
+    @torch.no_grad()
+    def settled(self) -> list[ClosedEdge]:
+        """The edges with their constants as they are now, brought to unique form; the node's constant takes every d."""
+        found = [ClosedEdge(int(o), int(s), None) for o, s in self.numeric.nonzero().tolist()]
         for (name, own), rows in zip(self._by_form.items(), self.constants, strict=True):
-            for edge, (a, b, c) in zip(own, rows.tolist(), strict=True):
+            for k, edge in enumerate(own):
+                a, b, c = map(float, rows[k])
                 a, b, c, d = FORMS[name].canonical(a, b, c, 0.0)
-                with torch.no_grad():
-                    self.bias[edge.o] += d
+                rows[k] = torch.tensor((a, b, c), dtype=rows.dtype)
+                self.bias[edge.o] += d
                 assert edge.match is not None
-                constants = (a, b, c, 0.0)
-                found.append(ClosedEdge(edge.o, edge.s, Match(name, constants, edge.match.r2, edge.match.ties)))
-        for rows, own in zip(self.constants, self._by_form.values(), strict=True):
-            fresh = [e.match.constants[:3] for e in found if e.match and any(e.o == f.o and e.s == f.s for f in own)]
-            rows.data = torch.tensor(fresh, dtype=torch.float64)
-        found += [ClosedEdge(int(o), int(s), None) for o, s in self.numeric.nonzero().tolist()]
+                found.append(ClosedEdge(edge.o, edge.s, replace(edge.match, constants=(a, b, c, 0.0))))
         return sorted(found, key=lambda edge: (edge.o, edge.s))
 
 
@@ -107,7 +104,7 @@ class ClosedNetwork(nn.Module):
                 match = matches.get((i, o, s))
                 if match is not None:
                     bias[o] += match.constants[3]
-                    match = Match(match.form, (*match.constants[:3], 0.0), match.r2, match.ties)
+                    match = replace(match, constants=(*match.constants[:3], 0.0))
                 edges.append(ClosedEdge(o, s, match))
             layers.append(ClosedLayer(layer, edges, bias))
         self.layers = nn.ModuleList(layers)

@@ -133,7 +133,7 @@ def _nodes(
     numeric: dict[str, Callable[[Floats], Floats]] = {}
     parts = _parts(network)
     for i, part in enumerate(parts):
-        edges = part.edges()
+        edges = part.settled()
         last = i == len(parts) - 1
         sources, own = _sources(part, given, f"{i + 1}")
         rows += own

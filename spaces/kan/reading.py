@@ -7,7 +7,8 @@ from torch import Tensor
 
 from layersearch.errors import BadInputError
 from layersearch.primitives.symbolic.equations import Units
-from layersearch.primitives.symbolic.reading import Reading, read_network, readable
+from layersearch.primitives.symbolic.read import read_network, readable
+from layersearch.primitives.symbolic.reading import Reading
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan.choices import MLP
 from layersearch.spaces.kan.export import exported_name, trained

@@ -73,6 +73,15 @@ def test_sympy_and_torch_say_the_same_and_constants_are_unique(name: str) -> Non
     assert form.canonical(*once) == pytest.approx(once)
 
 
+@pytest.mark.parametrize("phase", [-9.0, -1.6, 0.0, 1.5, 2.0, 5.0])
+@pytest.mark.parametrize("slope", [-2.0, 3.0])
+def test_a_sine_has_one_phase(slope: float, phase: float) -> None:
+    constants = FORMS["sin"].canonical(1.5, slope, phase, 0.2)
+    assert constants[1] > 0
+    assert -math.pi / 2 < constants[2] <= math.pi / 2
+    torch.testing.assert_close(Match("sin", constants, 1.0)(X), Match("sin", (1.5, slope, phase, 0.2), 1.0)(X))
+
+
 def test_a_simple_function_wins_unless_the_other_explains_much_more() -> None:
     noise = 0.03 * torch.randn(256, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     line = match_curves(X, X.unsqueeze(1) + noise)[0]

@@ -16,8 +16,8 @@ from layersearch.primitives import BASES, KANLinear
 from layersearch.primitives.layers.domain_map import DOMAINS
 from layersearch.primitives.symbolic.chain import chain_of
 from layersearch.primitives.symbolic.equations import Units
-from layersearch.primitives.symbolic.prune import prune, shares
-from layersearch.primitives.symbolic.reading import MOST_EDGES, read_network
+from layersearch.primitives.symbolic.prune import connected, prune, shares
+from layersearch.primitives.symbolic.read import MOST_EDGES, read_network
 
 
 def points(count: int = 400, inputs: int = 2, seed: int = 0) -> Tensor:
@@ -104,6 +104,17 @@ def test_pruning_is_measured_and_drops_what_hangs_in_the_air() -> None:
         assert error(pruned.live, pruned.means) <= most
     assert error(pruned.live, pruned.means) == pytest.approx(small * float(x[:, 1].std(correction=0)), rel=0.05)
     assert prune(chain, x, share, error, 1e3).n_live == 0
+
+
+def test_edges_from_and_to_nowhere_are_dropped() -> None:
+    chain = chain_of([KANLinear(2, 3), KANLinear(3, 2), KANLinear(2, 1)])
+    live = [torch.ones(3, 2).bool(), torch.ones(2, 3).bool(), torch.tensor([[True, False]])]
+    live[0][2] = False  # the third hidden node is a constant
+    first, second, third = connected(chain, live)
+    assert third.tolist() == [[True, False]]
+    assert second.tolist() == [[True, True, False], [False, False, False]]
+    assert first.tolist() == [[True, True], [True, True], [False, False]]
+    assert live[1].all()  # what was given stays as it was
 
 
 def test_noise_stays_numeric_and_gives_no_formula() -> None:
