@@ -311,6 +311,55 @@ def export(
 
 
 @app.command()
+def read(
+    name: o.RunName,
+    candidate: o.Candidate = "best",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for the picture and the formula.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", metavar="FILE", help="What search export --weights wrote (default: train anew)."),
+    ] = None,
+    r2: Annotated[
+        str, typer.Option("--r2", metavar="R2", help="From which R² on an edge is taken for a function.")
+    ] = "0.99",
+    tolerance: Annotated[
+        str, typer.Option("--tolerance", metavar="PART", help="By how much pruning and rounding may raise the error.")
+    ] = "0.05",
+    refit: Annotated[
+        bool, typer.Option("--refit/--no-refit", help="Fit the constants of the formula to the data.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+    runs_dir: o.RunsDir = "runs",
+    as_json: o.AsJson = False,
+) -> Work:
+    """Read a trained KAN as functions and, if it is small, as one formula.
+
+    Edges that hardly matter are pruned, the others compared with a library of functions; every step says what it costs
+    in error. With -o: network.svg, formula.txt, formula.tex, reading.json.
+    """
+
+    def work() -> int:
+        from layersearch.search import reading
+
+        return reading.command(
+            run=name,
+            candidate=candidate,
+            runs_dir=Path(runs_dir),
+            out=out,
+            weights=weights,
+            limit=_number("--r2", r2, 1.0),
+            tolerance=_number("--tolerance", tolerance, 10.0),
+            refit=refit,
+            force=force,
+            as_json=as_json,
+        )
+
+    return work
+
+
+@app.command()
 def spaces(as_json: o.AsJson = False) -> Work:
     """Show what can be searched."""
 
@@ -359,6 +408,13 @@ def _whole(option: str, text: str, most: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
         raise RecipeError(f"{option} must be a whole number in [1, {most}], got {text!r:.40}; change it")
     return int(text)
+
+
+def _number(option: str, text: str, most: float) -> float:
+    """The number in ``text``, in [0, most]."""
+    if not re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,15}", text) or not float(text) <= most:
+        raise RecipeError(f"{option} must be a number in [0, {most:g}], got {text!r:.40}; change it")
+    return float(text)
 
 
 _PARSER_ERROR: type[Exception] = next(

@@ -56,6 +56,8 @@ class SpaceEntry:
             genomes are graphs of ops, which the engine writes itself.
         selects: its trials select what an exported file is made of (``Outcome.selection``): ``python_file`` of the
             exporter takes it as a fourth argument, ``trained`` gives it as a third value.
+        reader: module whose ``read(genome, settings, run_seed, …)`` reads a trained network as functions, a
+            ``primitives.symbolic.reading.Reading``; if the networks of the space have edges to be read.
         calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
         preload: modules that worker processes share by being forked after their import.
     """
@@ -76,6 +78,7 @@ class SpaceEntry:
     layers: str | None = None
     exporter: str | None = None
     selects: bool = False
+    reader: str | None = None
     calibration: str | None = None
     preload: tuple[str, ...] = ("torch",)
 
@@ -137,6 +140,7 @@ SPACES.add(
         objectives="funnel.objectives",
         layers="layersearch.spaces.kan.layers",
         exporter="layersearch.spaces.kan.export",
+        reader="layersearch.spaces.kan.reading",
     ),
 )
 

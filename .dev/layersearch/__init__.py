@@ -14,17 +14,19 @@ _LAZY = {
     "known": "layersearch.search.api",
     "load": "layersearch.search.api",
     "ray_tune": "layersearch.search.ray_tune",
+    "read": "layersearch.search.reading",
     "swap": "layersearch.search.export.swap",
     "LayerSearchError": "layersearch.errors",
 }
 
-__all__ = ["Layer", "LayerSearchError", "Run", "__version__", "known", "load", "ray_tune", "swap"]
+__all__ = ["Layer", "LayerSearchError", "Run", "__version__", "known", "load", "ray_tune", "read", "swap"]
 
 if TYPE_CHECKING:
     from layersearch.errors import LayerSearchError
     from layersearch.search.api import Layer, Run, known, load
     from layersearch.search.export.swap import swap
     from layersearch.search.ray_tune import ray_tune
+    from layersearch.search.reading import read
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,92 @@
+"""Networks of the kan space for a symbolic reading: with their trained weights, on the data of their run."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from layersearch.errors import BadInputError
+from layersearch.primitives.symbolic.equations import Units
+from layersearch.primitives.symbolic.read import read_network, readable
+from layersearch.primitives.symbolic.reading import Reading
+from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.kan.choices import MLP
+from layersearch.spaces.kan.export import exported_name, trained
+from layersearch.spaces.kan.genome import from_json
+from layersearch.spaces.kan.network import Network, build
+from layersearch.spaces.kan.settings import parse
+from layersearch.spaces.kan.space import KANSpace
+from layersearch.spaces.tasks.regression.data import from_arrays
+from layersearch.spaces.tasks.regression.training import RegressionTask
+
+__all__ = ["read"]
+
+_UNITS = ("shift", "scale", "mean", "deviation")
+
+
+def read(
+    genome: JsonObject,
+    settings: JsonObject,
+    run_seed: int,
+    *,
+    weights: Path | None = None,
+    limit: float = 0.99,
+    tolerance: float = 0.05,
+    refit: bool = True,
+) -> Reading:
+    """Reads a network of a run: fitted on its training part, errors on its validation part, formula in its units.
+
+    Args:
+        genome, settings: of the space, as the run has them.
+        run_seed: seed of the search; of the training.
+        weights: a file that ``search export --weights`` wrote; without it the network is trained as it does that.
+        limit, tolerance, refit: as of ``read_network``.
+    Raises: BadInputError if the network has no edges or the file does not fit; DataError if the data is missing;
+        RunError if the network could not be trained.
+    """
+    parsed, own = from_json(genome), parse(settings)
+    if parsed.basis == MLP:
+        raise BadInputError("a network to be read must have edges with functions, and a linear one (mlp) has none")
+    readable(build(parsed, own.in_features), limit, tolerance)  # before anything is trained
+    space = KANSpace(own)
+    arrays = space.load_data()
+    task = RegressionTask(arrays, own.task, "cpu")
+    network = build(parsed, task.in_features, task.out_features)
+    state = _loaded(weights) if weights is not None else trained(genome, settings, run_seed)[0]
+    _put(network, state, weights)
+    data = from_arrays(arrays)
+    x = torch.tensor((data.train_x - task.input_shift) / task.input_scale)
+    y = torch.tensor((data.train_y - task.target_mean) / task.target_std).unsqueeze(1)
+    train, validation = task.parts.train, task.parts.validation
+    return read_network(
+        network,
+        x[train],
+        y[train],
+        check=(x[validation], y[validation]),
+        units=Units(
+            tuple(map(float, task.input_shift)), tuple(map(float, task.input_scale)), task.target_mean, task.target_std
+        ),
+        limit=limit,
+        tolerance=tolerance,
+        refit=refit,
+    )
+
+
+def _loaded(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise BadInputError(
+            f"weights must be a .safetensors file of search export --weights, and {path} is not ({error})"
+        ) from None
+
+
+def _put(network: Network, state: dict[str, Tensor], weights: Path | None) -> None:
+    names = {name: exported_name(name) for name in network.state_dict()}
+    expected = {names[name]: tensor.shape for name, tensor in network.state_dict().items()}
+    if {name: t.shape for name, t in state.items() if name not in _UNITS} != expected:
+        raise BadInputError(f"weights must be those of the candidate, and {weights} is of another; export it anew")
+    network.load_state_dict({name: state[exported] for name, exported in names.items()})

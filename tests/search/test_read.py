@@ -1,0 +1,169 @@
+"""search read and layersearch.read: from a candidate of a run, or from layers, to functions, formula and picture."""
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from planted import planted_layer
+
+import layersearch
+from layersearch.errors import BadInputError
+from layersearch.search.candidate import Candidate, Finish, StageResult
+from layersearch.search.cli import main
+from layersearch.search.reading import FILES
+from layersearch.search.store import Store
+from layersearch.spaces.contracts import JsonObject, Outcome
+from layersearch.spaces.kan.export import trained
+from layersearch.spaces.kan.genome import make, to_json
+from layersearch.spaces.kan.published import mlp_of
+from layersearch.spaces.kan.settings import effective
+from layersearch.spaces.tasks.regression import load_regression
+
+TINY = {
+    "task.points": 200, "task.test_points": 50, "task.quality_steps": 2, "task.fitness_steps": 4,
+    "task.rerank_steps": 40,
+}  # fmt: skip
+
+
+def store(folder: Path, space: str, genomes: list[JsonObject], settings: JsonObject) -> None:
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(f"space: {space}\n")
+    with Store(folder) as made:
+        made.set_meta(
+            run={"seed": 0},
+            space={"name": space, "entry": "", "settings": settings},
+            objectives=[{"name": "rmse", "maximize": False}],
+            stages=[{"id": "fitness", "name": "fitness", "resumes": None}],
+        )
+        made.asked([Candidate(i, i, "evolved", genome, str(i), str(i)) for i, genome in enumerate(genomes)])
+        for i in range(len(genomes)):
+            outcome = Outcome("passed", fitness={"rmse": 0.1 * (i + 1)})
+            made.told(
+                StageResult(i, "fitness", outcome), Finish("evaluated", fitness=dict(outcome.fitness), told=i), 0.0
+            )
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """kan-0001: 0 a small network, 1 a linear one, 2 one with many edges, 3 a small one; evonorm-0001 has layers."""
+    runs = tmp_path / "runs"
+    settings = effective(None, "fn:f1", None, "smoke", TINY)
+    small = make("chebyshev", {"degree": 4}, base="none", domain="tanh", hidden=(2,))
+    store(
+        runs / "kan-0001",
+        "kan",
+        [to_json(g) for g in (small, mlp_of(30, 2, 1), *map(small.with_widths, ((170,), (3,))))],
+        settings,
+    )
+    known = layersearch.known("evonorm", "bn-relu").genome
+    store(runs / "evonorm-0001", "evonorm", [known], {})
+    return runs
+
+
+@pytest.mark.slow
+def test_a_candidate_of_a_run_is_read_and_written(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "read"
+    arguments = ["read", "kan-0001", "--runs-dir", str(runs), "-o", str(out), "--r2", "0.9"]
+    assert main([*arguments, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["files"] == list(FILES)
+    assert told["widths"] == [2, 2, 1]
+    assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
+    measured = trained(to_json(make("chebyshev", {"degree": 4}, base="none", domain="tanh", hidden=(2,))),
+                       effective(None, "fn:f1", None, "smoke", TINY), 0)[1]  # fmt: skip
+    assert told["errors"]["network"] == pytest.approx(measured["rmse"], rel=0.5)  # validation there, hold-out here
+    assert json.loads((out / "reading.json").read_text())["formula"] == told["formula"]
+    assert (out / "formula.txt").read_text() == told["formula"] + "\n"
+    assert r"\begin{aligned}" in (out / "formula.tex").read_text()
+    ElementTree.parse(out / "network.svg")
+
+    assert main(arguments) == 2
+    assert "exists" in capsys.readouterr().err
+    assert main([*arguments, "--force", "--no-refit"]) == 0
+    shown = capsys.readouterr().out
+    assert "kan-0001, candidate best: KAN" in shown
+    assert "error on validation data, in deviations of the target: network " in shown
+    assert "x1 → h1_1" in shown
+    assert "wrote network.svg, formula.txt, formula.tex, reading.json" in shown
+
+
+def test_the_formula_is_what_was_measured(runs: Path) -> None:
+    reading = layersearch.read("kan-0001", runs_dir=runs, limit=0.9)
+    assert reading.equations is not None
+    data = load_regression("fn:f1")
+    at = np.random.default_rng(0).uniform(-1, 1, (2000, 2))
+    error = np.sqrt(((reading.equations(at)[:, 0] - at[:, 0] * at[:, 1]) ** 2).mean()) / data.train_y.std()
+    assert error == pytest.approx(reading.errors["formula"], rel=0.3)
+
+
+@pytest.mark.slow
+def test_weights_of_an_export_are_read_as_they_are(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.py"
+    assert main(["export", "kan-0001", "--runs-dir", str(runs), "-o", str(out), "--weights"]) == 0
+    anew = layersearch.read(runs / "kan-0001")
+    for run in (layersearch.load("kan-0001", runs), layersearch.load("kan-0001", runs).best()):
+        from_file = layersearch.read(run, weights=out.with_suffix(".safetensors"))
+        assert from_file.errors == anew.errors
+    with pytest.raises(BadInputError, match="is of another"):
+        layersearch.read("kan-0001", runs_dir=runs, candidate="3", weights=out.with_suffix(".safetensors"))
+    with pytest.raises(BadInputError, match="search export --weights"):
+        layersearch.read("kan-0001", runs_dir=runs, weights=out)
+
+
+def test_layers_are_read_by_scripts() -> None:
+    layer = planted_layer(2, 1, {(0, 0): torch.exp, (0, 1): torch.square})
+    x = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert layersearch.read(layer, x).formula == "y = x2**2 + exp(x1)"
+    assert layersearch.read([layer], x, names=["t", "v"]).formula == "y = v**2 + exp(t)"
+    for wrong, sentence in (
+        ({"what": layer}, "no x was given"),
+        ({"what": layer, "x": x, "weights": "w.safetensors"}, "weights belong to a run"),
+        ({"what": "kan-0001", "x": x}, "leave them out"),
+        ({"what": layersearch.known("kan", "kat")}, "must be of a run"),
+    ):
+        with pytest.raises(BadInputError, match=sentence):
+            layersearch.read(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["evonorm-0001"], "layers of evonorm have none; read a run of the space kan"),
+        (["kan-0001", "--candidate", "1"], "a linear one (mlp) has none"),
+        (["kan-0001", "--candidate", "2"], "at most 500 edges, got 510"),
+        (["kan-0001", "--candidate", "7"], "got 7"),
+        (["kan-0002"], "did you mean 'kan-0001'"),
+        (["kan-0001", "--r2", "1.5"], "--r2 must be a number in [0, 1]"),
+        (["kan-0001", "--r2", "0"], "the limit of R²"),
+        (["kan-0001", "--tolerance", "-1"], "--tolerance must be a number in [0, 10]"),
+        (["kan-0001", "--weights", "none.safetensors"], "weights must be a .safetensors file"),
+        (["kan-0001", "-o", "runs/evonorm-0001/recipe.yaml"], "goes to a folder"),
+        (["kan-0001", "-o", "no/such"], "folder of an export must exist"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_sentence(
+    runs: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[Any],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(runs.parent)
+    before = files()
+    assert main(["read", *arguments]) == 2
+    told = capsys.readouterr()
+    assert sentence in told.err
+    assert told.err.count("\n") == 1
+    assert told.out == ""
+    assert files() == before
+
+
+def files() -> list[Path]:
+    return sorted(path for path in Path().rglob("*") if not path.name.endswith(("-shm", "-wal")))  # SQLite's own
