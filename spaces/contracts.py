@@ -12,6 +12,7 @@ import numpy as np
 
 __all__ = [
     "Arrays",
+    "ControlledSpace",
     "Evaluator",
     "Genome",
     "Job",
@@ -227,6 +228,20 @@ class Space(Protocol):
 
     def describe(self) -> Sequence[tuple[str, str]]:
         """Label and value of each setting a user may want to see."""
+        ...
+
+
+@runtime_checkable
+class ControlledSpace(Space, Protocol):
+    """A space whose winner is held against genomes that are made for it."""
+
+    def controls(self, genome: Genome, measured: Mapping[str, float]) -> Mapping[str, Genome]:
+        """Controls by name, trained and shown as baselines are.
+
+        Args:
+            genome: the winner of the re-rank.
+            measured: its metrics and what the re-rank measured of it, the mean over repeated trainings.
+        """
         ...
 
 
