@@ -52,8 +52,8 @@ class SpaceEntry:
             gives a ``contracts.PythonFile`` (``settings`` of the run, or ``None``), ``trained(genome, settings,
             run_seed)`` the state dict to go with it, trained as in the re-rank, and what it measured. If there is none,
             genomes are graphs of ops, which the engine writes itself.
-        formats: further formats of ``search export``, each ``module:function``: ``(genome, settings, run_seed, suffix)``
-            -> text of a file of that ending, and what it is.
+        formats: further formats of ``search export``, each ``module:function``: ``(genome, settings, run_seed,
+            suffix)`` -> text of a file of that ending, and what it is.
         calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
         preload: modules that worker processes share by being forked after their import.
     """

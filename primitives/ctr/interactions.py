@@ -57,10 +57,13 @@ class PairProducts(nn.Module):
     def forward(self, e: Tensor, pairs: Tensor | None = None) -> Tensor:
         if self.operator == "matrix":
             i, j = pair_indices(e.shape[1])
-            products = torch.einsum("bpc,pcd,bpd->bp", e[:, i], self.weight, e[:, j])
+            products: Tensor = torch.einsum("bpc,pcd,bpd->bp", e[:, i], self.weight, e[:, j])
             return products if pairs is None else products * pairs
         products = inner_products(e, pairs)
-        return products * self.weight if self.operator == "weighted" else products
+        if self.operator == "weighted":
+            weight: Tensor = self.weight
+            products = products * weight
+        return products
 
     def sum(self, e: Tensor, pairs: Tensor | None = None) -> Tensor:
         """``Σ_{i<j}`` of it, ``[B]``; by the short way where there is one."""

@@ -1,4 +1,4 @@
-"""What there is to choose in a genome: one table that sampling, mutation, suggestion and the reader of genomes share."""
+"""What there is to choose in a genome: one table that sampling, mutation, suggestion and reading share."""
 
 import math
 import random

@@ -145,7 +145,7 @@ class OptFSEvaluator:
             read_checkpoint(job.checkpoint, learner)
         match job.stage.partition(":")[0]:
             case "quality":
-                return self._quality(learner, deadline)
+                return self._quality(genome, learner, deadline)
             case "fitness":
                 return self._through(genome, learner, deadline, "validation")
             case "rerank":
@@ -154,14 +154,14 @@ class OptFSEvaluator:
                 return self._through(genome, learner, deadline, "test")
         raise ValueError(f"unknown stage '{job.stage}'; the optfs space has no such stage")
 
-    def _quality(self, learner: Learner, deadline: float | None) -> Outcome:
-        """The first epochs of the training, which goes on from this checkpoint."""
+    def _quality(self, genome: OptFSGenome, learner: Learner, deadline: float | None) -> Outcome:
+        """The first epochs of the training, which goes on from this checkpoint; a control is measured in any case."""
         epochs, limit = self.settings.task.quality_epochs, self.settings.funnel.quality_auc
         learner.run(max_steps=epochs * learner.steps_per_epoch, deadline=deadline)
         if len(learner.history) < epochs and learner.phase != "done":
             raise EndedError(Outcome("failed", "the time limit was reached", measured=float(learner.step)))
         value = float(learner.history[-1]["auc"])
-        if value <= limit:
+        if value <= limit and not genome.is_control:
             return Outcome("rejected", f"AUC at the limit or below after {epochs} epochs", value, limit)
         return Outcome("passed", metrics={"quality_auc": value}, checkpoint=write_checkpoint(learner))
 
@@ -178,7 +178,7 @@ class OptFSEvaluator:
             metrics |= self._of_planted(learner)
             if learner.cut_score is not None and learner.cut_score.auc is not None:
                 metrics["cut_auc"] = learner.cut_score.auc
-        fitness = {name: measured.pop(name) for name in self.settings.funnel.objectives}
+        fitness: dict[str, float] = {name: measured.pop(name) for name in self.settings.funnel.objectives}
         metrics |= measured
         checkpoint = write_checkpoint(learner) if keep else None
         return Outcome("passed", metrics=metrics, fitness=fitness, checkpoint=checkpoint)

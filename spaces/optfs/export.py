@@ -118,7 +118,7 @@ def _fields(data: CTRData, place: list[int], zero: int) -> JsonObject:
 
     Values without a row need not be named where an unknown one has none either.
     """
-    found = []
+    found: list[JsonObject] = []
     for f, (name, low, size) in enumerate(zip(data.fields, data.offsets, data.sizes, strict=True)):
         texts = data.vocabulary[f] if data.vocabulary else tuple(map(str, range(1, size)))
         other = place[low]
@@ -184,7 +184,9 @@ def _difference(genome: OptFSGenome, task: TaskSettings, namespace: Mapping[str,
         pruned.train(training), theirs.train(training)
         with torch.no_grad():
             expected = pruned(ids, history=history)
-            got = theirs(place[ids], *([torch.where(past < 0, -1, place[past.clamp_min(0)])] if row.has_history else []))
+            got = theirs(
+                place[ids], *([torch.where(past < 0, -1, place[past.clamp_min(0)])] if row.has_history else [])
+            )
         worst = max(worst, float(((expected - got).abs() / (1 + expected.abs())).max()))
     return worst
 

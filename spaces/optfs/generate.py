@@ -76,37 +76,21 @@ class Generator:
         return self._filled({}, lambda name, choice: choice.ask(trial, name))
 
     def mutate(self, genome: OptFSGenome, rng: random.Random) -> OptFSGenome:
-        """One answer changed; those that it opens are drawn."""
+        """One answer changed; what no longer fits is drawn anew."""
         if not genome.kinds:
             return self.sample(rng)
-        for _ in range(_TRIES):
-            answers = self._answers(genome)
-            if not answers:
-                return self.sample(rng)
+        answers = self._answers(genome)
+        for _ in range(_TRIES if answers else 0):
             field, _, choice = rng.choice(answers)
-            known = {f: getattr(genome, f) for f, _, _ in answers}
-            known[field] = choice.near(known[field], rng)
-            if field == "model":  # may have no place for the others
-                known = {f: v for f, v in known.items() if f not in ("gates", "operator", "dim")} | self._fitting(
-                    str(known["model"]), genome
-                )
-            if field == "pressure":
-                known = {f: v for f, v in known.items() if f not in ("price", "ratio")}
-            mutant = self._filled(known, lambda _, choice: choice.draw(rng))
+
+            def kept(name: str, choice: Choice) -> Any:
+                before = getattr(genome, name.partition(".")[0])
+                return before if choice.holds(before) else choice.draw(rng)
+
+            mutant = self._filled({field: choice.near(getattr(genome, field), rng)}, kept)
             if mutant != genome:
                 return mutant
         return self.sample(rng)
-
-    def _fitting(self, model: str, genome: OptFSGenome) -> dict[str, Any]:
-        """Parts of a genome that have a place in another model."""
-        row, found = MODELS[model], dict[str, Any]()
-        if genome.gates in grain(model, self.search.gates):
-            found["gates"] = genome.gates
-        if row.has_operator and genome.operator in self.search.operators:
-            found["operator"] = genome.operator
-        if row.has_embeddings and MODELS[genome.model].has_embeddings and genome.dim in self.search.dims:
-            found["dim"] = genome.dim
-        return found
 
     def _answers(self, genome: OptFSGenome) -> list[tuple[str, str, Choice]]:
         """Questions with more than one possibility that lead to ``genome``."""

@@ -25,8 +25,8 @@ def build(
     """Raises: BadInputError, always: a network of this space is one of the values that training data hold."""
     _genome.from_json(genome)
     raise BadInputError(
-        "a network of optfs has a row for each value of its data and cannot be built without, got a number of features; "
-        "export it from a run with --weights"
+        "a network of optfs has a row for each value of its data and cannot be built without, got a number of "
+        "features; export it from a run with --weights"
     )
 
 

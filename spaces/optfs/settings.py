@@ -223,6 +223,7 @@ _SEARCH: dict[str, dict[str, Any]] = {
     # 1.3e-3 to 1.8e-4 per value, some at 10,000 values.
     "smoke": {
         "models": ["fm"],
+        "operators": ["inner", "weighted"],
         "dims": [4],
         "search_epochs": [7, 8],
         "rewind_epochs": [0, 1, 2],

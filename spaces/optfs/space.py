@@ -1,7 +1,8 @@
-"""The optfs space: what a click-through model looks at, learned by gates, and the controls a selection is held against."""
+"""The optfs space: what a click-through model looks at, learned by gates, and controls that it is held against."""
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Stage, Trial
 from layersearch.spaces.optfs import genome as _genome
@@ -126,9 +127,8 @@ class OptFSSpace:
 
 def _with_gates(genome: OptFSGenome, gates: str, ratio: float = 1.0, pair_ratio: float = 0.0) -> OptFSGenome:
     pair_ratio = pair_ratio if MODELS[genome.model].has_pairs else 0.0
-    kept = {"ratio": ratio, "pair_ratio": pair_ratio, "gates": gates}
-    model = {name: getattr(genome, name) for name in ("model", "operator", "lr", "dim")}
-    return OptFSGenome(**kept, **model).tidy()
+    kept = OptFSGenome(gates=gates, ratio=ratio, pair_ratio=pair_ratio)
+    return replace(kept, model=genome.model, operator=genome.operator, lr=genome.lr, dim=genome.dim).tidy()
 
 
 def from_settings(settings: JsonObject) -> OptFSSpace:

@@ -38,6 +38,8 @@ CONTROL_EVERY = 20
 EVAL_BATCH = 8192
 
 _OPENED_STD = 0.05
+_RANKED_AT = 6.0
+"""Nats at which gains alone and in company are compared where a ratio, not a price, says how many are kept."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,8 @@ class Learner:
             optimiser.step()
         self.losses += value
         if temperature is not None and self.controller is not None and self.step % CONTROL_EVERY == 0:
-            self.controller.update(self._valued(), self.step / (self.settings.search_epochs * self.steps_per_epoch))
+            warm = self.settings.warm_epochs * self.steps_per_epoch
+            self.controller.update(self._valued(), (self.step - warm) / (self._gate_steps - warm))
 
     def _valued(self) -> Gates:
         for gates in self.gates.gates.values():
@@ -284,7 +287,8 @@ class Learner:
         """Opens and shuts values by what they are worth; those that open begin anew."""
         s, values = self.settings, self.gates.gates["value"]
         self.table_optimiser.flush()
-        found = worth(*gains(self.model, self.gates, self.data), s.review_factor * s.price)
+        asked = s.review_factor * s.price if s.ratio is None else _RANKED_AT
+        found = worth(*gains(self.model, self.gates, self.data), asked)
         found[self.data.counts == 0] = 0
         was = values.selected()
         kept = found > 1

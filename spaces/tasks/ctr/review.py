@@ -71,7 +71,7 @@ def gains(model: CTRModel, gates: GateSet, data: CTRData) -> tuple[NDArray[np.fl
     alone = torch.zeros(n)
     if first:
         alone = score[:, 0].square() / (2 * (information[:, 0, 0] + _RIDGE))
-    more = (whole - alone).clamp_min(0)
+    more = (whole - alone).clamp_min(0) if width > first else torch.zeros(n)
     return alone.double().numpy(), more.double().numpy(), width - first
 
 
@@ -136,4 +136,5 @@ def _basis(model: CTRModel, gates: GateSet, data: CTRData, first: int) -> Tensor
         return torch.eye(d)
     _, (x, _) = _derivatives(model, gates, data, slice(0, _BATCH))
     flat = x[..., first:].flatten(0, 1)
-    return torch.linalg.eigh(flat.T @ flat)[1][:, -MOST_DIRECTIONS:]
+    vectors: Tensor = torch.linalg.eigh(flat.T @ flat)[1]
+    return vectors[:, -MOST_DIRECTIONS:]

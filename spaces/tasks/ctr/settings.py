@@ -78,6 +78,10 @@ class LearnSettings:
                 f"rewind_epoch must be in [0, search_epochs), got {self.rewind_epoch} of {self.search_epochs}; "
                 "rewind to an earlier epoch"
             )
+        if self.reviews and "value" in self.gates and self.ratio is None and not self.review_factor * self.price > 0:
+            raise BadInputError(
+                f"a review needs a price above 0 or a ratio, got {self.price}; set reviews to 0 or give a price"
+            )
         for name, low in (("epochs", 1), ("patience", 1), ("batch", 2), ("search_epochs", 0)):
             if getattr(self, name) < low:
                 raise BadInputError(f"{name} must be at least {low}, got {getattr(self, name)}; raise it")
