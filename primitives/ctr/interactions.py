@@ -69,4 +69,5 @@ class PairProducts(nn.Module):
         """``Σ_{i<j}`` of it, ``[B]``; by the short way where there is one."""
         if self.operator == "inner":
             return second_order(e, pairs)
-        return self(e, pairs).sum(-1)
+        products: Tensor = self(e, pairs)
+        return products.sum(-1)
