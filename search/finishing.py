@@ -1,15 +1,18 @@
-"""After the search: baselines are trained, the best and the baselines measured again, and the winner tested once."""
+"""After the search: baselines are trained, the best and the baselines measured again, and the winner tested once.
+
+Controls are baselines that are made for the winner, once it is known.
+"""
 
 from collections.abc import Callable, Sequence
 
 from layersearch.primitives.seeds import Seeds
 from layersearch.search.candidate import Candidate, Finish
-from layersearch.search.rerank import ranked, winner
+from layersearch.search.rerank import ranked, spread, winner
 from layersearch.search.run_settings import RunSettings
 from layersearch.search.scheduling import Dispatcher, Report, Track, finish_of, training_of
 from layersearch.search.store import Store
 from layersearch.search.store_checkpoints import Checkpoints
-from layersearch.spaces.contracts import Space, Stage
+from layersearch.spaces.contracts import ControlledSpace, Space, Stage
 
 __all__ = ["Finishing"]
 
@@ -61,6 +64,11 @@ class Finishing:
         # With no re-rank the winner has not been trained for the test yet.
         if not self._through(candidates, self._space.rerank_stages, interrupted):
             return False
+        if chosen is not None and isinstance(self._space, ControlledSpace):
+            if not self._controls(self._space, chosen, interrupted):
+                return False
+            baselines = self._store.baselines()
+            candidates = [self._store.candidate(n) for n in tested] + baselines
         self._begin("test", winner=chosen)
         if not self._through(candidates, self._space.test_stages, interrupted):
             return False
@@ -82,11 +90,38 @@ class Finishing:
                 ]
             )
 
+        return self._open_baselines(interrupted)
+
+    def _open_baselines(self, interrupted: Callable[[], bool]) -> bool:
+        """Takes baselines that were asked for through the stages of the search."""
+
         def settle(track: Track) -> Finish | None:
             return finish_of(track, self._space.objectives)
 
         open_ones = [b for b in self._store.baselines() if b.state == "in_flight"]
         return self._through(open_ones, self._space.stages, interrupted, settle)
+
+    def _controls(self, space: ControlledSpace, chosen: int, interrupted: Callable[[], bool]) -> bool:
+        """Baselines made for the winner, as the re-rank measured it; asked once per winner."""
+        candidate = self._store.candidate(chosen)
+        there = self._store.baselines()
+        suffix = f" of #{chosen}"
+        if not any((b.name or "").endswith(suffix) for b in there):
+            of_rerank = spread(self._store.results(chosen), [s.id for s in space.rerank_stages])
+            measured = dict(candidate.fitness) | self._store.metrics(chosen)
+            measured |= {name: value["mean"] for name, value in of_rerank.items()}
+            made = space.controls(space.from_json(candidate.genome), measured)
+            self._store.asked(
+                [
+                    Candidate(
+                        -1 - len(there) - i, None, "baseline", space.to_json(genome), known_as=name, name=name + suffix
+                    )
+                    for i, (name, genome) in enumerate(made.items())
+                ]
+            )
+        return self._open_baselines(interrupted) and self._through(
+            self._store.baselines(), space.rerank_stages, interrupted
+        )
 
     def _through(
         self,

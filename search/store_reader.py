@@ -147,7 +147,7 @@ class StoreReader:
         """Outcome of one stage of one candidate, if it was run."""
         query = f"SELECT {_RESULT} FROM results WHERE candidate = ? AND stage = ?"
         row = self._db.execute(query, (number, stage)).fetchone()
-        return None if row is None else _result(row).outcome
+        return None if row is None else _result(row, self.selections(number)).outcome
 
     def metrics(self, number: int) -> dict[str, float]:
         """All metrics of one candidate from the stages of the search, by name."""

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -58,6 +58,8 @@ class SpaceEntry:
             exporter takes it as a fourth argument, ``trained`` gives it as a third value.
         reader: module whose ``read(genome, settings, run_seed, …)`` reads a trained network as functions, a
             ``primitives.symbolic.reading.Reading``; if the networks of the space have edges to be read.
+        formats: further formats of ``search export``, each ``module:function``: ``(genome, settings, run_seed,
+            suffix)`` -> text of a file of that ending, and what it is.
         calibration: module with ``calibrate``, ``verdict`` and ``recorded``, if the space has a self-test.
         preload: modules that worker processes share by being forked after their import.
     """
@@ -79,6 +81,7 @@ class SpaceEntry:
     exporter: str | None = None
     selects: bool = False
     reader: str | None = None
+    formats: Mapping[str, str] = field(default_factory=dict)
     calibration: str | None = None
     preload: tuple[str, ...] = ("torch",)
 
@@ -163,6 +166,28 @@ SPACES.add(
         layers="layersearch.spaces.skan.layers",
         exporter="layersearch.spaces.skan.export",
         selects=True,
+    ),
+)
+
+SPACES.add(
+    "optfs",
+    SpaceEntry(
+        name="optfs",
+        summary="gates on values, fields and pairs of click-through models, judged by AUC and by what they keep",
+        entry="layersearch.spaces.optfs.space:from_settings",
+        settings="layersearch.spaces.optfs.settings:effective",
+        presets={
+            "paper": Budget(evaluations=200, population=32, rerank_top=5),
+            "small": Budget(evaluations=40, population=16, rerank_top=3),
+            "smoke": Budget(evaluations=8, population=6, rerank_top=2),
+        },
+        data="planted",
+        data_sets="layersearch.spaces.tasks.ctr.prepared:CTR_SETS",
+        load="layersearch.spaces.tasks.ctr.sources:load_source",
+        network=True,
+        layers="layersearch.spaces.optfs.layers",
+        exporter="layersearch.spaces.optfs.export",
+        formats={"features": "layersearch.spaces.optfs.export:features"},
     ),
 )
 

@@ -12,6 +12,7 @@ import numpy as np
 
 __all__ = [
     "Arrays",
+    "ControlledSpace",
     "Evaluator",
     "Genome",
     "Job",
@@ -245,6 +246,20 @@ class SelectingSpace(Space, Protocol):
 
     def selected(self, selection: JsonObject) -> str:
         """A selection in one line."""
+        ...
+
+
+@runtime_checkable
+class ControlledSpace(Space, Protocol):
+    """A space whose winner is held against genomes that are made for it."""
+
+    def controls(self, genome: Genome, measured: Mapping[str, float]) -> Mapping[str, Genome]:
+        """Controls by name, trained and shown as baselines are.
+
+        Args:
+            genome: the winner of the re-rank.
+            measured: its metrics and what the re-rank measured of it, the mean over repeated trainings.
+        """
         ...
 
 

@@ -10,7 +10,7 @@ from layersearch.errors import KernelError
 from layersearch.kernels.features.form import Features
 from layersearch.primitives.basis import Basis, State
 from layersearch.primitives.layers._lowered import chosen, is_eager
-from layersearch.primitives.lowering.fused import say_once
+from layersearch.primitives.lowering.base import say_once
 from layersearch.primitives.traced import constant
 
 __all__ = ["columns_by_kernel", "features_of", "fused", "known_basis", "named_basis", "state_names"]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from layersearch.primitives.lowering.fused import say_once
+from layersearch.primitives.lowering.base import say_once
 from layersearch.primitives.registry import unknown_name
 from layersearch.primitives.traced import constant
 

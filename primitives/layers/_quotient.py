@@ -10,7 +10,7 @@ from layersearch.errors import KernelError
 from layersearch.kernels.quotient.shape import Degrees, Extents
 from layersearch.primitives.bases.rational import group_rational, rational_reach
 from layersearch.primitives.layers._lowered import chosen, is_eager
-from layersearch.primitives.lowering.fused import say_once
+from layersearch.primitives.lowering.base import say_once
 from layersearch.primitives.traced import constant
 
 __all__ = ["quotient"]

@@ -18,7 +18,7 @@ from layersearch.spaces.contracts import JsonObject, PythonFile
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["network_file", "network_text", "write_network"]
+__all__ = ["network_file", "network_text", "write_network", "write_text"]
 
 _LARGEST_DIFFERENCE = 1e-9
 _FORMAT = "python"
@@ -44,7 +44,8 @@ def write_network(
 ) -> JsonObject:
     """Writes the file, and its weights if asked for; see ``command.run``."""
     if format != _FORMAT:
-        raise BadInputError(f"format must be {_FORMAT} for a network of {found.space}, got {format}; leave it out")
+        known = " or ".join([_FORMAT, *sorted(SPACES[found.space].formats)])
+        raise BadInputError(f"format must be {known} for a network of {found.space}, got {format}; leave it out")
     if weights and found.settings is None:
         raise BadInputError("weights come from the data of a run, and none was named; give the name of a run")
     weights_out = out.with_suffix(".safetensors")
@@ -72,6 +73,27 @@ def write_network(
         **beside,
         "what": f"{file.class_name}, {file.formula}" + _shown(beside, weights_out),
         "check": f"checked against its genome after writing: largest difference {max_error:.1e}",
+    }
+
+
+def write_text(found: Source, out: Path, format: str, changed: bool, force: bool) -> JsonObject:
+    """Writes a file in a format of the space alone; ``changed``: options were given that have no meaning for it."""
+    if changed:
+        raise BadInputError(f"format {format} takes neither --exact nor --weights, got one of them; leave it out")
+    entry = SPACES[found.space]
+    text, what = entry.resolve(entry.formats[format])(found.genome, found.settings, found.seed, out.suffix)
+    with new_file(out, force) as draft:
+        draft.write_text(text, encoding="utf-8")
+        if draft.read_text(encoding="utf-8") != text:
+            raise ExportError(f"{out.name} must hold what was written, and does not; try another disk")
+        sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
+    return {
+        "path": str(out),
+        "format": format,
+        "genome": found.genome,
+        "sha256": sha256,
+        "what": what,
+        "check": "read back and compared after writing",
     }
 
 

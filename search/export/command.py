@@ -10,7 +10,7 @@ from layersearch.primitives.graph_json import graph_to_json
 from layersearch.primitives.printing import formula
 from layersearch.primitives.registry import unknown_name
 from layersearch.search.export._files import check_target, new_file
-from layersearch.search.export._network import network_file, network_text, write_network
+from layersearch.search.export._network import network_file, network_text, write_network, write_text
 from layersearch.search.export._origin import Source, from_genome, from_run, unguarded
 from layersearch.search.export.base import FORMATS, RUN_FORMATS, Subject
 from layersearch.search.runs import find_run
@@ -41,7 +41,7 @@ def run(
 
     Args:
         out: file to write; its folder must exist.
-        format: a name of ``FORMATS`` or, for a run as a whole, of ``RUN_FORMATS``.
+        format: a name of ``FORMATS``, of the ``formats`` of the space or, for a run as a whole, of ``RUN_FORMATS``.
         run: name of the run, or ``None`` where ``space`` and ``genome`` are given.
         candidate: ``best`` or a number.
         runs_dir: folder of the runs.
@@ -57,8 +57,9 @@ def run(
         and ``check``.
     Raises: BadInputError and its kin for bad input, ExportError if the written file is wrong; no file is left.
     """
-    if format not in FORMATS and format not in RUN_FORMATS:
-        raise unknown_name("format", format, sorted([*FORMATS, *RUN_FORMATS]))
+    of_spaces = {name for entry in SPACES.values() for name in entry.formats}
+    if format not in FORMATS and format not in RUN_FORMATS and format not in of_spaces:
+        raise unknown_name("format", format, sorted({*FORMATS, *RUN_FORMATS, *of_spaces}))
     if not 1 <= num_features <= _MOST_CHANNELS:
         raise BadInputError(f"num_features must be in [1, {_MOST_CHANNELS}], got {num_features}; use for example 64")
     out = Path(out)
@@ -69,14 +70,16 @@ def run(
         if weights:
             raise BadInputError(f"weights must be left out for format {format}, which writes a run; leave them out")
         return _run_as_a_whole(format, find_run(runs_dir, run), out, force)
-    row = FORMATS[format]
     found, words = _find(run, candidate, runs_dir, space, genome, found)
     words += ["--format", format, *(["--exact"] if exact else []), *(["--weights"] if weights else [])]
     words += ["-o", out.name]
+    if format in SPACES[found.space].formats:
+        return write_text(found, out, format, exact or weights, force)
     if SPACES[found.space].exporter is not None:
         return write_network(found, shlex.join(words), out, format, exact, num_features, weights, force)
     if weights:
         raise BadInputError(f"weights must be left out for a layer of {found.space}, which is trained in a model")
+    row = FORMATS[format]
     subject = _subject(found, exact, num_features, (("Exported by", shlex.join(words)),))
     with new_file(out, force) as draft:
         max_error = row.write(subject, draft)

@@ -11,7 +11,8 @@ from layersearch.primitives.symbolic.read import read_network, readable
 from layersearch.primitives.symbolic.reading import Reading
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan.choices import MLP
-from layersearch.spaces.kan.export import exported_name, trained
+from layersearch.spaces.kan.export import trained
+from layersearch.spaces.kan.export_check import exported_name
 from layersearch.spaces.kan.genome import from_json
 from layersearch.spaces.kan.network import Network, build
 from layersearch.spaces.kan.settings import parse

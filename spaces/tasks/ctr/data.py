@@ -1,8 +1,9 @@
 """Click-through data in one form: ids counted over all fields, a label, perhaps a history."""
 
 import functools
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from layersearch.errors import DataError
 
 __all__ = ["CTRData", "Part", "PartName", "Truth"]
 
-PartName = Literal["train", "validation", "test"]
+PartName = Literal["train", "validation", "holdout", "test"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,9 @@ class CTRData:
         sizes: ids per field, the one of unknown values included.
         vocabulary: per field the texts of its ids 1, 2, …; empty if unknown.
         target: field that the history is made of.
+        bins: inner edges of a field of numbers, by its place: id 1 is a missing number, 2 … are the intervals.
+        missing: texts that stand for no value.
+        holdout: rows for a re-rank, that no search sees; see ``with_holdout``.
     Raises: DataError if a part is empty, or its ids are not those of the fields.
     """
 
@@ -81,12 +85,17 @@ class CTRData:
     truth: Truth | None = None
     vocabulary: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
     target: int = 0
+    bins: Mapping[int, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    missing: tuple[str, ...] = ()
+    holdout: Part | None = None
 
     def __post_init__(self) -> None:
         low = np.array(self.offsets)
         high = low + self.sizes
-        for name in ("train", "validation", "test"):
-            part: Part = getattr(self, name)
+        for name in ("train", "validation", "holdout", "test"):
+            part: Part | None = getattr(self, name)
+            if part is None:
+                continue
             if len(part) == 0:
                 raise DataError(f"the {name} part of '{self.name}' must have rows, got none; give more data")
             if part.ids.shape != (len(part), len(self.sizes)):
@@ -107,6 +116,38 @@ class CTRData:
         """Occurrences of each id in the training rows, ``[n]``."""
         return np.bincount(self.train.ids.ravel(), minlength=sum(self.sizes))
 
+    @property
+    def has_history(self) -> bool:
+        return self.train.history is not None
+
     def part(self, name: PartName) -> Part:
-        found: Part = getattr(self, name)
+        """Raises: DataError if there is no such part."""
+        found: Part | None = getattr(self, name)
+        if found is None:
+            raise DataError(f"'{self.name}' must have a part '{name}', and has none; split it with with_holdout")
         return found
+
+    def with_holdout(self) -> "CTRData":
+        """Every other validation row becomes a row of ``holdout``. Raises: DataError unless each part has both labels.
+
+        Validation rows are the ones to spare: a training that stops by fewer of them is still the same training.
+        """
+        if self.holdout is not None:
+            raise DataError(f"'{self.name}' can be split once, got a split one; use it as it is")
+        data = replace(self, validation=_every_other(self.validation, 0), holdout=_every_other(self.validation, 1))
+        for name in ("train", "validation", "holdout", "test"):
+            part: Part = getattr(data, name)
+            if part.labels.min() == part.labels.max():
+                rows = f"{len(part)} row{'s' if len(part) > 1 else ''} with label {part.labels[0]}"
+                raise DataError(
+                    f"the {name} part of '{self.name}' must have clicks and rows without, got {rows} alone; give more "
+                    "data"
+                )
+        return data
+
+
+def _every_other(part: Part, first: int) -> Part:
+    def cut(array: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if array is None else array[first::2]
+
+    return Part(part.ids[first::2], part.labels[first::2], cut(part.history), cut(part.groups))

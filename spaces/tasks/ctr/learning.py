@@ -27,6 +27,7 @@ from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.tasks.ctr.data import CTRData, PartName
 from layersearch.spaces.tasks.ctr.metrics import auc, log_loss
 from layersearch.spaces.tasks.ctr.models.base import MODELS, CTRModel
+from layersearch.spaces.tasks.ctr.review import gains, worth
 from layersearch.spaces.tasks.ctr.settings import LearnSettings
 
 __all__ = ["Learner", "Score", "predict"]
@@ -35,6 +36,10 @@ CONTROL_EVERY = 20
 """Batches between two updates of the controller: one pass over the gates each."""
 
 EVAL_BATCH = 8192
+
+_OPENED_STD = 0.05
+_RANKED_AT = 6.0
+"""Nats at which gains alone and in company are compared where a ratio, not a price, says how many are kept."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,8 @@ class Learner:
         data: whose test part is never read here, but by ``score("test")``.
         settings: of the training.
         seed: of weights, noise and the order of rows.
-        keep: a selection of rows of the table to train with from the start, bool ``[n]``, instead of a learned one: for
-            controls.
+        keep: a selection to train with from the start, instead of a learned one: for controls. Rows of the table, bool
+            ``[n]``; with ``keep_pairs`` pairs of fields, bool ``[P]``, too.
 
     Attributes:
         phase: ``search``, ``retrain`` or ``done``.
@@ -62,7 +67,12 @@ class Learner:
     """
 
     def __init__(
-        self, data: CTRData, settings: LearnSettings, seed: int = 0, keep: NDArray[np.bool_] | None = None
+        self,
+        data: CTRData,
+        settings: LearnSettings,
+        seed: int = 0,
+        keep: NDArray[np.bool_] | None = None,
+        keep_pairs: NDArray[np.bool_] | None = None,
     ) -> None:
         self.data, self.settings, self.seeds = data, settings, Seeds(seed)
         self.steps_per_epoch = len(data.train) // settings.batch
@@ -76,12 +86,20 @@ class Learner:
         relaxation = row(**chosen)
         with _seeded(self.seeds.derive("weights")):
             self.model: CTRModel = MODELS[settings.model](data.sizes, replace(settings.sizes, target=data.target))
+        self.counts = torch.from_numpy(data.counts)
         self.gates = GateSet(kinds, data.sizes, relaxation, target=data.target)
         if keep is not None:
-            self.gates = GateSet(("value",), data.sizes, relaxation)
-            with torch.no_grad():
-                self.gates.gates["value"].logits.copy_(torch.from_numpy(np.where(keep, 1.0, -1.0)).unsqueeze(-1))
-        self.counts = torch.from_numpy(data.counts)
+            fixed = {"value": keep} if keep_pairs is None else {"pair": keep_pairs, "value": keep}
+            self.gates = GateSet(tuple(fixed), data.sizes, relaxation, target=data.target)
+            for name, mask in fixed.items():
+                _set(self.gates.gates[name], mask)
+        with torch.no_grad():
+            # What never occurs is never trained: a row that a model knows nothing of adds nothing and is not kept.
+            unseen = self.counts == 0
+            self.model.table.weight[unseen] = 0
+            for gates in self.gates.gates.values():
+                if gates.per_value:
+                    gates.logits[unseen] = -relaxation.start
         self.phase: Literal["search", "retrain", "done"] = "search" if kinds and keep is None else "retrain"
         self.step = 0
         self.history: list[dict[str, float | str]] = []
@@ -157,14 +175,30 @@ class Learner:
     def _temperature(self) -> float | None:
         """Of this batch; None while gates are not learned."""
         warm = self.settings.warm_epochs * self.steps_per_epoch
-        if self.phase != "search" or self.step < warm:
+        if self.phase != "search" or self.step < warm or self.step >= self._gate_steps:
             return None
-        steps = self.settings.search_epochs * self.steps_per_epoch - warm
+        steps = self._gate_steps - warm
         return self.gates.relaxation.temperature(self.step - warm, steps) if steps > 1 else self.gates.relaxation.last
+
+    @property
+    def _gate_steps(self) -> int:
+        """Steps of the search after which gates are reviewed, not learned."""
+        return (self.settings.search_epochs - self._reviews) * self.steps_per_epoch
+
+    @property
+    def _reviews(self) -> int:
+        return self.settings.reviews if "value" in self.gates.gates else 0
+
+    @property
+    def _is_cut(self) -> bool:
+        """Whether gates are at their limit."""
+        return self.phase != "search" or self.step >= self._gate_steps
 
     def _train_step(self) -> None:
         ids, labels, past = self._batch()
         temperature = self._temperature()
+        if self.phase == "search" and self._is_cut:
+            self._settle()
         self.model.train()
         self.table_optimiser.catch_up(self.model.table.weight, ids)
         if past is not None:
@@ -173,7 +207,7 @@ class Learner:
         if temperature is not None:
             noise = torch.Generator().manual_seed(self.seeds.derive("noise", self.step))
             gated = self.gates(ids, temperature, noise, past)
-        elif self.phase == "retrain" and self.gates.gates:
+        elif self._is_cut and self.gates.gates:
             gated = self.gates(ids, HARD, history=past)
         with _seeded(self.seeds.derive("dropout", self.phase, self.step)):
             loss = F.binary_cross_entropy_with_logits(self.model(ids, gated, past), labels)
@@ -193,7 +227,8 @@ class Learner:
             optimiser.step()
         self.losses += value
         if temperature is not None and self.controller is not None and self.step % CONTROL_EVERY == 0:
-            self.controller.update(self._valued(), self.step / (self.settings.search_epochs * self.steps_per_epoch))
+            warm = self.settings.warm_epochs * self.steps_per_epoch
+            self.controller.update(self._valued(), (self.step - warm) / (self._gate_steps - warm))
 
     def _valued(self) -> Gates:
         for gates in self.gates.gates.values():
@@ -219,6 +254,8 @@ class Learner:
         if self.phase == "search":
             if epoch == self.settings.rewind_epoch:
                 self.start = Rewind(self.model)
+            if self._reviews and self.step >= self._gate_steps:
+                self._review()
             if epoch == self.settings.search_epochs:
                 self._cut()
             return
@@ -233,12 +270,43 @@ class Learner:
         warm = self.settings.warm_epochs * self.steps_per_epoch
         if self.step <= warm:
             return self.gates.relaxation.first
-        steps = self.settings.search_epochs * self.steps_per_epoch - warm
+        if self.step > self._gate_steps:
+            return HARD
+        steps = self._gate_steps - warm
         return self.gates.relaxation.temperature(self.step - warm - 1, max(2, steps))
+
+    def _settle(self) -> None:
+        """Rates of the weights fall to 0 within each epoch: a review needs weights that stand still."""
+        left = 1 - (self.step % self.steps_per_epoch) / self.steps_per_epoch
+        for optimiser in (self.table_optimiser, self.dense_optimiser):
+            for group in optimiser.param_groups:
+                group["lr"] = self.settings.lr * left
+
+    @torch.no_grad()
+    def _review(self) -> None:
+        """Opens and shuts values by what they are worth; those that open begin anew."""
+        s, values = self.settings, self.gates.gates["value"]
+        self.table_optimiser.flush()
+        asked = s.review_factor * s.price if s.ratio is None else _RANKED_AT
+        found = worth(*gains(self.model, self.gates, self.data), asked)
+        found[self.data.counts == 0] = 0
+        was = values.selected()
+        kept = found > 1
+        if s.ratio is not None:
+            kept = np.zeros(len(found), bool)
+            kept[np.argsort(-found, kind="stable")[: round(s.ratio * len(found))]] = True
+        _set(values, kept)
+        opened = values.selected() & ~was
+        table = self.model.table.weight
+        fresh = torch.Generator().manual_seed(self.seeds.derive("opened", self.step))
+        # Small, so that the model stays what it was, but not 0, from where embeddings that meet 0 would never move.
+        table[opened] = torch.randn(int(opened.sum()), table.shape[1], generator=fresh) * _OPENED_STD
+        self.table_optimiser = RowAdam([table], lr=s.lr, weight_decay=s.decay)
+        self.dense_optimiser = torch.optim.Adam(self.dense_optimiser.param_groups[0]["params"], lr=s.lr)
 
     def _cut(self) -> None:
         """The end of the search: a hard selection, weights as they were early on, fresh optimisers."""
-        if self.controller is not None:
+        if self.controller is not None and not self._reviews:
             self._valued().keep(self.controller.target)
         self.cut_score = self.score("validation")
         assert self.start is not None
@@ -246,6 +314,12 @@ class Learner:
         self._fresh_optimisers()
         self.gates.requires_grad_(False)
         self.phase, self.step, self.start = "retrain", 0, None
+
+
+@torch.no_grad()
+def _set(gates: Gates, mask: NDArray[np.bool_]) -> None:
+    """Opens and shuts for good."""
+    gates.logits.copy_(torch.from_numpy(np.where(mask, 1.0, -1.0)).unsqueeze(-1))
 
 
 @torch.no_grad()

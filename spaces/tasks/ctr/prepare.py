@@ -70,7 +70,20 @@ def read_tables(
     names = tuple(column.name for column in schema.fields)
     target = names.index(schema.sequence.of) if schema.sequence else 0
     vocabulary = tuple(tuple(values) for values in facts["vocabulary"])
-    return CTRData(name, names, tuple(facts["sizes"]), made[0], made[1], made[2], None, vocabulary, target)
+    bins = {int(place): tuple(edges) for place, edges in facts["bins"].items()}
+    train, validation, test = made
+    return CTRData(
+        name,
+        names,
+        tuple(facts["sizes"]),
+        train,
+        validation,
+        test,
+        vocabulary=vocabulary,
+        target=target,
+        bins=bins,
+        missing=schema.missing,
+    )
 
 
 class _Preparation:
@@ -119,7 +132,8 @@ class _Preparation:
                 done[part] = high
         for array in (*ids.values(), *labels.values(), *past.values()):
             array.flush()
-        return {"sizes": sizes, "vocabulary": [list(encoder.values) for encoder in encoders.values()]}
+        bins = {place: list(e.edges) for place, e in enumerate(encoders.values()) if isinstance(e, Bins)}
+        return {"sizes": sizes, "vocabulary": [list(encoder.values) for encoder in encoders.values()], "bins": bins}
 
     def _chunks(self) -> Iterator[tuple[Path, int, NDArray[np.int64], Texts]]:
         """File, number of the first row, part of each row, texts."""

@@ -29,10 +29,12 @@ HISTORY = 20
 
 @dataclass(frozen=True)
 class CTRSet:
-    """What is known of a set before it is read: how, and about what."""
+    """What is known of a set before it is read: how, about what, whether rows have a history, whether it has seeds."""
 
-    read: Callable[[Path | None], CTRData]
+    read: Callable[[Path | None, int], CTRData]
     about: str
+    has_history: bool = False
+    has_seeds: bool = False
 
 
 def _path(data_dir: Path | None, name: str, inside: str) -> Path:
@@ -48,7 +50,7 @@ def _path(data_dir: Path | None, name: str, inside: str) -> Path:
     return path
 
 
-def _frappe(data_dir: Path | None) -> CTRData:
+def _frappe(data_dir: Path | None, _: int) -> CTRData:
     """Frappe_x1: published validation and test rows; training rows rebuilt, with re-drawn items of negatives."""
     path = _path(data_dir, "frappe", FRAPPE)
     try:
@@ -64,7 +66,7 @@ def _frappe(data_dir: Path | None) -> CTRData:
     return from_indices("frappe", FRAPPE_FIELDS, parts)
 
 
-def _movielens(data_dir: Path | None) -> CTRData:
+def _movielens(data_dir: Path | None, _: int) -> CTRData:
     """MovieLens-100k, label rating >= 4; each user's first 80 % train, next 10 % validation, last 10 % test."""
     folder = _path(data_dir, "movielens", MOVIELENS)
     ratings = _table(folder / "ml-100k.inter")
@@ -90,7 +92,7 @@ def _movielens(data_dir: Path | None) -> CTRData:
     return from_indices("movielens", names, {part: (indices[mask], labels[mask]) for part, mask in masks.items()})
 
 
-def _grocery(data_dir: Path | None) -> CTRData:
+def _grocery(data_dir: Path | None, _: int) -> CTRData:
     """Amazon Grocery (ReChorus): does a user buy this item next, given what he bought before?
 
     Per user the last purchase is tested, the one before it validated, the others from the second on are trained on; to
@@ -169,12 +171,21 @@ def _table(path: Path) -> list[list[str]]:
 
 
 CTR_SETS: Registry[CTRSet] = Registry("data set")
-CTR_SETS.add("planted", CTRSet(lambda _: planted(), "made here: known useful values, fields and pairs"))
+CTR_SETS.add(
+    "planted",
+    CTRSet(lambda _, seed: planted(seed), "made here: known useful values, fields and pairs", has_seeds=True),
+)
 CTR_SETS.add("frappe", CTRSet(_frappe, "use of mobile apps in context, Frappe_x1 with rebuilt training negatives"))
-CTR_SETS.add("grocery", CTRSet(_grocery, "Amazon Grocery, the next purchase after a history, leave-last-out"))
+CTR_SETS.add("grocery", CTRSet(_grocery, "Amazon Grocery, the next purchase after a history, leave-last-out", True))
 CTR_SETS.add("movielens", CTRSet(_movielens, "MovieLens-100k, by time within users"))
 
 
-def load_ctr(name: str, data_dir: Path | None = None) -> CTRData:
-    """Reads a set. Raises: UnknownNameError; DataError with one sentence if files are missing or foreign."""
-    return CTR_SETS[name].read(data_dir)
+def load_ctr(name: str, data_dir: Path | None = None, seed: int = 0) -> CTRData:
+    """Reads a set. ``seed`` is that of a set that is made.
+
+    Raises: UnknownNameError; DataError with one sentence if files are missing or foreign, or a set has no seeds.
+    """
+    row = CTR_SETS[name]
+    if seed and not row.has_seeds:
+        raise DataError(f"the data seed of '{name}' must be 0, its rows are given, got {seed}; leave it out")
+    return row.read(data_dir, seed)

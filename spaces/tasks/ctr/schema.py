@@ -109,5 +109,13 @@ class Schema:
                     raise unknown_name(
                         f"key of column '{given['name']}'", str(key), sorted(Column.__dataclass_fields__)
                     )
+            for key in ("of", "separator"):
+                if not isinstance(given.get(key, ""), str):
+                    raise RecipeError(f"{key} of column '{given['name']}' must be a text, got {given[key]!r:.40}")
             made.append(Column(**given))
-        return cls(label, tuple(made), values.get("positive_from"), tuple(values.get("missing", ("",))))
+        limit, missing = values.get("positive_from"), values.get("missing", [""])
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
+            raise RecipeError(f"positive_from of a schema must be a number, got {limit!r:.40}; correct it")
+        if not isinstance(missing, list) or not all(isinstance(text, str) for text in missing):
+            raise RecipeError(f"missing of a schema must be a list of texts, got {missing!r:.60}; quote them")
+        return cls(label, tuple(made), limit, tuple(missing))

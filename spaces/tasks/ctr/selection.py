@@ -12,7 +12,14 @@ from layersearch.primitives.gates.gate_set import Selection
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.tasks.ctr.data import CTRData
 
-__all__ = ["by_frequency", "by_random", "selection_csv", "selection_json"]
+__all__ = [
+    "by_frequency",
+    "by_random",
+    "pairs_by_frequency",
+    "pairs_by_random",
+    "selection_csv",
+    "selection_json",
+]
 
 UNKNOWN = "(unknown)"
 """How the id of values that did not occur in train is written."""
@@ -22,7 +29,8 @@ def selection_json(selection: Selection, data: CTRData) -> dict[str, Any]:
     """Plain data: kept fields with their kept values and counts, and kept pairs of fields, all by name."""
     fields, n = [], 0
     for f, name, values in _kept(selection, data):
-        fields.append({"name": name, "kept": len(values), "of": data.sizes[f], "values": [v for _, v in values]})
+        kept_values = [{"value": value, "count": int(data.counts[k])} for k, value in values]
+        fields.append({"name": name, "kept": len(values), "of": data.sizes[f], "values": kept_values})
         n += len(values)
     i, j = np.triu_indices(len(data.fields), 1)
     pairs = [
@@ -63,9 +71,29 @@ def by_frequency(data: CTRData, ratio: float) -> NDArray[np.bool_]:
 
 
 def by_random(data: CTRData, ratio: float, seed: int) -> NDArray[np.bool_]:
-    """The control: ``round(ratio · n)`` ids at random."""
+    """The control: ``round(ratio · n)`` ids at random, of those that occur in train while there are such."""
     rng = np.random.Generator(np.random.PCG64(Seeds(seed).derive("random gates")))
-    kept = np.zeros(len(data.counts), bool)
+    order = rng.permutation(len(data.counts))
+    order = order[np.argsort(data.counts[order] == 0, kind="stable")]
+    kept = np.zeros(len(order), bool)
+    kept[order[: _n(ratio, len(kept))]] = True
+    return kept
+
+
+def pairs_by_frequency(data: CTRData, ratio: float) -> NDArray[np.bool_]:
+    """The control: the ``round(ratio · P)`` pairs of fields whose crossed values occur most often on average."""
+    sizes = np.array(data.sizes, np.float64)
+    i, j = np.triu_indices(len(sizes), 1)
+    kept = np.zeros(len(i), bool)
+    kept[np.argsort(sizes[i] * sizes[j], kind="stable")[: _n(ratio, len(kept))]] = True
+    return kept
+
+
+def pairs_by_random(data: CTRData, ratio: float, seed: int) -> NDArray[np.bool_]:
+    """The control: ``round(ratio · P)`` pairs of fields at random."""
+    rng = np.random.Generator(np.random.PCG64(Seeds(seed).derive("random pairs")))
+    n = len(data.fields)
+    kept = np.zeros(n * (n - 1) // 2, bool)
     kept[rng.permutation(len(kept))[: _n(ratio, len(kept))]] = True
     return kept
 

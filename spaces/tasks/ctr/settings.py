@@ -21,6 +21,9 @@ class LearnSettings:
         growth: how the price of a value grows with its count, see ``Gates.price``; 0 for OptFS' penalty.
         ratio: kept ratio of gates per value to be reached, instead of what the price alone keeps; None for that.
         search_epochs: with gates; in the first ``warm_epochs`` they stay open.
+        reviews: so many epochs at the end of the search train the weights alone, their rates falling to 0, each after a
+            review of all values (``review.gains``); one more review ends the search. For gates per value; 0 for none.
+        review_factor: a review keeps values that gain ``review_factor · price`` nats, or the best ones for ``ratio``.
         rewind_epoch: weights go back to what they were after so many epochs of the search; 0 is the start.
         epochs, patience: of retraining, which ends when validation AUC did not rise for ``patience`` epochs.
         batch, lr, gate_lr: batch size and Adam's rates for weights and gates.
@@ -39,6 +42,8 @@ class LearnSettings:
     ratio: float | None = None
     search_epochs: int = 7
     warm_epochs: int = 3
+    reviews: int = 0
+    review_factor: float = 1.75
     rewind_epoch: int = 1
     epochs: int = 10
     patience: int = 2
@@ -63,16 +68,25 @@ class LearnSettings:
                 f"warm_epochs must be in [0, search_epochs), got {self.warm_epochs} of {self.search_epochs}; "
                 "search longer"
             )
+        if self.gates and not 0 <= self.reviews < self.search_epochs - self.warm_epochs:
+            raise BadInputError(
+                f"reviews must be in [0, search_epochs - warm_epochs), got {self.reviews} of {self.search_epochs} - "
+                f"{self.warm_epochs}; search longer"
+            )
         if self.gates and not 0 <= self.rewind_epoch < self.search_epochs:
             raise BadInputError(
                 f"rewind_epoch must be in [0, search_epochs), got {self.rewind_epoch} of {self.search_epochs}; "
                 "rewind to an earlier epoch"
+            )
+        if self.reviews and "value" in self.gates and self.ratio is None and not self.review_factor * self.price > 0:
+            raise BadInputError(
+                f"a review needs a price above 0 or a ratio, got {self.price}; set reviews to 0 or give a price"
             )
         for name, low in (("epochs", 1), ("patience", 1), ("batch", 2), ("search_epochs", 0)):
             if getattr(self, name) < low:
                 raise BadInputError(f"{name} must be at least {low}, got {getattr(self, name)}; raise it")
         if not 0 <= self.growth <= 1:
             raise BadInputError(f"growth must be in [0, 1], got {self.growth}; use 0.5")
-        for name in ("lr", "gate_lr", "decay", "price"):
+        for name in ("lr", "gate_lr", "decay", "price", "review_factor"):
             if not 0 <= getattr(self, name) < 1e6:
                 raise BadInputError(f"{name} must be in [0, 1e6), got {getattr(self, name)}; change it")

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from layersearch.errors import BadInputError
+from layersearch.primitives.ctr.interactions import OPERATORS
 from layersearch.primitives.ctr.table import FeatureTable
 from layersearch.primitives.gates.gate_set import OPEN, Gated, Selection
-from layersearch.primitives.registry import Registry
+from layersearch.primitives.registry import Registry, unknown_name
 
 __all__ = ["MODELS", "CTRModel", "ModelSettings", "Row"]
 
@@ -27,6 +28,7 @@ class ModelSettings:
         n_cross: cross layers, where there are any.
         activation: of the perceptron, a name of ``ACTIVATIONS``.
         batch_norm, dropout: in the perceptron.
+        operator: how embeddings of two fields meet, one of ``OPERATORS``; for models that say ``has_operator``.
         std: of fresh embeddings.
         target: field whose values the history of a row is made of, for models of sequences; a training takes the one of
             its data.
@@ -41,12 +43,15 @@ class ModelSettings:
     dropout: float = 0.0
     std: float = 0.01
     target: int = 0
+    operator: str = "inner"
 
     def __post_init__(self) -> None:
         for name, low, high in (("dim", 1, 1024), ("n_cross", 1, 16), ("target", 0, 10_000)):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise BadInputError(f"{name} of a model must be in [{low}, {high}], got {value}; change it")
+        if self.operator not in OPERATORS:
+            raise unknown_name("operator", self.operator, list(OPERATORS))
         if not all(1 <= width <= 65_536 for width in self.hidden):
             raise BadInputError(f"hidden widths must be in [1, 65536], got {list(self.hidden)}; change them")
         if not 0 <= self.dropout < 1 or not 0 <= self.std < 10:
@@ -81,6 +86,8 @@ class CTRModel(nn.Module, ABC):
         has_first: first-order weights lie in column 0 of the table.
         has_embeddings: there are embeddings beside them.
         has_pairs: interactions of pairs of fields can be told apart, so gates per pair have a place.
+        has_operator: the operator that pairs meet by can be chosen (else it is the model's own).
+        has_mlp: has a perceptron.
         has_history: a sequence of past values is used.
 
     Args:
@@ -95,6 +102,8 @@ class CTRModel(nn.Module, ABC):
     has_first: ClassVar[bool] = False
     has_embeddings: ClassVar[bool] = True
     has_pairs: ClassVar[bool] = True
+    has_operator: ClassVar[bool] = False
+    has_mlp: ClassVar[bool] = True
     has_history: ClassVar[bool] = False
 
     pair_mask: Tensor | None
@@ -131,9 +140,12 @@ class CTRModel(nn.Module, ABC):
             history: int64 ``[B, L]``, ids of the target field, negative where the past has ended.
         Raises: BadInputError for gates on pairs in a model without them, or no history where one is needed.
         """
+        return self.from_rows(_times(self.table(ids), gated.features), gated, history)
+
+    def from_rows(self, rows: Tensor, gated: Gated = OPEN, history: Tensor | None = None) -> Tensor:
+        """Logits of the table rows ``[B, m, columns]`` of a batch, their gates applied; else as ``forward``."""
         if gated.pairs is not None and not self.has_pairs:
             raise BadInputError(f"gates of pairs need interactions of pairs, '{self.name}' has none; use fm or ipnn")
-        rows = _times(self.table(ids), gated.features)
         first = rows[..., 0] if self.has_first else None
         e = rows[..., int(self.has_first) :]
         pairs = gated.pairs

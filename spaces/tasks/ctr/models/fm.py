@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from layersearch.primitives.ctr.interactions import second_order
+from layersearch.primitives.ctr.interactions import PairProducts
 from layersearch.spaces.tasks.ctr.models.base import MODELS, CTRModel, ModelSettings, Row
 
 __all__ = ["FM"]
@@ -20,13 +20,15 @@ class FM(CTRModel):
     title: ClassVar[str] = "factorisation machine"
     source: ClassVar[str] = "Rendle 2010"
     has_first: ClassVar[bool] = True
+    has_operator: ClassVar[bool] = True
+    has_mlp: ClassVar[bool] = False
 
     def make(self, n_fields: int, settings: ModelSettings) -> None:
-        pass
+        self.products = PairProducts(settings.operator, n_fields, settings.dim)
 
     def body(self, row: Row) -> Tensor:
         assert row.first is not None
-        return row.first.sum(-1) + second_order(row.e, row.pairs)
+        return row.first.sum(-1) + self.products.sum(row.e, row.pairs)
 
 
 MODELS.add(FM.name, FM)

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from layersearch.primitives.ctr.interactions import inner_products
+from layersearch.primitives.ctr.interactions import PairProducts
 from layersearch.primitives.ctr.mlp import mlp
 from layersearch.spaces.tasks.ctr.models.base import MODELS, CTRModel, ModelSettings, Row
 
@@ -22,8 +22,10 @@ class IPNN(CTRModel):
     name: ClassVar[str] = "ipnn"
     title: ClassVar[str] = "inner-product network"
     source: ClassVar[str] = "arXiv:1611.00144"
+    has_operator: ClassVar[bool] = True
 
     def make(self, n_fields: int, settings: ModelSettings) -> None:
+        self.products = PairProducts(settings.operator, n_fields, settings.dim)
         self.mlp = mlp(
             n_fields * settings.dim + n_fields * (n_fields - 1) // 2,
             settings.hidden,
@@ -34,7 +36,7 @@ class IPNN(CTRModel):
         )
 
     def body(self, row: Row) -> Tensor:
-        both = torch.cat([row.e.flatten(1), inner_products(row.e, row.pairs)], -1)
+        both = torch.cat([row.e.flatten(1), self.products(row.e, row.pairs)], -1)
         logits: Tensor = self.mlp(both).squeeze(-1)
         return logits
 

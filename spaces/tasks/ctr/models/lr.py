@@ -17,6 +17,7 @@ class LR(CTRModel):
     source: ClassVar[str] = "textbook"
     has_first: ClassVar[bool] = True
     has_embeddings: ClassVar[bool] = False
+    has_mlp: ClassVar[bool] = False
     has_pairs: ClassVar[bool] = False
 
     def make(self, n_fields: int, settings: ModelSettings) -> None:

@@ -195,7 +195,9 @@ def test_a_selection_is_written_by_name(data: CTRData) -> None:
     selection = learner.gates.selection()
     found = json.loads(json.dumps(selection_json(selection, data)))
     assert [f["name"] for f in found["fields"]] == ["f00", "f01"]
-    assert found["fields"][0]["values"] == ["(unknown)", "v2"]
+    values = found["fields"][0]["values"]
+    assert [v["value"] for v in values] == ["(unknown)", "v2"]
+    assert values[1]["count"] == data.counts[2]
     assert found["kept"] == 3
     assert ["f00", "f01"] in found["pairs"]
     assert not any("f02" in pair for pair in found["pairs"])

@@ -1,0 +1,248 @@
+"""Runs the stages of the optfs funnel in a worker: quality, fitness, re-rank, test."""
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from layersearch.errors import DataError, LayerSearchError
+from layersearch.primitives.gates.base import RELAXATIONS
+from layersearch.primitives.seeds import Seeds
+from layersearch.spaces.contracts import Arrays, Job, Outcome
+from layersearch.spaces.ending import EndedError, allowed_seconds, failed
+from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES
+from layersearch.spaces.optfs.generate import Generator
+from layersearch.spaces.optfs.genome import OptFSGenome, from_json
+from layersearch.spaces.optfs.settings import OptFSSettings, TaskSettings
+from layersearch.spaces.tasks.ctr.arrays import from_arrays
+from layersearch.spaces.tasks.ctr.checkpoint import read_checkpoint, write_checkpoint
+from layersearch.spaces.tasks.ctr.data import CTRData, PartName
+from layersearch.spaces.tasks.ctr.learning import Learner
+from layersearch.spaces.tasks.ctr.models.base import ModelSettings
+from layersearch.spaces.tasks.ctr.selection import by_frequency, by_random, pairs_by_frequency, pairs_by_random
+from layersearch.spaces.tasks.ctr.settings import LearnSettings
+from layersearch.spaces.tasks.ctr.sources import load_source
+
+__all__ = ["OptFSEvaluator", "learn_settings", "load_data", "make_learner"]
+
+_TIMED_STEPS = 3
+_SLOWEST_MODEL = 6.0
+"""A training of the slowest base model against the reference: DCN-V2 on 22 fields, 8 numbers each, against FM."""
+_LATENCY_ROWS, _LATENCY_RUNS = 512, 21
+
+
+def load_data(settings: OptFSSettings) -> CTRData:
+    """The data of a run, its validation part split in two. Raises: DataError with one sentence."""
+    task = settings.task
+    data = load_source(
+        task.data,
+        data_dir=settings.data_path,
+        seed=task.seed,
+        schema=task.table_schema,
+        validation=task.validation,
+        test=task.test,
+    )
+    data = data.with_holdout()
+    if task.batch > len(data.train):
+        raise DataError(
+            f"task.batch must be at most the {len(data.train)} training rows, got {task.batch}; make it smaller"
+        )
+    return data
+
+
+def learn_settings(genome: OptFSGenome, task: TaskSettings) -> LearnSettings:
+    """How the candidate is trained. Raises: BadInputError."""
+    given = {name: getattr(task, name) for name in ("batch", "epochs", "patience", "growth", "gate_lr", "decay")}
+    sizes = ModelSettings(
+        dim=genome.dim,
+        hidden=task.hidden,
+        n_cross=task.n_cross,
+        activation=task.activation,
+        batch_norm=task.batch_norm,
+        dropout=task.dropout,
+        std=task.std,
+        operator="inner" if genome.operator == "own" else genome.operator,
+    )
+    learned = {}
+    if genome.kinds:
+        reviews = task.reviews if "value" in genome.kinds else 0
+        first = RELAXATIONS[genome.relaxation]().first
+        learned = {
+            "price": genome.price if genome.pressure == "price" else 0.0,
+            "ratio": genome.ratio if genome.pressure == "ratio" else None,
+            "last": max(first, genome.temperature),
+            "search_epochs": genome.search_epochs,
+            "rewind_epoch": genome.rewind_epoch,
+            "warm_epochs": task.warm_epochs,
+            "reviews": reviews,
+            "review_factor": task.review_factor,
+        }
+    return LearnSettings(
+        model=genome.model,
+        sizes=sizes,
+        gates=genome.kinds,
+        relaxation=genome.relaxation,
+        lr=genome.lr,
+        **given,
+        **learned,  # type: ignore[arg-type]
+    )
+
+
+def make_learner(genome: OptFSGenome, task: TaskSettings, data: CTRData, seed: int) -> Learner:
+    """The training of a candidate, from its start; what is random in a control follows from ``seed``."""
+    keep = pairs = None
+    if genome.gates in CONTROLS:
+        frequent = genome.gates == "frequency"
+        drawn = Seeds(seed).derive("control")
+        keep = by_frequency(data, genome.ratio) if frequent else by_random(data, genome.ratio, drawn)
+        if genome.pair_ratio:
+            share = genome.pair_ratio
+            pairs = pairs_by_frequency(data, share) if frequent else pairs_by_random(data, share, drawn)
+    return Learner(data, learn_settings(genome, task), seed, keep, pairs)
+
+
+class OptFSEvaluator:
+    """``layersearch.spaces.contracts.Evaluator`` of the optfs space: holds the data of one worker.
+
+    Args:
+        settings: of the run.
+        data: arrays of ``to_arrays``.
+        device: trainings run on the CPU, whatever it is: a step touches some thousand rows, and is over before a GPU
+            has begun.
+    """
+
+    def __init__(self, settings: OptFSSettings, data: Arrays, device: str) -> None:
+        self.settings = settings
+        self.data = from_arrays(data)
+
+    def time_limits(self) -> Mapping[str, float]:
+        """Seconds per stage id: ten times what the slowest model would take, as measured on the reference."""
+        task = self.settings.task
+        per_epoch = self._seconds_per_epoch() * _SLOWEST_MODEL
+        longest = self.settings.search.search_epochs[-1] + task.epochs
+        needed = {"quality": task.quality_epochs * per_epoch, "fitness": longest * per_epoch}
+        for k in range(self.settings.funnel.rerank_seeds):
+            needed |= {f"rerank:{k}": longest * per_epoch, f"test:{k}": per_epoch}
+        return {stage: allowed_seconds(seconds) for stage, seconds in needed.items()}
+
+    def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
+        """Runs ``job.stage``, ``name[:repeat]``. An exception of the candidate is a failed outcome."""
+        deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+        try:
+            return self._run(job, deadline)
+        except EndedError as ended:
+            return ended.outcome
+        except FloatingPointError as error:
+            return Outcome("rejected", "loss is not finite", measured=_number_in(str(error)))
+        except (LayerSearchError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+            return failed(error)
+
+    def _run(self, job: Job, deadline: float | None) -> Outcome:
+        genome = from_json(job.genome)
+        learner = make_learner(genome, self.settings.task, self.data, job.seed)
+        if job.checkpoint is not None:
+            read_checkpoint(job.checkpoint, learner)
+        match job.stage.partition(":")[0]:
+            case "quality":
+                return self._quality(genome, learner, deadline)
+            case "fitness":
+                return self._through(genome, learner, deadline, "validation")
+            case "rerank":
+                return self._through(genome, learner, deadline, "holdout", keep=True)
+            case "test":
+                return self._through(genome, learner, deadline, "test")
+        raise ValueError(f"unknown stage '{job.stage}'; the optfs space has no such stage")
+
+    def _quality(self, genome: OptFSGenome, learner: Learner, deadline: float | None) -> Outcome:
+        """The first epochs of the training, which goes on from this checkpoint; a control is measured in any case."""
+        epochs, limit = self.settings.task.quality_epochs, self.settings.funnel.quality_auc
+        learner.run(max_steps=epochs * learner.steps_per_epoch, deadline=deadline)
+        if len(learner.history) < epochs and learner.phase != "done":
+            raise EndedError(Outcome("failed", "the time limit was reached", measured=float(learner.step)))
+        value = float(learner.history[-1]["auc"])
+        if value <= limit and not genome.is_control:
+            return Outcome("rejected", f"AUC at the limit or below after {epochs} epochs", value, limit)
+        return Outcome("passed", metrics={"quality_auc": value}, checkpoint=write_checkpoint(learner))
+
+    def _through(
+        self, genome: OptFSGenome, learner: Learner, deadline: float | None, part: PartName, keep: bool = False
+    ) -> Outcome:
+        """The whole training, and what it is worth on a part; ``keep`` its end as a checkpoint."""
+        if not learner.run(deadline=deadline):
+            raise EndedError(Outcome("failed", "the time limit was reached", measured=float(learner.step)))
+        measured, metrics = self._measured(learner, part)
+        if any(name in self.settings.funnel.objectives for name in ("parameters", "latency")):
+            measured |= self._of_pruned(learner)
+        if genome.kinds:
+            metrics |= self._of_planted(learner)
+            if learner.cut_score is not None and learner.cut_score.auc is not None:
+                metrics["cut_auc"] = learner.cut_score.auc
+        fitness: dict[str, float] = {name: measured.pop(name) for name in self.settings.funnel.objectives}
+        metrics |= measured
+        checkpoint = write_checkpoint(learner) if keep else None
+        return Outcome("passed", metrics=metrics, fitness=fitness, checkpoint=checkpoint)
+
+    def _measured(self, learner: Learner, part: PartName) -> tuple[dict[str, float], dict[str, float]]:
+        score = learner.score(part)
+        if score.auc is None or not np.isfinite(score.log_loss):
+            raise EndedError(Outcome("rejected", "outputs are not finite, or the same for all"))
+        selection = learner.gates.selection()
+        used = selection.rows().numpy()
+        measured = {
+            "auc": score.auc,
+            "log_loss": score.log_loss,
+            "ratio": float(used.mean()) if learner.gates.gates else 1.0,
+        }
+        metrics = {f"kept_{name}": share for name, share in learner.gates.kept_ratios().items()}
+        metrics["pair_ratio"] = float(selection.pairs.double().mean())
+        metrics["epochs"] = float(len(learner.history))
+        return measured, metrics
+
+    def _of_pruned(self, learner: Learner) -> dict[str, float]:
+        """Size and speed of what would be exported."""
+        model = learner.pruned() if learner.gates.gates else learner.model
+        found = {"parameters": float(model.n_parameters())}
+        if "latency" in self.settings.funnel.objectives:
+            found["latency"] = _latency(model, self.data)
+        return found
+
+    def _of_planted(self, learner: Learner) -> dict[str, float]:
+        """Precision and recall of what was planted: reported, never an objective."""
+        truth, selection = self.data.truth, learner.gates.selection()
+        if truth is None:
+            return {}
+        precision, recall = truth.precision_recall(selection.rows().numpy(), self.data.counts)
+        found = {"precision": precision, "recall": recall}
+        if "pair" in learner.gates.gates:
+            of_pairs = truth.pair_precision_recall(selection.pairs.numpy())
+            found |= dict(zip(("pair_precision", "pair_recall"), of_pairs, strict=True))
+        return found
+
+    def _seconds_per_epoch(self) -> float:
+        genome = Generator(self.settings.search).reference(gates=NO_GATES)
+        learner = make_learner(genome, self.settings.task, self.data, 0)
+        learner.run(max_steps=1)  # pays for warming up
+        begin = time.monotonic()
+        learner.run(max_steps=_TIMED_STEPS)
+        return (time.monotonic() - begin) / _TIMED_STEPS * learner.steps_per_epoch
+
+
+def _latency(model: torch.nn.Module, data: CTRData) -> float:
+    """Milliseconds for some rows, the median of several times."""
+    ids = torch.from_numpy(data.train.ids[:_LATENCY_ROWS].astype(np.int64))
+    past = data.train.history
+    history = None if past is None else torch.from_numpy(past[:_LATENCY_ROWS].astype(np.int64))
+    model.eval()
+    times = []
+    with torch.no_grad():
+        for _ in range(_LATENCY_RUNS):
+            begin = time.perf_counter()
+            model(ids, history=history)
+            times.append(time.perf_counter() - begin)
+    return 1e3 * sorted(times)[_LATENCY_RUNS // 2]
+
+
+def _number_in(text: str) -> float | None:
+    digits = "".join(c if c.isdigit() else " " for c in text).split()
+    return float(digits[0]) if digits else None

@@ -1,0 +1,140 @@
+"""A second look at each value: what the log loss of the training rows would gain if the value was fitted exactly.
+
+Gates are learned with noise: a rare value that shut by chance has no gradient that would open it again. The review asks
+of every value, open or shut, the same question, of the same model, in one pass and without a random number.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+
+from layersearch.primitives.gates.gate_set import Gated, GateSet
+from layersearch.spaces.tasks.ctr.data import CTRData
+from layersearch.spaces.tasks.ctr.models.base import CTRModel
+
+__all__ = ["MOST_DIRECTIONS", "gains", "worth"]
+
+MOST_DIRECTIONS = 4
+"""Of embeddings that are wider, so many directions are looked at: those along which the logit varies most."""
+
+_BATCH = 8192
+_CALIBRATIONS = 6
+_RIDGE = 1e-3
+
+
+def gains(model: CTRModel, gates: GateSet, data: CTRData) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Nats that each value gains alone, and those that it gains more in company; ``[n]`` twice.
+
+    Let ``z`` be the logits of the training rows, ``x`` the derivative of a row's logit by the table row of value ``k``
+    and ``z'`` what the logit is without ``k`` (linear in that table row: exact for LR and FM). The value gains
+    ``½ Uᵀ I⁻¹ U`` with ``U = Σ (y - σ(z')) x``, ``I = Σ σ'(z') x xᵀ`` over the rows where it occurs: the score test of
+    Rao. *Alone* is its share along the first-order weight (for models without one, along the embedding of no company:
+    all of it), *in company* the rest, which has ``directions`` degrees of freedom.
+
+    Before that ``z`` is calibrated as ``a + b z``, and ``U`` loses what an average value of its field has of the
+    residuals: a model that is off by a little on the whole would otherwise make all frequent values look useful.
+
+    Returns: both, and ``directions``.
+    """
+    was_training = model.training
+    model.eval()
+    logits, _ = _derivatives(model, gates, data, None)
+    labels = torch.from_numpy(data.train.labels.astype(np.float32))
+    a, b = _calibrated(logits, labels)
+    n, m = sum(data.sizes), len(data.sizes)
+    first = int(model.has_first)
+    basis = _basis(model, gates, data, first)
+    width = first + basis.shape[1]
+    score, information = torch.zeros(n, width), torch.zeros(n, width, width)
+    of_field = torch.zeros(m, width)
+    for low in range(0, len(labels), _BATCH):
+        rows = slice(low, low + _BATCH)
+        ids = torch.from_numpy(data.train.ids[rows].astype(np.int64))
+        z, (x, there) = _derivatives(model, gates, data, rows)
+        without = a + b * (z.unsqueeze(1) - (x * there).sum(-1))
+        x = torch.cat([x[..., :first], x[..., first:] @ basis], -1)
+        y = labels[rows].unsqueeze(1)
+        p = torch.sigmoid(without)
+        score.index_add_(0, ids.ravel(), ((y - p).unsqueeze(-1) * x).flatten(0, 1))
+        weighted = (p * (1 - p)).unsqueeze(-1) * x
+        information.index_add_(0, ids.ravel(), (weighted.unsqueeze(-1) * x.unsqueeze(-2)).flatten(0, 1))
+        of_field += torch.einsum("b,bmc->mc", labels[rows] - torch.sigmoid(a + b * z), x)
+    model.train(was_training)
+    field = torch.repeat_interleave(torch.arange(m), torch.tensor(data.sizes))
+    share = torch.from_numpy(data.counts).float().unsqueeze(1) / len(labels)
+    score -= share * of_field[field]
+    whole = 0.5 * (
+        score * torch.linalg.solve(information + _RIDGE * torch.eye(width), score.unsqueeze(-1))[..., 0]
+    ).sum(-1)
+    alone = torch.zeros(n)
+    if first:
+        alone = score[:, 0].square() / (2 * (information[:, 0, 0] + _RIDGE))
+    more = (whole - alone).clamp_min(0) if width > first else torch.zeros(n)
+    return alone.double().numpy(), more.double().numpy(), width - first
+
+
+def worth(alone: NDArray[np.float64], more: NDArray[np.float64], directions: int, price: float) -> NDArray[np.float64]:
+    """Gain over what is asked for, the larger of the two; above 1 a value is worth its price.
+
+    Of a value that is useless the gain alone is half a ``χ²`` of one degree of freedom, that in company of
+    ``directions``: the latter must be as unlikely as a gain of ``price`` alone is.
+    """
+    if not directions:
+        return alone / price
+    in_company = float(stats.chi2.isf(stats.chi2.sf(2 * price, 1), directions)) / 2
+    found: NDArray[np.float64] = np.maximum(alone / price, more / in_company)
+    return found
+
+
+def _derivatives(
+    model: CTRModel, gates: GateSet, data: CTRData, rows: slice | None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Logits, their derivatives by the gated table rows ``[B, m, columns]``, and those rows; all rows: logits alone."""
+    if rows is None:
+        with torch.no_grad():
+            parts = [
+                _forward(model, gates, data, slice(low, low + _BATCH))[0] for low in range(0, len(data.train), _BATCH)
+            ]
+        return torch.cat(parts), (torch.empty(0), torch.empty(0))
+    with torch.enable_grad():
+        z, there = _forward(model, gates, data, rows)
+        (x,) = torch.autograd.grad(z.sum(), there)
+    return z.detach(), (x, there.detach())
+
+
+def _forward(model: CTRModel, gates: GateSet, data: CTRData, rows: slice) -> tuple[Tensor, Tensor]:
+    ids = torch.from_numpy(data.train.ids[rows].astype(np.int64))
+    past = data.train.history
+    history = None if past is None else torch.from_numpy(past[rows].astype(np.int64))
+    gated = gates(ids, history=history)
+    there = model.table(ids).detach()
+    if gated.features is not None:
+        there = there * gated.features.unsqueeze(-1)
+    there.requires_grad_(True)
+    z: Tensor = model.from_rows(there, Gated(None, gated.pairs, gated.history), history)
+    return z, there
+
+
+def _calibrated(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """``a`` and ``b`` of the logistic regression on the logits, by Newton's method."""
+    x = torch.stack([torch.ones_like(logits), logits], 1).double()
+    y = labels.double()
+    w = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    for _ in range(_CALIBRATIONS):
+        p = torch.sigmoid(x @ w)
+        hessian = (x * (p * (1 - p)).unsqueeze(1)).T @ x + _RIDGE * torch.eye(2)
+        w = w + torch.linalg.solve(hessian, x.T @ (y - p))
+    return float(w[0]), float(w[1])
+
+
+def _basis(model: CTRModel, gates: GateSet, data: CTRData, first: int) -> Tensor:
+    """Orthonormal directions of embeddings ``[d, directions]``, from the first rows."""
+    d = model.table.weight.shape[1] - first
+    if d <= MOST_DIRECTIONS:
+        return torch.eye(d)
+    _, (x, _) = _derivatives(model, gates, data, slice(0, _BATCH))
+    flat = x[..., first:].flatten(0, 1)
+    vectors: Tensor = torch.linalg.eigh(flat.T @ flat)[1]
+    return vectors[:, -MOST_DIRECTIONS:]

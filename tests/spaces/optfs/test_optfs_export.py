@@ -1,0 +1,136 @@
+"""What is exported computes what was trained, from raw values, with rows for what was selected alone."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from layersearch.errors import BadInputError
+from layersearch.spaces.optfs.evaluate import make_learner
+from layersearch.spaces.optfs.export import exported_state, features, python_file
+from layersearch.spaces.optfs.genome import OptFSGenome, to_json
+from layersearch.spaces.optfs.model_source import model_source
+from layersearch.spaces.optfs.settings import TaskSettings
+from layersearch.spaces.tasks.ctr.data import CTRData, Part
+from layersearch.spaces.tasks.ctr.learning import predict
+from layersearch.spaces.tasks.ctr.models.base import MODELS
+from layersearch.spaces.tasks.ctr.planted import PlantedSettings, planted
+
+TASKS = [
+    {},
+    {"activation": "dice", "hidden": (6,), "dropout": 0.2},
+    {"activation": "prelu", "hidden": (), "batch_norm": True},
+]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("changes", TASKS, ids=str)
+def test_every_model_is_written_exactly(name: str, changes: dict[str, Any]) -> None:
+    task = TaskSettings(data="planted", **changes)
+    operators = ("inner", "matrix", "weighted") if MODELS[name].has_operator else ("own",)
+    for operator in operators:
+        genome = OptFSGenome(model=name, operator=operator, dim=3).tidy()
+        file = python_file(to_json(genome), None, 4)
+        namespace: dict[str, Any] = {"__name__": "exported"}
+        exec(compile(model_source(genome, task), "exported", "exec"), namespace)
+        assert "layersearch" not in file.body
+        from layersearch.spaces.optfs.export import _difference
+
+        assert _difference(genome, task, namespace) < 1e-12
+
+
+def test_a_wrong_file_is_noticed() -> None:
+    genome = OptFSGenome(model="ipnn", dim=3).tidy()
+    file = python_file(to_json(genome), None, 4)
+    namespace: dict[str, Any] = {"__name__": "exported"}
+    exec(compile(file.body.replace("[:, i, j] * pairs", "[:, i, j]"), "exported", "exec"), namespace)
+    assert file.check(namespace) > 1e-3
+
+
+def _model(data: CTRData, genome: OptFSGenome) -> tuple[Any, np.ndarray[Any, Any], Any]:
+    """The exported class with trained weights, logits of the test part by ours, and the pruned model."""
+    task = TaskSettings(data="planted", batch=200, epochs=1, warm_epochs=1, std=0.1, gate_lr=0.05, hidden=(4,))
+    learner = make_learner(genome, task, data, 3)
+    learner.run()
+    pruned = learner.pruned()
+    namespace: dict[str, Any] = {"__name__": "exported"}
+    exec(compile(model_source(genome, task), "exported", "exec"), namespace)
+    return namespace["Model"].of(exported_state(pruned, data)), predict(pruned, data, "test"), pruned
+
+
+def _texts(data: CTRData, ids: np.ndarray[Any, Any]) -> dict[str, list[str]]:
+    return {
+        name: ["never seen" if k == low else data.vocabulary[f][k - low - 1] for k in ids[:, f].tolist()]
+        for f, (name, low) in enumerate(zip(data.fields, data.offsets, strict=True))
+    }
+
+
+TASK = PlantedSettings(
+    mains=2, couples=0, noise=2, values=24, every=3, main_effect=2.0, exponent=0.3, rows=(2000, 200, 100)
+)
+
+
+def test_raw_values_give_the_same_numbers_and_the_table_is_smaller() -> None:
+    data = planted(0, TASK)
+    genome = OptFSGenome(model="deepfm", search_epochs=4, price=2.0, lr=0.02).tidy()
+    model, expected, pruned = _model(data, genome)
+    ids = data.test.ids
+    texts = _texts(data, ids)
+    got = model.predict(texts)
+    np.testing.assert_allclose(got.numpy(), 1 / (1 + np.exp(-expected)), rtol=1e-5)
+    assert len(model.table) == len(pruned.table.weight) < 0.7 * sum(data.sizes)
+    unseen = {name: ["never seen"] * 3 for name in data.fields}
+    with torch.no_grad():
+        zero = model(torch.full((3, 4), len(model.table) - 1))
+    torch.testing.assert_close(model.predict(unseen), zero.sigmoid())
+
+
+def test_unknown_values_use_the_row_of_their_field_where_training_had_some() -> None:
+    data = planted(0, TASK)
+    ids = data.train.ids.copy()
+    ids[ids == 3] = 0  # as if value 3 had been too rare
+    data = replace(data, train=Part(ids, data.train.labels))
+    model, _, pruned = _model(data, OptFSGenome(model="lr", gates="random", ratio=1.0, lr=0.02).tidy())
+    assert pruned.table.place is not None
+    low = model.known["fields"][0]
+    assert low["other"] == int(pruned.table.place[0]) != len(model.table) - 1
+    rows = model.rows({name: ["never seen", "v1"] for name in data.fields})[0]
+    assert rows[0, 0] == low["other"]
+    assert rows[1, 0] == int(pruned.table.place[1])
+
+
+def test_numbers_and_missing_values_are_encoded_as_by_the_reader() -> None:
+    data = planted(0, TASK)
+    bins = {0: tuple(float(x) for x in range(23))}
+    data = replace(data, bins=bins, missing=("", "NA"))
+    model, _, pruned = _model(data, OptFSGenome(model="lr", gates="none", lr=0.02).tidy())
+    values: dict[str, list[Any]] = {name: ["v1"] * 5 for name in data.fields[1:]}
+    values[data.fields[0]] = [-1, 0, 0.5, None, "NA"]
+    assert model.rows(values)[0][:, 0].tolist() == [2, 3, 3, 1, 1]
+    del pruned
+
+
+def test_a_history_is_encoded_by_its_field() -> None:
+    data = planted(0, replace(TASK, rows=(400, 50, 50)))
+
+    def with_past(part: Part) -> Part:
+        past = np.stack([part.ids[:, 0], np.where(part.labels, part.ids[:, 0], -1)], 1).astype(np.int32)
+        return Part(part.ids, part.labels, past)
+
+    data = replace(data, train=with_past(data.train), validation=with_past(data.validation), test=with_past(data.test))
+    genome = OptFSGenome(model="din", operator="own", search_epochs=3, price=1.0, lr=0.02).tidy()
+    model, expected, _ = _model(data, genome)
+    texts: dict[str, list[Any]] = dict(_texts(data, data.test.ids))
+    words = _texts(data, data.test.ids)[data.fields[0]]
+    texts["history"] = [[w, w] if label else [w] for w, label in zip(words, data.test.labels, strict=True)]
+    np.testing.assert_allclose(model.predict(texts).numpy(), 1 / (1 + np.exp(-expected)), rtol=1e-5)
+
+
+def test_features_need_a_run_and_a_known_ending() -> None:
+    genome = to_json(OptFSGenome())
+    with pytest.raises(BadInputError, match="name of a run"):
+        features(genome, None, 0, ".json")
+    with pytest.raises(BadInputError, match=r"'\.xlsx'"):
+        features(genome, {}, 0, ".xlsx")
