@@ -86,7 +86,7 @@ def test_an_older_schema_is_brought_forward_by_the_runner(tmp_path: Path, monkey
 
 
 def test_a_store_of_schema_1_is_read_as_it_is_and_brought_forward_by_the_runner(tmp_path: Path) -> None:
-    """Before there were schedulers: no table of promotions, no scheduler in the settings, stages without rungs."""
+    """Before there were schedulers: no tables of promotions and selections, no scheduler in the settings, stages without rungs."""
     run_toy(tmp_path, evaluations=4)
     before = content_of(tmp_path)
     with Store(tmp_path) as store:
@@ -94,6 +94,7 @@ def test_a_store_of_schema_1_is_read_as_it_is_and_brought_forward_by_the_runner(
         del run["scheduler"], run["scheduler_settings"]
         store.set_meta(run=run, stages=[{name: stage[name] for name in ("id", "name", "resumes")} for stage in stages])
         store._db.execute("DELETE FROM meta WHERE key = 'end_turn'")
+        store._db.execute("DROP TABLE selections")
         store._db.execute("DROP TABLE promotions")
         store._db.execute("PRAGMA user_version = 1")
     with StoreReader(tmp_path) as reader:
