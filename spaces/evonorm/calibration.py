@@ -66,7 +66,7 @@ def fingerprint(settings: JsonObject) -> str:
         k: v
         for part in ("funnel", "task")
         for k, v in settings[part].items()
-        if not k.startswith("rerank") and k != "cuda_graphs"
+        if not k.startswith("rerank") and k not in ("cuda_graphs", "objectives")
     }
     return hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()[:16]
 
