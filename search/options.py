@@ -148,8 +148,8 @@ Objectives = Annotated[
     typer.Option(
         "--objectives",
         metavar="NAMES",
-        help="What is searched for, by comma: accuracy (evonorm) or rmse (kan), and what layers cost: latency, memory, "
-        "parameters (default: accuracy, or rmse,parameters).",
+        help="What is searched for, by comma: accuracy (images), rmse (kan, skan) or auc (optfs), and what it costs: "
+        "latency, memory, parameters, optfs also log_loss, ratio (default: accuracy, rmse,parameters or auc,ratio).",
     ),
 ]
 Scheduler = Annotated[

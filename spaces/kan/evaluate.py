@@ -1,14 +1,14 @@
 """Runs the stages of the kan funnel in a worker: quality, fitness, re-rank, test."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 
 from layersearch.errors import LayerSearchError
-from layersearch.primitives.cost import latency_ratio, peak_bytes
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, Outcome
+from layersearch.spaces.costs import measured_costs
 from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, failed
 from layersearch.spaces.kan.choices import MLP
 from layersearch.spaces.kan.genome import KANGenome, from_json, make
@@ -17,11 +17,10 @@ from layersearch.spaces.kan.published import PUBLISHED
 from layersearch.spaces.kan.settings import KANSettings
 from layersearch.spaces.tasks.regression.training import Evaluation, Part, RegressionTask, TrainResult
 
-__all__ = ["KANEvaluator"]
+__all__ = ["KANEvaluator", "cost_batch"]
 
 _TIMED_STEPS = 5
 _COST_ROWS = 1024
-"""Of the batch that costs are measured on, the same in every run."""
 
 
 class KANEvaluator:
@@ -100,15 +99,9 @@ class KANEvaluator:
         """Those that are objectives, against a SiLU network of the same widths."""
         task = self.task
         reference = self._network(make(MLP, hidden=genome.hidden), 0)
-        generator = torch.Generator().manual_seed(0)
-        x = torch.randn(_COST_ROWS, task.in_features, generator=generator).to(task.device, task.dtype)
         network.train()
-        measure: Mapping[str, Callable[[], float]] = {
-            "latency": lambda: latency_ratio(network, reference, x),
-            "memory": lambda: peak_bytes(network, x) / peak_bytes(reference, x),
-            "parameters": lambda: float(count_parameters(genome, task.in_features, task.out_features)),
-        }
-        return {name: measured() for name, measured in measure.items() if name in self.settings.funnel.objectives}
+        count = count_parameters(genome, task.in_features, task.out_features)
+        return measured_costs(self.settings.funnel.objectives, network, reference, cost_batch(task), count)
 
     def _measured(
         self, genome: KANGenome, job: Job, deadline: float | None, until_step: int, total_steps: int, part: Part
@@ -147,6 +140,12 @@ class KANEvaluator:
         begin = time.monotonic()
         self.task.train(network, until_step=_TIMED_STEPS, total_steps=_TIMED_STEPS, seed=0)
         return (time.monotonic() - begin) / _TIMED_STEPS
+
+
+def cost_batch(task: RegressionTask) -> torch.Tensor:
+    """Inputs that costs are measured on, the same in every run: ``[1024, in_features]``."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(_COST_ROWS, task.in_features, generator=generator).to(task.device, task.dtype)
 
 
 def _error(found: Evaluation) -> dict[str, float]:

@@ -18,10 +18,10 @@ __all__ = ["OptFSSpace", "from_settings"]
 _OBJECTIVES = {
     "auc": Objective("auc"),
     # In other units than the AUC: they count where one candidate dominates another.
-    "log_loss": Objective("log_loss", maximize=False, weight=0.0),
+    "log_loss": Objective("log_loss", maximize=False, weight=0.0, unit="nats"),
     "ratio": Objective("ratio", maximize=False, weight=0.0),
     "parameters": Objective("parameters", maximize=False, weight=0.0),
-    "latency": Objective("latency", maximize=False, weight=0.0),
+    "latency": Objective("latency", maximize=False, weight=0.0, unit="ms for 512 rows", noisy=True),
 }
 _LEAST_RATIO = 1e-6
 

@@ -13,7 +13,11 @@ import torch
 from layersearch.errors import LayerSearchError
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, JsonObject, Outcome
+from layersearch.spaces.costs import measured_costs
 from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, failed
+from layersearch.spaces.kan.choices import MLP
+from layersearch.spaces.kan.evaluate import cost_batch
+from layersearch.spaces.kan.genome import KANGenome, make
 from layersearch.spaces.kan.network import Network
 from layersearch.spaces.kan.network import build as build_kan
 from layersearch.spaces.skan.genome import Genome, SKANGenome, from_json
@@ -98,11 +102,18 @@ class SKANEvaluator:
         steps = self.settings.task.fitness_steps
         network, _, found = self._measured(genome, job, deadline, steps, steps, "validation")
         trained = self.task.evaluate(network, "train")
-        fitness = _error(found)
-        if "parameters" in self.settings.funnel.objectives:
-            fitness["parameters"] = float(sum(p.numel() for p in network.parameters()))
+        fitness = _error(found) | self._costs(genome, network)
         metrics = _in_units(found) | ({} if trained.normalised is None else {"train_rmse": trained.normalised})
         return Outcome("passed", metrics=metrics, fitness=fitness, selection=selection(genome, network))
+
+    def _costs(self, genome: Genome, network: Network) -> dict[str, float]:
+        """Those that are objectives, of the pruned network, against a SiLU network of the same widths."""
+        task = self.task
+        reference = self._kan(make(MLP, hidden=genome.hidden), 0)
+        x = cost_batch(task)
+        network.train()
+        count = sum(p.numel() for p in network.parameters())
+        return measured_costs(self.settings.funnel.objectives, network, reference, x, count)
 
     def _measured(
         self, genome: Genome, job: Job, deadline: float | None, until_step: int, total_steps: int, part: Part
@@ -130,11 +141,15 @@ class SKANEvaluator:
         task = self.task
         if isinstance(genome, SKANGenome):
             return train(task, genome, seed=seed, **how)
+        network = self._kan(genome, seed)
+        return network, task.train(network, seed=seed, **how)
+
+    def _kan(self, genome: KANGenome, seed: int) -> Network:
+        task = self.task
         generator = torch.Generator().manual_seed(Seeds(seed).derive("init"))
-        network = build_kan(
+        return build_kan(
             genome, task.in_features, task.out_features, generator=generator, device=task.device, dtype=task.dtype
         )
-        return network, task.train(network, seed=seed, **how)
 
     def _seconds_per_step(self) -> float:
         genome = next(iter(PUBLISHED.values())).with_widths(self.settings.network.reference)

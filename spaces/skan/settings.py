@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -12,6 +12,7 @@ from layersearch.primitives.layers.selection import GATE_KINDS
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan.genome import MAX_DEPTH, MAX_WIDTH
+from layersearch.spaces.objectives import legal
 from layersearch.spaces.skan.choices import MAX_POOL
 from layersearch.spaces.skan.genome import fault_of_shares
 from layersearch.spaces.skan.published import PUBLISHED
@@ -125,23 +126,21 @@ class FunnelSettings(_Settings):
     """Limits of the rejecting stages, and what is measured; as in kan.
 
     Args:
-        objectives: ``rmse`` and, if wanted, ``parameters``, those of the pruned network. Candidates are ordered by
+        objectives: ``rmse`` and what the pruned network costs, of ``COSTS``. Candidates are ordered by
             ``rmse``.
         quality_rmse: after the quality steps the validation error must be below this, in standard deviations of the
             target.
         rerank_seeds: trainings when the best candidates and the baselines are ranked again.
     """
 
-    objectives: tuple[Literal["rmse", "parameters"], ...] = ("rmse", "parameters")
+    objectives: tuple[str, ...] = ("rmse", "parameters")
     quality_rmse: float = Field(1.5, gt=0)
     rerank_seeds: int = Field(2, ge=1, le=20)
 
     @field_validator("objectives")
     @classmethod
-    def _with_error(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if "rmse" not in names or len(set(names)) < len(names):
-            raise ValueError(f"funnel.objectives must have rmse, each name once, got {', '.join(names) or 'none'}")
-        return names
+    def _legal(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return legal(names, "rmse")
 
 
 class SKANSettings(_Settings):

@@ -8,6 +8,7 @@ from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objectiv
 from layersearch.spaces.kan import screen as kan_screen
 from layersearch.spaces.kan.choices import Value
 from layersearch.spaces.kan.published import mlp_of
+from layersearch.spaces.objectives import cost_objectives, described
 from layersearch.spaces.skan import formula as _formula
 from layersearch.spaces.skan import genome as _genome
 from layersearch.spaces.skan import screen
@@ -37,7 +38,7 @@ class SKANSpace:
             network.max_width,
         )  # fmt: skip
         # Ordered by error alone, as in kan.
-        known = {"rmse": Objective("rmse", maximize=False), "parameters": Objective("parameters", False, weight=0.0)}
+        known = {"rmse": Objective("rmse", maximize=False), **cost_objectives("MLP")}
         self.objectives = tuple(known[name] for name in settings.funnel.objectives)
         self.stages = (Stage("quality", "quality"), Stage("fitness", "fitness", resumes="quality"))
         repeats = range(settings.funnel.rerank_seeds)
@@ -133,6 +134,7 @@ class SKANSpace:
             ("networks", f"{shape}, {network.most_parameters} parameters once pruned"),
             ("quality", f"{task.quality_steps} steps, error < {funnel.quality_rmse:g} of the target's deviation"),
             ("fitness", f"validation rmse after {task.fitness_steps} steps, in deviations of the target"),
+            *described(funnel.objectives, "an MLP of the same widths"),
         )
 
     def _known(self, name: str) -> SKANGenome:

@@ -107,6 +107,9 @@ def test_bad_objectives_are_one_sentence(folder: Path, capsys: pytest.CaptureFix
         ("evonorm", ["--objectives", "memory"], "objectives must have accuracy, each name once, got memory"),
         ("kan", ["--objectives", "rmse,rmse"], "objectives must have rmse, each name once, got rmse, rmse"),
         ("kan", ["--objectives", ""], "got none"),
+        ("kan", ["--data", "digits", "--objectives", "rmse"], "unknown objective 'rmse' (known: accuracy, latency, "),
+        ("skan", ["--objectives", "latency"], "objectives must have rmse, each name once, got latency"),
+        ("optfs", ["--objectives", "ratio"], "objectives must have auc, each name once, got ratio"),
         ("kan", ["--set", "funnel.objectives=[rmse]"], "must be given by --objectives, got --set funnel.objectives"),
     ]:
         assert says in refused(capsys, "evolve", "--space", space, "--device", "cpu", *arguments)

@@ -86,7 +86,7 @@ def test_an_older_schema_is_brought_forward_by_the_runner(tmp_path: Path, monkey
 
 
 def test_a_store_of_schema_1_is_read_as_it_is_and_brought_forward_by_the_runner(tmp_path: Path) -> None:
-    """Before there were schedulers: no tables of promotions and selections, no scheduler in the settings, stages without rungs."""
+    """No tables of promotions and selections, no scheduler in the settings, stages without rungs."""
     run_toy(tmp_path, evaluations=4)
     before = content_of(tmp_path)
     with Store(tmp_path) as store:

@@ -8,10 +8,11 @@ import torch
 from layersearch.errors import LayerSearchError
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, Outcome
+from layersearch.spaces.costs import measured_costs
 from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, failed
 from layersearch.spaces.kan.images.genome import ImageGenome, from_json
 from layersearch.spaces.kan.images.network import build, count_parameters
-from layersearch.spaces.kan.images.published import known
+from layersearch.spaces.kan.images.published import known, plain_like
 from layersearch.spaces.kan.images.settings import ImageKANSettings
 from layersearch.spaces.tasks.images.classifier import ClassifierTask, Part, TrainResult
 
@@ -86,10 +87,18 @@ class ImageKANEvaluator:
     def _fitness(self, genome: ImageGenome, job: Job, deadline: float | None) -> Outcome:
         steps = self.settings.task.fitness_steps
         result, accuracy = self._measured(genome, job, deadline, steps, steps, "validation")
-        fitness = {"accuracy": accuracy}
-        if "parameters" in self.settings.funnel.objectives:
-            fitness["parameters"] = float(count_parameters(genome, self.task.in_channels, self.task.classes))
+        fitness = {"accuracy": accuracy} | self._costs(genome)
         return Outcome("passed", metrics={"train_accuracy": result.accuracy}, fitness=fitness)
+
+    def _costs(self, genome: ImageGenome) -> dict[str, float]:
+        """Those that are objectives, against the ordinary network of the same shape, on a batch of the training."""
+        task, side = self.task, genome.shape.side
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(self.settings.task.batch, task.in_channels, side, side, generator=generator).to(task.device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        model, reference = (self._model(one, 0).train() for one in (genome, plain_like(genome)))
+        count = count_parameters(genome, task.in_channels, task.classes)
+        return measured_costs(self.settings.funnel.objectives, model, reference, x, count)
 
     def _measured(
         self, genome: ImageGenome, job: Job, deadline: float | None, until_step: int, total_steps: int, part: Part

@@ -15,7 +15,7 @@ from layersearch.spaces.kan.images.network import count_parameters
 from layersearch.spaces.kan.published import PUBLISHED
 from layersearch.spaces.tasks.images.models import ConvShape, ViTShape
 
-__all__ = ["CONV_RELU", "DESIGNS", "VIT_GELU", "design", "known", "ordinary"]
+__all__ = ["CONV_RELU", "DESIGNS", "VIT_GELU", "design", "known", "ordinary", "plain_like"]
 
 CONV_RELU, VIT_GELU = "conv-relu", "vit-gelu"
 """The ordinary networks."""
@@ -62,6 +62,11 @@ def ordinary(genome: ImageGenome, in_channels: int, classes: int) -> ImageGenome
         if count_parameters(_scaled(genome, size + step), in_channels, classes) <= wanted:
             size += step
     return _scaled(genome, size)
+
+
+def plain_like(genome: ImageGenome) -> ImageGenome:
+    """The convolutional network with ReLU, or the transformer with GELU, of the very shape of ``genome``."""
+    return make(plain(MLP, base="gelu" if isinstance(genome.shape, ViTShape) else "relu"), genome.shape)
 
 
 def _scaled(genome: ImageGenome, size: int) -> ImageGenome:

@@ -14,6 +14,7 @@ from layersearch.spaces.kan.images.choices import ShapeLimits
 from layersearch.spaces.kan.images.genome import KINDS, MAX_BLOCKS, MAX_DEPTH, MAX_WIDTH
 from layersearch.spaces.kan.images.presets import NETWORKS, recipe, reference_patch
 from layersearch.spaces.kan.images.published import DESIGNS
+from layersearch.spaces.objectives import legal
 from layersearch.spaces.tasks.images.data import IMAGE_SETS
 from layersearch.spaces.tasks.images.models import ConvShape, ViTShape
 from layersearch.spaces.tasks.images.settings import ImageRecipe, OptimizerName
@@ -106,7 +107,7 @@ class ImageFunnelSettings(_Settings):
     """Limits of the rejecting stage, and what is measured.
 
     Args:
-        objectives: ``accuracy`` and, if wanted, ``parameters``. Candidates are ordered by ``accuracy``; with
+        objectives: ``accuracy`` and what models cost, of ``COSTS``. Candidates are ordered by ``accuracy``; with
             ``parameters`` the smaller of two equally good ones dominates, and evolution keeps small ones.
         quality_chance: validation accuracy after the quality steps must reach this times chance (1 / classes): .15 on
             ten classes. The least of any baseline, three seeds each, was .37 on digits, .33 on Fashion-MNIST and .22 on
@@ -114,16 +115,14 @@ class ImageFunnelSettings(_Settings):
         rerank_seeds: trainings when the best candidates and the baselines are ranked again.
     """
 
-    objectives: tuple[Literal["accuracy", "parameters"], ...] = ("accuracy", "parameters")
+    objectives: tuple[str, ...] = ("accuracy", "parameters")
     quality_chance: float = Field(1.5, ge=0)
     rerank_seeds: int = Field(2, ge=1, le=20)
 
     @field_validator("objectives")
     @classmethod
-    def _with_accuracy(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if "accuracy" not in names or len(set(names)) < len(names):
-            raise ValueError(f"funnel.objectives must have accuracy, each name once, got {', '.join(names) or 'none'}")
-        return names
+    def _legal(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return legal(names, "accuracy")
 
 
 class ImageTaskSettings(ImageRecipe):

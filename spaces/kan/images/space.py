@@ -13,6 +13,7 @@ from layersearch.spaces.kan.images.generate import ImageGenerator
 from layersearch.spaces.kan.images.genome import ImageGenome
 from layersearch.spaces.kan.images.published import CONV_RELU, DESIGNS, VIT_GELU, design, known, ordinary
 from layersearch.spaces.kan.images.settings import ImageKANSettings
+from layersearch.spaces.objectives import cost_objectives, described
 
 __all__ = ["ImageKANSpace", "baselines", "published"]
 
@@ -30,7 +31,7 @@ class ImageKANSpace:
         network = settings.network
         self.generator = ImageGenerator(network.bases, network.kinds, settings.limits)
         # Ordered by accuracy alone: in a mean, counts of parameters would drown it.
-        objectives = {"accuracy": Objective("accuracy"), "parameters": Objective("parameters", False, weight=0.0)}
+        objectives = {"accuracy": Objective("accuracy"), **cost_objectives("ReLU/GELU network")}
         self.objectives = tuple(objectives[name] for name in settings.funnel.objectives)
         self.stages = (Stage("quality", "quality"), Stage("fitness", "fitness", resumes="quality"))
         repeats = range(settings.funnel.rerank_seeds)
@@ -111,6 +112,7 @@ class ImageKANSpace:
             ("networks", f"{len(network.bases)} bases in {' and '.join(network.kinds)}, {limits}"),
             ("quality", f"{task.quality_steps} steps, {funnel.quality_chance:g} × chance"),
             ("fitness", f"validation accuracy after {task.fitness_steps} steps"),
+            *described(funnel.objectives, "a ReLU network or GELU transformer of the same shape"),
         )
 
 

@@ -12,6 +12,7 @@ from layersearch.spaces.kan.genome import make as layer
 from layersearch.spaces.kan.images.evaluate import ImageKANEvaluator
 from layersearch.spaces.kan.images.genome import ImageGenome, make, to_json
 from layersearch.spaces.kan.images.network import count_parameters
+from layersearch.spaces.kan.images.published import plain_like
 from layersearch.spaces.kan.settings import effective
 from layersearch.spaces.kan.space import from_settings
 from layersearch.spaces.tasks.images import Evaluation, TrainResult
@@ -71,6 +72,17 @@ def test_rerank_is_on_the_hold_out_and_test_on_the_test_part(evaluator: ImageKAN
 
 def test_only_the_objectives_that_were_asked_for() -> None:
     assert set(evaluator_of(funnel__objectives=["accuracy"]).run(job("fitness")).fitness) == {"accuracy"}
+
+
+@pytest.mark.parametrize("genome", [CONV, VIT], ids=["conv", "kat"])
+def test_costs_are_those_of_the_model_against_an_ordinary_one(genome: ImageGenome) -> None:
+    of_all = evaluator_of(funnel__objectives=["accuracy", "latency", "memory", "parameters"])
+    fitness, ordinary = (of_all.run(job("fitness", one)).fitness for one in (genome, plain_like(genome)))
+    assert list(fitness) == ["accuracy", "latency", "memory", "parameters"]
+    assert ordinary["memory"] == 1.0
+    assert 0.5 < ordinary["latency"] < 2
+    assert fitness["memory"] > 1
+    assert fitness["latency"] > 0
 
 
 def test_what_guesses_worse_than_the_limit_is_rejected() -> None:

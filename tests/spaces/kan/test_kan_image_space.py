@@ -297,7 +297,7 @@ def test_a_head_needs_a_basis() -> None:
         ({"network__reference_vit": {"width": 10, "depth": 1, "heads": 3, "hidden": 8}}, "heads that divide"),
         ({"network__max_blocks": 1}, "max_blocks"),
         ({"funnel__objectives": ["parameters"]}, "must have accuracy"),
-        ({"funnel__objectives": ["rmse"]}, "objectives"),
+        ({"funnel__objectives": ["rmse"]}, "unknown objective 'rmse'"),
         ({"funnel__quality_chance": float("inf")}, "finite"),
         ({"task__batch": 1}, "batch"),
         ({"task__crop": 12}, "crop and eval_size must be image_size 16"),

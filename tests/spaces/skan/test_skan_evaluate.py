@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from layersearch.primitives.cost import peak_bytes
 from layersearch.primitives.layers.mixed import MixedKANLinear
 from layersearch.spaces.contracts import Job
+from layersearch.spaces.kan.genome import make as kan_genome
 from layersearch.spaces.skan.evaluate import SKANEvaluator
 from layersearch.spaces.skan.genome import Genome, make, to_json
 from layersearch.spaces.skan.published import PUBLISHED
@@ -89,6 +91,18 @@ def test_fitness_goes_on_from_quality_and_tells_the_selection(evaluator: SKANEva
     assert fitness.selection == {"layers": [list(layer.selected()) for layer in network]}
     assert [len(layer) for layer in fitness.selection["layers"]] == [2, 5]
     assert fitness.fitness["parameters"] == sum(p.numel() for p in network.parameters())
+
+
+def test_costs_are_those_of_the_pruned_network() -> None:
+    of_all = evaluator_of(funnel__objectives=["memory", "rmse", "latency", "parameters"])
+    found = of_all.run(job("fitness"))
+    network, _ = train(of_all.task, GENOME, until_step=10, total_steps=10, seed=7)
+    x = torch.randn(1024, of_all.task.in_features, dtype=of_all.task.dtype)
+    mlp = of_all._kan(kan_genome("mlp", hidden=GENOME.hidden), 0)
+    assert list(found.fitness) == ["rmse", "latency", "memory", "parameters"]
+    assert found.fitness["memory"] == peak_bytes(network.train(), x) / peak_bytes(mlp, x) > 1
+    assert found.fitness["parameters"] == sum(p.numel() for p in network.parameters())
+    assert found.fitness["latency"] > 0
 
 
 def test_rerank_and_test_have_their_parts_and_select(evaluator: SKANEvaluator) -> None:
