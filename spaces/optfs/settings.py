@@ -124,7 +124,7 @@ class FunnelSettings(_Settings):
             rows of the table), ``parameters`` (of the pruned model) and ``latency`` (ms for 512 rows on one core; a
             run with it is not repeatable) those for which fewer is better where two are equally good.
         quality_auc: after the quality epochs the validation AUC must be above this. After one epoch (one seed,
-            2026-11-25) every base model but DIN, not measured, was above .66 on movielens and frappe at ``small`` and lr
+            2026-11-25) every base model but DIN (not measured) was above .66 on movielens and frappe at ``small``, lr
             1e-3, FM at .73 on planted; FM and DCN that hardly learn (lr 1e-5 and 1e-7, movielens) were at .49 to .52.
         rerank_seeds: trainings when the best candidates and the baselines are ranked again.
     """
