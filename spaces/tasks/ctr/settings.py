@@ -43,7 +43,7 @@ class LearnSettings:
     search_epochs: int = 7
     warm_epochs: int = 3
     reviews: int = 0
-    review_factor: float = 1.75
+    review_factor: float = 1.85
     rewind_epoch: int = 1
     epochs: int = 10
     patience: int = 2
