@@ -296,28 +296,32 @@ _DRIVER = r"""
         for (long begin = 0; begin < width && first + begin < total; begin += chunk)
 #define BLOCK_SIZE \
     long lanes = width - begin < chunk ? width - begin : chunk; \
-    lanes = total - first - begin < lanes ? total - first - begin : lanes;
+    lanes = total - first - begin < lanes ? total - first - begin : lanes; \
+    const long full = rows > 1 ? (lanes + 15) / 16 * 16 : lanes;
 
-PASS clamp(long lanes, const float *restrict x, float low, float high, float *restrict u) {
+PASS clamp(long lanes, long full, const float *restrict x, float low, float high, float *restrict u) {
     for (long j = 0; j < lanes; j++) {
         const float a = x[j] < low ? low : x[j];
         u[j] = a > high ? high : a;
     }
+    for (long j = lanes; j < full; j++) u[j] = 0.0f;
 }
 
-/* x: [N, I], out: [N, K, I]; tensors of one number per lane in P: [.., rows * I]. block: [K, LANES]. */
+/* x: [N, I], out: [N, K, I]; tensors of one number per lane in P: [.., pitch]. block: [K, LANES].
+   Several rows make a block of whole vectors, the last one filled up: left to the end of a vectorised loop, a dozen
+   lanes cost more than all others. */
 void forward(const float *restrict x, const float *const *P, float low, float high, float *restrict out,
-             float *restrict block, long N, long K, long I, long rows, long chunk) {
+             float *restrict block, long N, long K, long I, long rows, long chunk, long pitch) {
     EACH_BLOCK {
         BLOCK_SIZE
         float u[LANES];
         const float *here[2] = {P[0] + begin * BY_LANE, P[1] + begin * BY_LANE};
-        clamp(lanes, x + first + begin, low, high, u);
+        clamp(lanes, full, x + first + begin, low, high, u);
         if (rows == 1) {
-            rise(lanes, u, out + first * K + begin, I, here, width, K);
+            rise(lanes, u, out + first * K + begin, I, here, pitch, K);
             continue;
         }
-        rise(lanes, u, block, LANES, here, width, K);
+        rise(full, u, block, LANES, here, pitch, K);
         float *to = out + first * K;
         for (long r = 0; r * I < lanes; r++)
             for (long k = 0; k < K; k++)
@@ -325,10 +329,10 @@ void forward(const float *restrict x, const float *const *P, float low, float hi
     }
 }
 
-/* near, if gradients of tensors by lane are wanted: [2, K, width], zero at first, and the same in sums. */
+/* near, if gradients of tensors by lane are wanted: [2, K, pitch], zero at first, and the same in sums. */
 void backward(const float *restrict g, const float *restrict x, const float *const *P, float low, float high,
               float *restrict dx, float *restrict near, double *restrict sums, float *restrict block,
-              long N, long K, long I, long rows, long chunk) {
+              long N, long K, long I, long rows, long chunk, long pitch) {
     long since = 0;
     float *f = block + K * LANES;
     EACH_BLOCK {
@@ -337,22 +341,24 @@ void backward(const float *restrict g, const float *restrict x, const float *con
         const float *here[2] = {P[0] + begin * BY_LANE, P[1] + begin * BY_LANE};
         const float *in = x + first + begin, *from = g + first * K + begin;
         long stride = I;
-        clamp(lanes, in, low, high, u);
+        clamp(lanes, full, in, low, high, u);
         if (rows > 1) {
             const float *next = g + first * K;
             for (long r = 0; r * I < lanes; r++)
                 for (long k = 0; k < K; k++)
                     for (long i = 0; i < I; i++) block[k * LANES + r * I + i] = *next++;
+            for (long k = 0; k < K; k++)
+                for (long j = lanes; j < full; j++) block[k * LANES + j] = 0.0f;
             from = block;
             stride = LANES;
         }
-        fall(lanes, u, from, stride, here, width, K, d, near ? near + begin : near, sums, f);
+        fall(full, u, from, stride, here, pitch, K, d, near ? near + begin : near, sums, f);
         float *to = dx + first + begin;
         for (long j = 0; j < lanes; j++) to[j] = (in[j] >= low) & (in[j] <= high) ? d[j] : 0.0f;
         /* What one lane adds up in float32 is at most 256 terms. */
         since += begin + chunk >= width;
         if (near && (since == 256 || first + width >= total) && begin + chunk >= width) {
-            for (long j = 0; j < 2 * K * width; j++) { sums[j] += near[j]; near[j] = 0.0f; }
+            for (long j = 0; j < 2 * K * pitch; j++) { sums[j] += near[j]; near[j] = 0.0f; }
             since = 0;
         }
     }
