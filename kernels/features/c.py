@@ -17,7 +17,7 @@ from layersearch.kernels.features.form import Features, Pieces, Profiles
 
 __all__ = ["CFeatures", "kernel"]
 
-_EMITTER = "features/2"
+_EMITTER = "features/3"
 _NARROW = 48
 _VECTOR = 16
 """Below so many inputs, several rows are taken together."""
@@ -45,7 +45,7 @@ class CFeatures:
         held = _by_lane(tensors, features, rows, pitch)
         block = torch.empty(features.count, LANES) if rows > 1 else out
         self._forward(
-            x.data_ptr(), _table(held), *features.reach, out.data_ptr(), block.data_ptr(),
+            x.data_ptr(), _table(held, features), *features.reach, out.data_ptr(), block.data_ptr(),
             n, features.count, inputs, rows, chunk, pitch,
         )  # fmt: skip
         return out
@@ -64,7 +64,7 @@ class CFeatures:
         sums = torch.zeros(size if wanted else 0, dtype=torch.float64)
         near = torch.zeros(size if wanted and profiles else 0)
         self._backward(
-            g.data_ptr(), x.data_ptr(), _table(held), *features.reach, dx.data_ptr(),
+            g.data_ptr(), x.data_ptr(), _table(held, features), *features.reach, dx.data_ptr(),
             near.data_ptr() or None, sums.data_ptr() or None, block.data_ptr(), n, count, inputs, rows, chunk, pitch,
         )  # fmt: skip
         if not wanted:
@@ -97,14 +97,22 @@ def _by_lane(tensors: list[Tensor], features: Features, rows: int, pitch: int) -
     return found
 
 
-def _table(tensors: list[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+def _table(tensors: list[Tensor], features: Features) -> ctypes.Array[ctypes.c_void_p]:
+    """Addresses of two tensors and of the numbers."""
     addresses = [t.data_ptr() for t in tensors]
-    return (ctypes.c_void_p * 2)(*addresses, *[None] * (2 - len(addresses)))
+    return (ctypes.c_void_p * 3)(
+        *addresses, *[None] * (2 - len(addresses)), ctypes.addressof(_numbers(features.numbers))
+    )
+
+
+@cache
+def _numbers(numbers: tuple[float, ...]) -> ctypes.Array[ctypes.c_float]:
+    return (ctypes.c_float * max(1, len(numbers)))(*numbers)
 
 
 def kernel(features: Features) -> CFeatures:
     """The one of this form in this process, for any number of functions. Raises: KernelError."""
-    return _kernel(replace(features, count=0, reach=(0.0, 0.0)))
+    return _kernel(replace(features, count=0, reach=(0.0, 0.0), numbers=()))
 
 
 @cache
