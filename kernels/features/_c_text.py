@@ -7,7 +7,7 @@ of the tensor, in blocks of at most ``LANES``; so narrow tensors fill vectors as
 from collections.abc import Sequence
 
 from layersearch.kernels.codegen._c_prelude import PRELUDE
-from layersearch.kernels.features.form import Curve, Features, Harmonics, Pieces, Profiles, Recurrence
+from layersearch.kernels.features.form import Curve, Features, Pieces, Profiles, Recurrence
 from layersearch.kernels.features.formula import assignments
 
 __all__ = ["LANES", "c_text"]
@@ -196,14 +196,14 @@ typedef struct { float left[LANES], f[LANES], within[LANES]; } Place;
 PASS locate(long lanes, const float *restrict u, const float *const *P, Place *restrict at) {
     for (long j = 0; j < lanes; j++) {
         const float t = (u[j] - P[0][j]) / P[1][j];
-        float h = t < T_LOW ? T_LOW : t;
-        h = h > T_HIGH ? T_HIGH : h;
+        float h = t < P[2][0] ? P[2][0] : t;
+        h = h > P[2][1] ? P[2][1] : h;
         float left = __builtin_floorf(h);
-        left = left < LEFT_LOW ? LEFT_LOW : left;
-        left = left > LEFT_HIGH ? LEFT_HIGH : left;
+        left = left < P[2][2] ? P[2][2] : left;
+        left = left > P[2][3] ? P[2][3] : left;
         at->left[j] = left;
         at->f[j] = h - left;
-        at->within[j] = (t >= T_LOW) & (t <= T_HIGH) ? 1.0f / P[1][j] : 0.0f;
+        at->within[j] = (t >= P[2][0]) & (t <= P[2][1]) ? 1.0f / P[1][j] : 0.0f;
     }
 }
 PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, const float *const *P, long width,
@@ -244,10 +244,10 @@ PASS fall(long lanes, const float *restrict u, const float *restrict g, long str
 """
 
 _HARMONICS = r"""
-PASS begin(long lanes, const float *restrict u, float *restrict c, float *restrict s) {
+PASS begin(long lanes, const float *restrict u, float frequency, float *restrict c, float *restrict s) {
     for (long j = 0; j < lanes; j++) {
         int32_t n;
-        const float r = quarter(FREQUENCY * u[j], &n);
+        const float r = quarter(frequency * u[j], &n);
         s[j] = turned(r, n);
         c[j] = turned(r, n + 1);
     }
@@ -256,7 +256,7 @@ PASS rise(long lanes, const float *restrict u, float *restrict f, long stride, c
           long K) {
     const long half = K / 2;
     float c1[LANES], s1[LANES];
-    begin(lanes, u, c1, s1);
+    begin(lanes, u, P[2][0], c1, s1);
     memcpy(f, c1, 4 * lanes);
     memcpy(f + half * stride, s1, 4 * lanes);
     for (long m = 1; m < half; m++) {
@@ -273,11 +273,11 @@ PASS fall(long lanes, const float *restrict u, const float *restrict g, long str
           long K, float *restrict d, float *restrict near, double *sums, float *restrict f) {
     const long half = K / 2;
     float c1[LANES], s1[LANES], c[LANES], s[LANES];
-    begin(lanes, u, c1, s1);
+    begin(lanes, u, P[2][0], c1, s1);
     memcpy(c, c1, sizeof c);
     memcpy(s, s1, sizeof s);
     for (long m = 0; m < half; m++) {
-        const float *gc = g + m * stride, *gs = g + (half + m) * stride, weight = FREQUENCY * (float)(m + 1);
+        const float *gc = g + m * stride, *gs = g + (half + m) * stride, weight = P[2][0] * (float)(m + 1);
         IVDEP
         for (long j = 0; j < lanes; j++) {
             d[j] += weight * (c[j] * gs[j] - s[j] * gc[j]);
@@ -296,28 +296,33 @@ _DRIVER = r"""
         for (long begin = 0; begin < width && first + begin < total; begin += chunk)
 #define BLOCK_SIZE \
     long lanes = width - begin < chunk ? width - begin : chunk; \
-    lanes = total - first - begin < lanes ? total - first - begin : lanes;
+    lanes = total - first - begin < lanes ? total - first - begin : lanes; \
+    const long full = rows > 1 ? (lanes + 15) / 16 * 16 : lanes;
 
-PASS clamp(long lanes, const float *restrict x, float low, float high, float *restrict u) {
+PASS clamp(long lanes, long full, const float *restrict x, float low, float high, float *restrict u) {
     for (long j = 0; j < lanes; j++) {
         const float a = x[j] < low ? low : x[j];
         u[j] = a > high ? high : a;
     }
+    for (long j = lanes; j < full; j++) u[j] = 0.0f;
 }
 
-/* x: [N, I], out: [N, K, I]; tensors of one number per lane in P: [.., rows * I]. block: [K, LANES]. */
+/* x: [N, I], out: [N, K, I]; in P two tensors (if of one number per lane: [.., pitch]) and the numbers.
+   block: [K, LANES].
+   Several rows make a block of whole vectors, the last one filled up: left to the end of a vectorised loop, a dozen
+   lanes cost more than all others. */
 void forward(const float *restrict x, const float *const *P, float low, float high, float *restrict out,
-             float *restrict block, long N, long K, long I, long rows, long chunk) {
+             float *restrict block, long N, long K, long I, long rows, long chunk, long pitch) {
     EACH_BLOCK {
         BLOCK_SIZE
         float u[LANES];
-        const float *here[2] = {P[0] + begin * BY_LANE, P[1] + begin * BY_LANE};
-        clamp(lanes, x + first + begin, low, high, u);
+        const float *here[3] = {P[0] + begin * BY_LANE, P[1] + begin * BY_LANE, P[2]};
+        clamp(lanes, full, x + first + begin, low, high, u);
         if (rows == 1) {
-            rise(lanes, u, out + first * K + begin, I, here, width, K);
+            rise(lanes, u, out + first * K + begin, I, here, pitch, K);
             continue;
         }
-        rise(lanes, u, block, LANES, here, width, K);
+        rise(full, u, block, LANES, here, pitch, K);
         float *to = out + first * K;
         for (long r = 0; r * I < lanes; r++)
             for (long k = 0; k < K; k++)
@@ -325,34 +330,36 @@ void forward(const float *restrict x, const float *const *P, float low, float hi
     }
 }
 
-/* near, if gradients of tensors by lane are wanted: [2, K, width], zero at first, and the same in sums. */
+/* near, if gradients of tensors by lane are wanted: [2, K, pitch], zero at first, and the same in sums. */
 void backward(const float *restrict g, const float *restrict x, const float *const *P, float low, float high,
               float *restrict dx, float *restrict near, double *restrict sums, float *restrict block,
-              long N, long K, long I, long rows, long chunk) {
+              long N, long K, long I, long rows, long chunk, long pitch) {
     long since = 0;
     float *f = block + K * LANES;
     EACH_BLOCK {
         BLOCK_SIZE
         float u[LANES], d[LANES] = {0};
-        const float *here[2] = {P[0] + begin * BY_LANE, P[1] + begin * BY_LANE};
+        const float *here[3] = {P[0] + begin * BY_LANE, P[1] + begin * BY_LANE, P[2]};
         const float *in = x + first + begin, *from = g + first * K + begin;
         long stride = I;
-        clamp(lanes, in, low, high, u);
+        clamp(lanes, full, in, low, high, u);
         if (rows > 1) {
             const float *next = g + first * K;
             for (long r = 0; r * I < lanes; r++)
                 for (long k = 0; k < K; k++)
                     for (long i = 0; i < I; i++) block[k * LANES + r * I + i] = *next++;
+            for (long k = 0; k < K; k++)
+                for (long j = lanes; j < full; j++) block[k * LANES + j] = 0.0f;
             from = block;
             stride = LANES;
         }
-        fall(lanes, u, from, stride, here, width, K, d, near ? near + begin : near, sums, f);
+        fall(full, u, from, stride, here, pitch, K, d, near ? near + begin : near, sums, f);
         float *to = dx + first + begin;
         for (long j = 0; j < lanes; j++) to[j] = (in[j] >= low) & (in[j] <= high) ? d[j] : 0.0f;
         /* What one lane adds up in float32 is at most 256 terms. */
         since += begin + chunk >= width;
         if (near && (since == 256 || first + width >= total) && begin + chunk >= width) {
-            for (long j = 0; j < 2 * K * width; j++) { sums[j] += near[j]; near[j] = 0.0f; }
+            for (long j = 0; j < 2 * K * pitch; j++) { sums[j] += near[j]; near[j] = 0.0f; }
             since = 0;
         }
     }
@@ -382,21 +389,12 @@ def c_text(features: Features) -> str:
         defines |= _SHIFTED if form.shifted else _MOVED
         parts = [_curve(form.curve, "curve"), _PROFILES]
     elif isinstance(form, Pieces):
-        (t_low, t_high), (left_low, left_high) = form.t_range, form.left_range
-        limits = {"T_LOW": t_low, "T_HIGH": t_high, "LEFT_LOW": left_low, "LEFT_HIGH": left_high}
-        defines |= {name: _limit(value) for name, value in limits.items()} | {"PIECES": str(len(form.table))}
+        defines["PIECES"] = str(len(form.table))
         values = " ".join(f"piece[{m}][j] = {_polynomial(row)};" for m, row in enumerate(form.table))
         slopes = " ".join(f"piece[{m}][j] = {_polynomial(_derivative(row))};" for m, row in enumerate(form.table))
         picked = " ".join(f"v = m == {m}.0f ? piece[{m}][j] : v;" for m in range(len(form.table)))
         parts = [_PIECES.replace("VALUES", values).replace("SLOPES", slopes).replace("PICK", picked)]
-    elif isinstance(form, Harmonics):
-        defines["FREQUENCY"] = f"{form.frequency!r}f"
+    else:
         parts = [_HARMONICS]
     head = "\n".join(f"#define {name} {value}" for name, value in defines.items())
     return "\n".join([_WIDE, PRELUDE, _TRIGONOMETRY, head, *parts, _DRIVER])
-
-
-def _limit(value: float) -> str:
-    if value in (float("inf"), float("-inf")):
-        return "__builtin_inff()" if value > 0 else "-__builtin_inff()"
-    return f"{float(value)!r}f"

@@ -129,8 +129,9 @@ def _pieces(form: Pieces, slopes: bool) -> _Walk:
         "low = tl.load(p0_ptr + i, mask=has, other=0.0)[None, :]",
         "width = tl.load(p1_ptr + i, mask=has, other=1.0)[None, :]",
         "t = (u - low) / width",
-        f"held = {_within('t', form.t_range)}",
-        f"left = {_within('tl.floor(held)', form.left_range)}",
+        "held = tl.where(t < q0, q0, tl.where(t > q1, q1, t))",
+        "left = tl.floor(held)",
+        "left = tl.where(left < q2, q2, tl.where(left > q3, q3, left))",
         "f = held - left",
     ]
     for m, row in enumerate(form.table):
@@ -145,24 +146,13 @@ def _pieces(form: Pieces, slopes: bool) -> _Walk:
     return _Walk(start, ["m = k - left", f"y = {pick}", last], [("k", "y")], [])
 
 
-def _within(value: str, limits: tuple[float, float]) -> str:
-    """Clamped, a NaN left as it is."""
-    low, high = limits
-    if low != float("-inf"):
-        value = f"tl.where({value} < {low!r}, {low!r}, {value})"
-    if high != float("inf"):
-        value = f"tl.where({value} > {high!r}, {high!r}, {value})"
-    return value
-
-
-def _harmonics(form: Harmonics, slopes: bool) -> _Walk:
-    angle = [f"angle = u * {form.frequency!r}"]
-    start = [*angle, *_call("cos", "c1", ["angle"]), *_call("sin", "s1", ["angle"]), "c = c1", "s = s1"]
+def _harmonics(slopes: bool) -> _Walk:
+    start = ["angle = u * q0", *_call("cos", "c1", ["angle"]), *_call("sin", "s1", ["angle"]), "c = c1", "s = s1"]
     after = ["turned = c * c1 - s * s1", "s = s * c1 + c * s1", "c = turned"]
     functions = [("k", "c"), ("K // 2 + k", "s")]
     before: list[str] = []
     if slopes:
-        before = [f"d_c = -s * ((k + 1) * {form.frequency!r})", f"d_s = c * ((k + 1) * {form.frequency!r})"]
+        before = ["d_c = -s * ((k + 1) * q0)", "d_s = c * ((k + 1) * q0)"]
         functions = [("k", "d_c"), ("K // 2 + k", "d_s")]
     return _Walk(start, before, functions, after)
 
@@ -175,7 +165,7 @@ def _walk(features: Features, slopes: bool) -> _Walk:
         return _profiles(form, slopes)
     if isinstance(form, Pieces):
         return _pieces(form, slopes)
-    return _harmonics(form, slopes)
+    return _harmonics(slopes)
 
 
 def _indented(lines: list[str], depth: int = 1) -> list[str]:
@@ -187,8 +177,9 @@ _INPUT = (
     "x = x.to(tl.float32)",
     "u = tl.where(x > high, high, tl.where(x < low_end, low_end, x))",
 )
-_NUMBERS = ("N", "I", "O", "low_end", "high")
-_VARYING = ("N", "low_end", "high")
+_NUMBERS = ("N", "I", "O", "low_end", "high", "q0", "q1", "q2", "q3")
+"""``q…``: the numbers of the features."""
+_VARYING = ("N", "low_end", "high", "q0", "q1", "q2", "q3")
 
 
 def _dot(a: str, b: str, total: str) -> str:

@@ -42,22 +42,18 @@ class Profiles:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Piecewise polynomials: ``t = (x_i - low_i) / step_i`` within ``t_range``, its floor ``left`` in ``left_range``.
+    """Piecewise polynomials: ``t = (x_i - low_i) / step_i``, its floor ``left``, each within its limits.
 
-    With ``f = t - left``, function ``left + m`` is ``sum_j table[m][j] f^j``; all others are 0. Tensors: low, step,
-    each ``[I]``.
+    Numbers: least and greatest ``t``, least and greatest ``left``. With ``f = t - left``, function ``left + m`` is
+    ``sum_j table[m][j] f^j``; all others are 0. Tensors: low, step, each ``[I]``.
     """
 
     table: tuple[tuple[float, ...], ...]
-    t_range: tuple[float, float]
-    left_range: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Harmonics:
-    """``cos(m ω x)``, m = 1 … K / 2, then ``sin(m ω x)``, by rotation. No tensors."""
-
-    frequency: float
+    """``cos(m ω x)``, m = 1 … K / 2, then ``sin(m ω x)``, by rotation. Numbers: ω. No tensors."""
 
 
 Form: TypeAlias = Recurrence | Profiles | Pieces | Harmonics
@@ -65,11 +61,15 @@ Form: TypeAlias = Recurrence | Profiles | Pieces | Harmonics
 
 @dataclass(frozen=True)
 class Features:
-    """``count`` functions K of a form; arguments are clamped to ``reach``, beyond which slopes are 0."""
+    """``count`` functions K of a form; arguments are clamped to ``reach``, beyond which slopes are 0.
+
+    The form alone is compiled in: kernels serve any count, reach and ``numbers``.
+    """
 
     form: Form
     count: int
     reach: tuple[float, float]
+    numbers: tuple[float, ...] = ()
 
     @property
     def n_tensors(self) -> int:

@@ -48,6 +48,7 @@ def plan(text: ProductText, features: Features, sizes: Sizes, precision: str) ->
         "O": sizes.outputs,
         "low_end": float(low),
         "high": float(high),
+        **{f"q{k}": float(value) for k, value in enumerate((*features.numbers, 0, 0, 0, 0)[:4])},
     }
     bn, bi, bo = _tile(sizes.n, 64), _tile(sizes.inputs, 32), _tile(sizes.outputs, 128 if wide else 64)
     bw = _tile(sizes.outputs, 64)
@@ -121,7 +122,7 @@ def _named(tensors: Sequence[Tensor]) -> dict[str, Tensor]:
 
 def kernel(features: Features) -> TritonProduct:
     """The one of this form in this process, for any number of functions."""
-    return _kernel(replace(features, count=0, reach=(0.0, 0.0)))
+    return _kernel(replace(features, count=0, reach=(0.0, 0.0), numbers=()))
 
 
 @cache

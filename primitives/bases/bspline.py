@@ -155,11 +155,9 @@ class BSpline(Gridded):
     def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
         if not self.uniform:
             return None
-        reach = (-float(self.order), float(self.grid + self.order))
-        return Features(Pieces(_table(self.order), reach, reach), self.n_functions, self.reach), [
-            state["low"],
-            state["step"],
-        ]
+        ends = (-float(self.order), float(self.grid + self.order))
+        features = Features(Pieces(_table(self.order)), self.n_functions, self.reach, (*ends, *ends))
+        return features, [state["low"], state["step"]]
 
     def text(self, k: int, state: State, i: int = 0) -> str:
         order = self.order

@@ -53,7 +53,7 @@ class Fourier(Basis):
         return torch.stack(cosines + sines, dim=-2)
 
     def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
-        return Features(Harmonics(self.frequency), self.n_functions, self.reach), []
+        return Features(Harmonics(), self.n_functions, self.reach, (self.frequency,)), []
 
     def text(self, k: int, state: State, i: int = 0) -> str:
         name, m = ("cos", k + 1) if k < self.grid else ("sin", k - self.grid + 1)

@@ -53,8 +53,9 @@ class PiecewiseLinear(Gridded):
         return zeros.scatter(-2, place, torch.stack([1 - f, f], dim=-2))
 
     def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:
-        hats = Pieces(((1.0, -1.0), (0.0, 1.0)), (-math.inf, math.inf), (0.0, self.grid - 1.0))
-        return Features(hats, self.n_functions, self.reach), [state["low"], state["step"]]
+        limits = (-math.inf, math.inf, 0.0, self.grid - 1.0)
+        hats = Pieces(((1.0, -1.0), (0.0, 1.0)))
+        return Features(hats, self.n_functions, self.reach, limits), [state["low"], state["step"]]
 
     def text(self, k: int, state: State, i: int = 0) -> str:
         t = f"(x - {number(state['low'][i])})/{number(state['step'][i])}"

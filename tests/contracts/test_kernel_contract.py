@@ -198,6 +198,13 @@ def test_rational_beyond_its_reach_and_at_numbers_that_are_none(way: Way) -> Non
     assert int(y.isnan().sum()) == 1
 
 
+@pytest.mark.skipif(INTERPRETS, reason="the interpreter takes long")
+@each_way
+@pytest.mark.parametrize(("shape", "groups"), [((3001, 24), 4), ((1, 70001), 1), ((9, 40000), 2)], ids=str)
+def test_rational_of_more_than_one_block(way: Way, shape: tuple[int, int], groups: int) -> None:
+    check_rational(way, rational(way, shape, -1, groups), drawn(*shape, scale=2), drawn(*shape, seed=1))
+
+
 @each_way
 def test_rational_twice_gives_equal_bits(way: Way) -> None:
     made = rational(way, (300, 24), -1, 4).to(way[1])
@@ -259,6 +266,17 @@ def test_stored_features(basis: Basis, shape: tuple[int, ...], monkeypatch: pyte
     got = column_results(basis, x, g, "c", BFLOAT16)
     assert got["y"].dtype is BFLOAT16
     assert error(got["y"], exact["y"]) <= 2 * error(half, exact["y"]) + 1e-6
+
+
+@only_c
+@pytest.mark.torch_allowed
+@pytest.mark.skipif(reason_against("c") is not None, reason=f"lowering c: {reason_against('c')}")
+@pytest.mark.parametrize("shape", [(600, 64), (20000, 3)], ids=str)
+def test_gradients_of_coefficients_over_many_rows(shape: tuple[int, int]) -> None:
+    basis = BASES["dog"].configure(grid=2)
+    x, g = inputs(basis, *shape), drawn(shape[0], 2, shape[1], seed=1)
+    eager, exact = (column_results(basis, x, g, "torch", dtype) for dtype in (FLOAT32, torch.float64))
+    assert_near(column_results(basis, x, g, "c", FLOAT32), eager, exact, FLOAT32)
 
 
 @only_c

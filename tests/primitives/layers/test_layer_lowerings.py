@@ -131,6 +131,22 @@ def test_functorch_transforms_take_the_torch_form() -> None:
 
 
 @has_c
+def test_one_library_serves_all_sizes_of_a_form() -> None:
+    from layersearch.kernels.features.c import kernel
+
+    def library(name: str, **settings: float) -> object:
+        basis = BASES[name].configure(**settings)
+        found = basis.fused(basis.state(2), torch.device("cpu"))
+        assert found is not None
+        return kernel(found[0])
+
+    assert library("bspline", grid=5) is library("bspline", grid=9)
+    assert library("bspline", grid=5) is not library("bspline", order=2)
+    assert library("fourier", grid=5) is library("fourier", grid=3, frequency=0.25)
+    assert library("chebyshev") is library("legendre", degree=9)
+
+
+@has_c
 def test_the_range_of_a_minmax_domain_moves_once_per_batch() -> None:
     kernel, plain = (KANLinear(3, 2, "bspline", domain="minmax", lowering=way) for way in ("auto", "torch"))
     for seed in range(3):
