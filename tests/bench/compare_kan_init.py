@@ -170,8 +170,8 @@ def show(kept: Kept) -> None:
                     if (s, i) == (size, init):
                         found[name].append(row[where])
                 if any(found.values()):
-                    least = min(len(v) for v in found.values())
-                    rows[f"{init}, {where}, {least} seeds"] = {
+                    counts = sorted({len(v) for v in found.values()})
+                    rows[f"{init}, {where}, {'/'.join(map(str, counts))} seeds"] = {
                         n: statistics.median(v) if v else "-" for n, v in found.items()
                     }
         table(f"suite, {size}: median RMSE", rows)
