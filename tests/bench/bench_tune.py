@@ -125,7 +125,7 @@ def main() -> None:
 
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path, BENCH]))
     logging.getLogger("ray").setLevel(logging.ERROR)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     n = int(2_000_000 / min(core_seconds(lambda: burn(2_000_000)) for _ in range(3)) * WORK_S)
     print(environment("ray", "optuna"))
     rows: dict[str, dict[str, object]] = {}

@@ -99,6 +99,16 @@ def test_a_space_that_is_exhausted_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 # --- the trainable ----------------------------------------------------------------------------------------------------
 
 
+def at_a_place(trainable: Any, folder: Path) -> Any:
+    """A trainable that Tune does not make, and which would else write below the home folder."""
+
+    class Placed(trainable):  # type: ignore[misc]
+        def _setup_logdir(self) -> None:
+            self._logdir = str(folder)
+
+    return Placed
+
+
 class Local:
     """The trainable as Tune would use it, in this process."""
 
@@ -118,7 +128,7 @@ class Local:
             def setup(self, config: dict[str, Any], *_: Any) -> None:  # type: ignore[override]
                 super().setup(config, task, data)
 
-        self.make = Given
+        self.make = at_a_place(Given, Path.cwd())
 
     def all_of(self, config: dict[str, Any]) -> list[dict[str, Any]]:
         """Reports of one trial."""
@@ -199,8 +209,12 @@ def test_it_goes_on_from_a_checkpoint_with_the_same_numbers(tmp_path: Path, monk
 
 @pytest.fixture
 def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: Any) -> Path:
-    """Tune writes below the home folder, and there is a cluster."""
-    monkeypatch.setenv("HOME", str(tmp_path))
+    """There is a cluster, and Tune writes here, and not below the home folder."""
+    from ray.train import constants
+    from ray.tune.experiment import experiment
+
+    for module in (constants, experiment):
+        monkeypatch.setattr(module, "DEFAULT_STORAGE_PATH", str(tmp_path / "ray_results"))
     monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "0")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -289,7 +303,7 @@ def test_trials_of_a_stopped_tuner_go_on(at_home: Path) -> None:
     lines = log.read_text().splitlines()
     restored = task.trainable()
     for i in range(len(results)):
-        made = _restored(restored, results[i])
+        made = _restored(at_a_place(restored, at_home), results[i])
         assert made["state"] == "evaluated"
     assert log.read_text().splitlines()[len(lines) :] == 3 * ["0 fitness:o0", "0 fitness:o1"]
 
