@@ -1,13 +1,13 @@
 """Which lowering runs a layer's own kernels for the tensor at hand: the words are those of ``primitives.lowering``."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from layersearch.primitives.lowering.base import say_once
 from layersearch.primitives.registry import unknown_name
 from layersearch.primitives.traced import constant
 
-__all__ = ["CHOICES", "chosen", "is_eager", "lowering_name", "reason_against"]
+__all__ = ["CHOICES", "chosen", "is_eager", "lowering_name", "reason_against", "set_lowering"]
 
 CHOICES = ("auto", "c", "torch", "triton")
 
@@ -22,6 +22,14 @@ def lowering_name(name: str) -> str:
     if name in ("c", "triton") and (reason := reason_against(name)) is not None:
         say_once(reason)
     return name
+
+
+def set_lowering(module: nn.Module, name: str) -> None:
+    """Has every layer in ``module`` run by the lowering ``name``. Raises: UnknownNameError."""
+    name = lowering_name(name)
+    for part in module.modules():
+        if isinstance(getattr(part, "lowering", None), str):
+            part.lowering = name  # type: ignore[assignment]
 
 
 @constant

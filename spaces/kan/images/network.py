@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from layersearch.errors import GenomeError, LayerSearchError
+from layersearch.primitives.layers._lowered import set_lowering
 from layersearch.primitives.layers.conv import KANConv2d
 from layersearch.spaces.kan.choices import MLP
 from layersearch.spaces.kan.images.genome import ImageGenome
@@ -179,4 +180,5 @@ def build(
             model = vit(shape, mlp, head, in_channels=in_channels, generator=generator, dtype=dtype)
     except LayerSearchError as error:
         raise GenomeError(f"the layers of a genome must fit its sizes, but {error}") from None
+    set_lowering(model, "torch")  # results do not depend on a compiler
     return model.to(device)

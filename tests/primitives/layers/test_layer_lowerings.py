@@ -17,7 +17,7 @@ from layersearch.primitives.bases.bspline import _table, _uniform
 from layersearch.primitives.basis import Basis
 from layersearch.primitives.layers import _features, _quotient
 from layersearch.primitives.layers._lowered import chosen, reason_against
-from layersearch.primitives.lowering import fused
+from layersearch.primitives.lowering import base
 
 has_c = pytest.mark.skipif(reason_against("c") is not None, reason=f"lowering c: {reason_against('c')}")
 
@@ -26,7 +26,7 @@ has_c = pytest.mark.skipif(reason_against("c") is not None, reason=f"lowering c:
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
-    fused.say_once.cache_clear()
+    base.say_once.cache_clear()
 
 
 @has_c
@@ -83,7 +83,7 @@ def test_a_kernel_that_cannot_be_built_leaves_auto_to_torch_and_is_an_error_if_n
     from layersearch.kernels.features import c
 
     c._kernel.cache_clear()
-    fused.say_once.cache_clear()
+    base.say_once.cache_clear()
     x = torch.ones(2, 8)
     try:
         with pytest.warns(RuntimeWarning, match="it does not build"):

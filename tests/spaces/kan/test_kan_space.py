@@ -207,3 +207,10 @@ def test_presets_make_spaces_for_every_kind_of_data(preset: str) -> None:
         space = space_of(data, preset)
         assert len(space.seeds()) == 4
         assert "mlp" in space.baselines()
+
+
+def test_networks_run_by_torch_alone() -> None:
+    genomes = [*PUBLISHED.values()]
+    networks = [build(genome.with_widths((4,)), 3) for genome in genomes]
+    lowerings = {part.lowering for network in networks for part in network.modules() if hasattr(part, "lowering")}
+    assert lowerings == {"torch"}
