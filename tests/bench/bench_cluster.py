@@ -200,17 +200,20 @@ def spec_of(space: str) -> SpaceSpec:
 
 
 def feed(folder: Path, space: str, workers: int, seconds: float) -> dict[str, object]:
-    """A search in real time, measured for ``seconds`` from when every worker has answered twice or so."""
+    """A search in real time, measured for ``seconds`` from some two answers of each worker on.
+
+    ``start``: core-seconds up to the first answer, most of it for candidates to fill the cluster with.
+    """
     folder.mkdir()
     points: list[tuple[float, float]] = []
     told = 0
+    begin_s = time.process_time()
 
     def note(event: RunEvent) -> None:
         nonlocal told
         now = time.perf_counter()
-        if event.kind == "start":
-            points.append((now, 0.0))
-        elif len(points) == 1 and now - points[0][0] > 2 * STAGE_S:
+        first = not points and event.kind == "result"
+        if first or (len(points) == 1 and now - points[0][0] > 2 * STAGE_S):
             points.append((now, time.process_time()))
         elif len(points) == 2:
             told += event.kind == "result"
@@ -223,6 +226,7 @@ def feed(folder: Path, space: str, workers: int, seconds: float) -> dict[str, ob
     wall, cpu = points[2][0] - points[1][0], points[2][1] - points[1][1]
     per_told = cpu / max(1, told)
     return {
+        "start, core-s": points[0][1] - begin_s,
         "told": told,
         "of ideal": told * STAGE_S / wall / workers,
         "core-ms per told": 1e3 * per_told,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_ray import tree_cpu_s
-from common import core_seconds, environment, table
+from common import core_seconds, environment, show, table
 from toy_burn import burn, burn_spec
 
 from layersearch.search.runner import Runner, RunSettings
@@ -68,7 +68,8 @@ def through_tune(loggers: bool) -> Callable[[Path, int, int], None]:
 
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "0" if loggers else "1"
         config = tune.TuneConfig(num_samples=trials, reuse_actors=True, max_concurrent_trials=2)
-        run_config = tune.RunConfig(storage_path=str(folder), verbose=0)
+        never = tune.CheckpointConfig(checkpoint_at_end=False)
+        run_config = tune.RunConfig(storage_path=str(folder), verbose=0, checkpoint_config=never)
         space = {"n": tune.randint(0, 1_000_000)}
         found = tune.Tuner(Burn, param_space=space, tune_config=config, run_config=run_config).fit()
         assert len(found) == trials
@@ -123,6 +124,7 @@ def main() -> None:
     short = int(sys.argv[2]) if len(sys.argv) > 2 else 50
     import ray
 
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path, BENCH]))
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -132,6 +134,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, run in SYSTEMS.items():
             rows[name] = dict(measure(run, Path(folder) / str(len(rows)), long, short, n))
+            show(name, rows[name])
     base = float(str(rows["layersearch, ray"]["beyond the work"]))
     for row in rows.values():
         row["× layersearch, ray"] = float(str(row["beyond the work"])) / base
