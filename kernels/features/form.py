@@ -44,8 +44,8 @@ class Profiles:
 class Pieces:
     """Piecewise polynomials: ``t = (x_i - low_i) / step_i``, its floor ``left``, each within its limits.
 
-    Numbers: least and greatest ``t``, least and greatest ``left``. With ``f = t - left``, function ``left + m`` is ``sum_j table[m][j] f^j``; all others are 0. Tensors: low, step,
-    each ``[I]``.
+    Numbers: least and greatest ``t``, least and greatest ``left``. With ``f = t - left``, function ``left + m`` is
+    ``sum_j table[m][j] f^j``; all others are 0. Tensors: low, step, each ``[I]``.
     """
 
     table: tuple[tuple[float, ...], ...]
