@@ -213,6 +213,21 @@ def test_rational_twice_gives_equal_bits(way: Way) -> None:
     assert all(torch.equal(first[key], value) for key, value in second.items())
 
 
+@each_way
+@pytest.mark.torch_allowed
+def test_rational_is_differentiated_twice(way: Way) -> None:
+    made = rational(way, (5, 8), -1, 2).to(way[1])
+    plain = GroupRational(8, 2, lowering="torch").to(way[1])
+    plain.load_state_dict(made.state_dict())
+    x = drawn(5, 8).to(way[1]).requires_grad_()
+    found = []
+    for each in (made, plain):
+        (slope,) = torch.autograd.grad(each(x).square().sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), [x, *each.parameters()]))
+    for got, expected in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
 # --- features ------------------------------------------------------------------------------------------------------
 
 CHOSEN = {

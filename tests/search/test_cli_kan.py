@@ -175,4 +175,4 @@ def test_groups_of_data_are_listed_briefly(capsys: pytest.CaptureFixture[str]) -
     assert main(["spaces"]) == 0
     shown = capsys.readouterr().out
     assert "fn:f1 … f5" in shown
-    assert shown.count("feynman:") == 2
+    assert shown.count("feynman:") == 4, "two for kan, two for skan"

@@ -1,6 +1,7 @@
 """Which lowering a layer's own kernels run by, what is kept for backward, and life without a compiler."""
 
 import copy
+import itertools
 import os
 import pickle
 import subprocess
@@ -17,6 +18,7 @@ from layersearch.primitives.bases.bspline import _table, _uniform
 from layersearch.primitives.basis import Basis
 from layersearch.primitives.layers import _features, _quotient
 from layersearch.primitives.layers._lowered import chosen, reason_against
+from layersearch.primitives.layers.domain_map import DomainMap
 from layersearch.primitives.lowering import base
 
 has_c = pytest.mark.skipif(reason_against("c") is not None, reason=f"lowering c: {reason_against('c')}")
@@ -148,12 +150,14 @@ def test_one_library_serves_all_sizes_of_a_form() -> None:
 
 @has_c
 def test_the_range_of_a_minmax_domain_moves_once_per_batch() -> None:
-    kernel, plain = (KANLinear(3, 2, "bspline", domain="minmax", lowering=way) for way in ("auto", "torch"))
+    layers = [KANLinear(3, 2, "bspline", domain="minmax", lowering=way) for way in ("auto", "torch")]
+    alone = DomainMap("minmax", BASES["bspline"].interval, 3)
     for seed in range(3):
         x = torch.randn(10, 3, generator=torch.Generator().manual_seed(seed))
-        kernel(x), plain(x)
-    for name, buffer in kernel.functions.domain.named_buffers():
-        assert torch.equal(buffer, plain.functions.domain.get_buffer(name)), name
+        for module in (*layers, alone):
+            module(x)
+    for layer, (name, buffer) in itertools.product(layers, alone.named_buffers()):
+        assert torch.equal(layer.functions.domain.get_buffer(name), buffer), name
 
 
 @has_c
