@@ -307,16 +307,31 @@ PASS clamp(long lanes, long full, const float *restrict x, float low, float high
     for (long j = lanes; j < full; j++) u[j] = 0.0f;
 }
 
-/* x: [N, I], out: [N, K, I]; in P two tensors (if of one number per lane: [.., pitch]) and the numbers.
-   block: [K, LANES].
+/* Tensors of one number per input, [count, I] each: repeated for the rows of a block in lane, [2, count, pitch]. */
+static void repeat(const float *const *P, const float **held, float *lane, long count, long I, long rows, long pitch) {
+    for (long t = 0; t < 2; t++) {
+        held[t] = P[t];
+        if (rows == 1 || !BY_LANE) continue;
+        float *to = lane + t * count * pitch;
+        held[t] = to;
+        for (long k = 0; k < count; k++, to += pitch) {
+            for (long j = 0; j < rows * I; j++) to[j] = P[t][k * I + j % I];
+            for (long j = rows * I; j < pitch; j++) to[j] = 1.0f;
+        }
+    }
+}
+
+/* x: [N, I], out: [N, K, I]; in P two tensors and the numbers. block: [K, LANES], lane: see repeat.
    Several rows make a block of whole vectors, the last one filled up: left to the end of a vectorised loop, a dozen
    lanes cost more than all others. */
 void forward(const float *restrict x, const float *const *P, float low, float high, float *restrict out,
-             float *restrict block, long N, long K, long I, long rows, long chunk, long pitch) {
+             float *restrict block, float *lane, long N, long K, long I, long rows, long chunk, long pitch) {
+    const float *held[2];
+    repeat(P, held, lane, COUNT, I, rows, pitch);
     EACH_BLOCK {
         BLOCK_SIZE
         float u[LANES];
-        const float *here[3] = {P[0] + begin * BY_LANE, P[1] + begin * BY_LANE, P[2]};
+        const float *here[3] = {held[0] + begin * BY_LANE, held[1] + begin * BY_LANE, P[2]};
         clamp(lanes, full, x + first + begin, low, high, u);
         if (rows == 1) {
             rise(lanes, u, out + first * K + begin, I, here, pitch, K);
@@ -330,16 +345,22 @@ void forward(const float *restrict x, const float *const *P, float low, float hi
     }
 }
 
-/* near, if gradients of tensors by lane are wanted: [2, K, pitch], zero at first, and the same in sums. */
+/* wanted, if gradients of the tensors are: [3, K - 1], or [2, K, I] of tensors by lane. For use inside: sums, as much
+   with pitch for I, near as sums, block [2, K, LANES]. */
 void backward(const float *restrict g, const float *restrict x, const float *const *P, float low, float high,
-              float *restrict dx, float *restrict near, double *restrict sums, float *restrict block,
-              long N, long K, long I, long rows, long chunk, long pitch) {
+              float *restrict dx, float *restrict wanted, float *restrict near, double *restrict sums,
+              float *restrict block, float *lane, long N, long K, long I, long rows, long chunk, long pitch) {
+    const float *held[2];
+    const long n_sums = BY_LANE ? 2 * K * pitch : 3 * (K - 1);
     long since = 0;
+    repeat(P, held, lane, COUNT, I, rows, pitch);
+    if (wanted) memset(sums, 0, sizeof *sums * n_sums);
+    if (near) memset(near, 0, sizeof *near * n_sums);
     float *f = block + K * LANES;
     EACH_BLOCK {
         BLOCK_SIZE
         float u[LANES], d[LANES] = {0};
-        const float *here[3] = {P[0] + begin * BY_LANE, P[1] + begin * BY_LANE, P[2]};
+        const float *here[3] = {held[0] + begin * BY_LANE, held[1] + begin * BY_LANE, P[2]};
         const float *in = x + first + begin, *from = g + first * K + begin;
         long stride = I;
         clamp(lanes, full, in, low, high, u);
@@ -359,10 +380,21 @@ void backward(const float *restrict g, const float *restrict x, const float *con
         /* What one lane adds up in float32 is at most 256 terms. */
         since += begin + chunk >= width;
         if (near && (since == 256 || first + width >= total) && begin + chunk >= width) {
-            for (long j = 0; j < 2 * K * pitch; j++) { sums[j] += near[j]; near[j] = 0.0f; }
+            for (long j = 0; j < n_sums; j++) { sums[j] += near[j]; near[j] = 0.0f; }
             since = 0;
         }
     }
+    if (!wanted) return;
+    if (!BY_LANE) {
+        for (long j = 0; j < n_sums; j++) wanted[j] = (float)sums[j];
+        return;
+    }
+    for (long k = 0; k < 2 * K; k++)
+        for (long i = 0; i < I; i++) {
+            double total = 0.0;
+            for (long r = 0; r < rows; r++) total += sums[k * pitch + r * I + i];
+            wanted[k * I + i] = (float)total;
+        }
 }
 """
 
@@ -381,7 +413,11 @@ def _derivative(row: Sequence[float]) -> list[float]:
 def c_text(features: Features) -> str:
     """The translation unit of a form, for any number of functions and inputs."""
     form = features.form
-    defines = {"LANES": str(LANES), "BY_LANE": str(int(isinstance(form, Profiles | Pieces)))}
+    defines = {
+        "LANES": str(LANES),
+        "BY_LANE": str(int(isinstance(form, Profiles | Pieces))),
+        "COUNT": "1" if isinstance(form, Pieces) else "K",
+    }
     parts: list[str] = []
     if isinstance(form, Recurrence):
         parts = [_curve(form.start, "curve"), _RECURRENCE]
