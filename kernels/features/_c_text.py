@@ -7,8 +7,8 @@ of the tensor, in blocks of at most ``LANES``; so narrow tensors fill vectors as
 from collections.abc import Sequence
 
 from layersearch.kernels.codegen._c_prelude import PRELUDE
-from layersearch.kernels.features.form import Curve, Features, Pieces, Profiles, Recurrence
-from layersearch.kernels.features.formula import assignments
+from layersearch.kernels.features._c_curve import TRIGONOMETRY, curve_text
+from layersearch.kernels.features.form import Features, Pieces, Profiles, Recurrence
 
 __all__ = ["LANES", "c_text"]
 
@@ -21,71 +21,6 @@ _WIDE = r"""
 #pragma GCC target("prefer-vector-width=512")
 #endif
 """
-
-_TRIGONOMETRY = r"""
-/* sin and cos with the quadrant found in double: exact to float32 up to 1e8, and bounded beyond.
-   Coefficients: Cephes (S. Moshier, single precision). */
-OP quarter(float x, int32_t *n) {
-    const double k = __builtin_rint((double)x * 0.63661977236758134308);
-    *n = (int32_t)k;
-    return (float)(((double)x - k * 1.57079632673412561417) - k * 6.07710050650619224932e-11);
-}
-OP near_sin(float r) {
-    const float z = r * r;
-    return ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * r + r;
-}
-OP near_cos(float r) {
-    const float z = r * r;
-    return ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
-}
-OP turned(float r, int32_t n) {
-    const float y = n & 1 ? near_cos(r) : near_sin(r);
-    return n & 2 ? -y : y;
-}
-OP op_sin(float x) { int32_t n; const float r = quarter(x, &n); return turned(r, n); }
-OP op_cos(float x) { int32_t n; const float r = quarter(x, &n); return turned(r, n + 1); }
-#define PI 3.14159265358979f
-OP op_sinc(float z) {
-    const float a = __builtin_fabsf(z) < 1e-3f ? 1.0f : PI * z;
-    return a == 1.0f ? 1.0f - (PI * PI / 6) * z * z : op_sin(a) / a;
-}
-OP op_sinc_slope(float z) {
-    const float a = __builtin_fabsf(z) < 0.03f ? 1.0f : z, w = PI * PI * z;
-    const float near = w * (-1.0f / 3 + (PI * PI / 30) * z * z);
-    return a == 1.0f ? near : (op_cos(PI * a) - op_sin(PI * a) / (PI * a)) / a;
-}
-"""
-
-_CALLS = {
-    "+": "{0} + {1}",
-    "-": "{0} - {1}",
-    "*": "{0} * {1}",
-    "/": "{0} / {1}",
-    "neg": "-{0}",
-    "abs": "__builtin_fabsf({0})",
-    "sign": "op_sign({0})",
-    "exp": "op_exp({0})",
-    "tanh": "op_tanh({0})",
-    "maximum": "op_maximum({0}, {1})",
-    "sin": "op_sin({0})",
-    "cos": "op_cos({0})",
-    "sinc": "op_sinc({0})",
-    "sinc_slope": "op_sinc_slope({0})",
-}
-
-
-def _call(code: str, target: str, arguments: Sequence[str]) -> list[str]:
-    given = [f"{a}f" if a.lstrip("-")[0].isdigit() else a for a in arguments]
-    return [f"const float {target} = {_CALLS[code].format(*given)};"]
-
-
-def _curve(curve: Curve, name: str) -> str:
-    """``name(z, &slope)``."""
-    made, found = assignments(curve.lines, {"z": "z"}, _call, "v")
-    y, slope = (f"{found[n]}f" if found[n].lstrip("-")[0].isdigit() else found[n] for n in ("y", "slope"))
-    body = "\n    ".join(line for _, lines in made for line in lines)
-    return f"OP {name}(float z, float *slope) {{\n    {body}\n    *slope = {slope};\n    return {y};\n}}"
-
 
 _RECURRENCE = r"""
 #define A(n) P[0][n]
@@ -307,16 +242,31 @@ PASS clamp(long lanes, long full, const float *restrict x, float low, float high
     for (long j = lanes; j < full; j++) u[j] = 0.0f;
 }
 
-/* x: [N, I], out: [N, K, I]; in P two tensors (if of one number per lane: [.., pitch]) and the numbers.
-   block: [K, LANES].
+/* Tensors of one number per input, [count, I] each: repeated for the rows of a block in lane, [2, count, pitch]. */
+static void repeat(const float *const *P, const float **held, float *lane, long count, long I, long rows, long pitch) {
+    for (long t = 0; t < 2; t++) {
+        held[t] = P[t];
+        if (rows == 1 || !BY_LANE) continue;
+        float *to = lane + t * count * pitch;
+        held[t] = to;
+        for (long k = 0; k < count; k++, to += pitch) {
+            for (long j = 0; j < rows * I; j++) to[j] = P[t][k * I + j % I];
+            for (long j = rows * I; j < pitch; j++) to[j] = 1.0f;
+        }
+    }
+}
+
+/* x: [N, I], out: [N, K, I]; in P two tensors and the numbers. block: [K, LANES], lane: see repeat.
    Several rows make a block of whole vectors, the last one filled up: left to the end of a vectorised loop, a dozen
    lanes cost more than all others. */
 void forward(const float *restrict x, const float *const *P, float low, float high, float *restrict out,
-             float *restrict block, long N, long K, long I, long rows, long chunk, long pitch) {
+             float *restrict block, float *lane, long N, long K, long I, long rows, long chunk, long pitch) {
+    const float *held[2];
+    repeat(P, held, lane, COUNT, I, rows, pitch);
     EACH_BLOCK {
         BLOCK_SIZE
         float u[LANES];
-        const float *here[3] = {P[0] + begin * BY_LANE, P[1] + begin * BY_LANE, P[2]};
+        const float *here[3] = {held[0] + begin * BY_LANE, held[1] + begin * BY_LANE, P[2]};
         clamp(lanes, full, x + first + begin, low, high, u);
         if (rows == 1) {
             rise(lanes, u, out + first * K + begin, I, here, pitch, K);
@@ -330,16 +280,22 @@ void forward(const float *restrict x, const float *const *P, float low, float hi
     }
 }
 
-/* near, if gradients of tensors by lane are wanted: [2, K, pitch], zero at first, and the same in sums. */
+/* wanted, if gradients of the tensors are: [3, K - 1], or [2, K, I] of tensors by lane. For use inside: sums, as much
+   with pitch for I, near as sums, block [2, K, LANES]. */
 void backward(const float *restrict g, const float *restrict x, const float *const *P, float low, float high,
-              float *restrict dx, float *restrict near, double *restrict sums, float *restrict block,
-              long N, long K, long I, long rows, long chunk, long pitch) {
+              float *restrict dx, float *restrict wanted, float *restrict near, double *restrict sums,
+              float *restrict block, float *lane, long N, long K, long I, long rows, long chunk, long pitch) {
+    const float *held[2];
+    const long n_sums = BY_LANE ? 2 * K * pitch : 3 * (K - 1);
     long since = 0;
+    repeat(P, held, lane, COUNT, I, rows, pitch);
+    if (wanted) memset(sums, 0, sizeof *sums * n_sums);
+    if (near) memset(near, 0, sizeof *near * n_sums);
     float *f = block + K * LANES;
     EACH_BLOCK {
         BLOCK_SIZE
         float u[LANES], d[LANES] = {0};
-        const float *here[3] = {P[0] + begin * BY_LANE, P[1] + begin * BY_LANE, P[2]};
+        const float *here[3] = {held[0] + begin * BY_LANE, held[1] + begin * BY_LANE, P[2]};
         const float *in = x + first + begin, *from = g + first * K + begin;
         long stride = I;
         clamp(lanes, full, in, low, high, u);
@@ -359,10 +315,21 @@ void backward(const float *restrict g, const float *restrict x, const float *con
         /* What one lane adds up in float32 is at most 256 terms. */
         since += begin + chunk >= width;
         if (near && (since == 256 || first + width >= total) && begin + chunk >= width) {
-            for (long j = 0; j < 2 * K * pitch; j++) { sums[j] += near[j]; near[j] = 0.0f; }
+            for (long j = 0; j < n_sums; j++) { sums[j] += near[j]; near[j] = 0.0f; }
             since = 0;
         }
     }
+    if (!wanted) return;
+    if (!BY_LANE) {
+        for (long j = 0; j < n_sums; j++) wanted[j] = (float)sums[j];
+        return;
+    }
+    for (long k = 0; k < 2 * K; k++)
+        for (long i = 0; i < I; i++) {
+            double total = 0.0;
+            for (long r = 0; r < rows; r++) total += sums[k * pitch + r * I + i];
+            wanted[k * I + i] = (float)total;
+        }
 }
 """
 
@@ -381,13 +348,17 @@ def _derivative(row: Sequence[float]) -> list[float]:
 def c_text(features: Features) -> str:
     """The translation unit of a form, for any number of functions and inputs."""
     form = features.form
-    defines = {"LANES": str(LANES), "BY_LANE": str(int(isinstance(form, Profiles | Pieces)))}
+    defines = {
+        "LANES": str(LANES),
+        "BY_LANE": str(int(isinstance(form, Profiles | Pieces))),
+        "COUNT": "1" if isinstance(form, Pieces) else "K",
+    }
     parts: list[str] = []
     if isinstance(form, Recurrence):
-        parts = [_curve(form.start, "curve"), _RECURRENCE]
+        parts = [curve_text(form.start, "curve"), _RECURRENCE]
     elif isinstance(form, Profiles):
         defines |= _SHIFTED if form.shifted else _MOVED
-        parts = [_curve(form.curve, "curve"), _PROFILES]
+        parts = [curve_text(form.curve, "curve"), _PROFILES]
     elif isinstance(form, Pieces):
         defines["PIECES"] = str(len(form.table))
         values = " ".join(f"piece[{m}][j] = {_polynomial(row)};" for m, row in enumerate(form.table))
@@ -397,4 +368,4 @@ def c_text(features: Features) -> str:
     else:
         parts = [_HARMONICS]
     head = "\n".join(f"#define {name} {value}" for name, value in defines.items())
-    return "\n".join([_WIDE, PRELUDE, _TRIGONOMETRY, head, *parts, _DRIVER])
+    return "\n".join([_WIDE, PRELUDE, TRIGONOMETRY, head, *parts, _DRIVER])

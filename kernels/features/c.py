@@ -5,7 +5,6 @@ computes them again from x. One library serves all numbers of functions and inpu
 """
 
 import ctypes
-from dataclasses import replace
 from functools import cache
 
 import torch
@@ -13,11 +12,11 @@ from torch import Tensor
 
 from layersearch.kernels.codegen._compile import library
 from layersearch.kernels.features._c_text import LANES, c_text
-from layersearch.kernels.features.form import Features, Pieces, Profiles
+from layersearch.kernels.features.form import Features, Form, Profiles
 
 __all__ = ["CFeatures", "kernel"]
 
-_EMITTER = "features/3"
+_EMITTER = "features/4"
 _NARROW = 48
 _VECTOR = 16
 """Below so many inputs, several rows are taken together."""
@@ -33,20 +32,21 @@ class CFeatures:
         loaded = library(c_text(features), _EMITTER)
         pointer, number, size = ctypes.c_void_p, ctypes.c_float, ctypes.c_long
         self._forward, self._backward = loaded.forward, loaded.backward
-        self._forward.argtypes = [pointer, pointer, number, number, pointer, pointer, *[size] * 6]
-        self._backward.argtypes = [pointer, pointer, pointer, number, number, *[pointer] * 4, *[size] * 6]
+        self._forward.argtypes = [pointer, pointer, number, number, *[pointer] * 3, *[size] * 6]
+        self._backward.argtypes = [pointer, pointer, pointer, number, number, *[pointer] * 6, *[size] * 6]
         self._forward.restype = self._backward.restype = None
 
     def forward(self, x: Tensor, tensors: list[Tensor], features: Features) -> Tensor:
         """``[N, I] -> [N, K, I]``."""
         n, inputs = x.shape
-        out = torch.empty(n, features.count, inputs)
+        count = features.count
+        out = torch.empty(n, count, inputs)
         rows, chunk, pitch = _blocks(inputs)
-        held = _by_lane(tensors, features, rows, pitch)
-        block = torch.empty(features.count, LANES) if rows > 1 else out
+        block = torch.empty(count * (LANES + 2 * pitch) if rows > 1 else 0)
+        at = block.data_ptr()
         self._forward(
-            x.data_ptr(), _table(held, features), *features.reach, out.data_ptr(), block.data_ptr(),
-            n, features.count, inputs, rows, chunk, pitch,
+            x.data_ptr(), _table(tensors, features), *features.reach, out.data_ptr(), at, at + 4 * count * LANES,
+            n, count, inputs, rows, chunk, pitch,
         )  # fmt: skip
         return out
 
@@ -58,21 +58,25 @@ class CFeatures:
         count, profiles = features.count, isinstance(features.form, Profiles)
         dx = torch.empty_like(x)
         rows, chunk, pitch = _blocks(inputs)
-        held = _by_lane(tensors, features, rows, pitch)
-        block = torch.empty(2 * count, LANES)
-        size = (2, count, pitch) if profiles else (3, count - 1)
-        sums = torch.zeros(size if wanted else 0, dtype=torch.float64)
-        near = torch.zeros(size if wanted and profiles else 0)
+        block = torch.empty(2 * count * (LANES + (pitch if rows > 1 else 0)))
+        found, near, sums = None, None, None
+        if wanted:
+            found = torch.empty((2, count, inputs) if profiles else (3, count - 1))
+            n_sums = 2 * count * pitch if profiles else 3 * (count - 1)
+            near = torch.empty(n_sums) if profiles else None
+            sums = torch.empty(n_sums, dtype=torch.float64)
+        at = block.data_ptr()
         self._backward(
-            g.data_ptr(), x.data_ptr(), _table(held, features), *features.reach, dx.data_ptr(),
-            near.data_ptr() or None, sums.data_ptr() or None, block.data_ptr(), n, count, inputs, rows, chunk, pitch,
+            g.data_ptr(), x.data_ptr(), _table(tensors, features), *features.reach, dx.data_ptr(), _address(found),
+            _address(near), _address(sums), at, at + 8 * count * LANES, n, count, inputs, rows, chunk, pitch,
         )  # fmt: skip
-        if not wanted:
+        if found is None:
             return dx, []
-        if profiles:
-            by_row = sums[..., : rows * inputs].view(2, count, rows, inputs)
-            return dx, list(by_row.sum(2).float().unbind())
-        return dx, [sums.float()]
+        return dx, list(found.unbind()) if profiles else [found]
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def _blocks(inputs: int) -> tuple[int, int, int]:
@@ -83,18 +87,6 @@ def _blocks(inputs: int) -> tuple[int, int, int]:
         return rows, rows * inputs, -(-rows * inputs // _VECTOR) * _VECTOR
     n_blocks = -(-inputs // LANES)
     return 1, min(LANES, -(-inputs // n_blocks // _VECTOR) * _VECTOR), inputs
-
-
-def _by_lane(tensors: list[Tensor], features: Features, rows: int, pitch: int) -> list[Tensor]:
-    """Tensors of one number per input, repeated for the rows taken together; 1 where a vector is filled up."""
-    if rows == 1 or not isinstance(features.form, Profiles | Pieces):
-        return tensors
-    found: list[Tensor] = []
-    for t in tensors:
-        full = t.new_ones(*t.shape[:-1], pitch)
-        full[..., : rows * t.shape[-1]] = t.repeat(*[1] * (t.dim() - 1), rows)
-        found.append(full)
-    return found
 
 
 def _table(tensors: list[Tensor], features: Features) -> ctypes.Array[ctypes.c_void_p]:
@@ -112,9 +104,9 @@ def _numbers(numbers: tuple[float, ...]) -> ctypes.Array[ctypes.c_float]:
 
 def kernel(features: Features) -> CFeatures:
     """The one of this form in this process, for any number of functions. Raises: KernelError."""
-    return _kernel(replace(features, count=0, reach=(0.0, 0.0), numbers=()))
+    return _kernel(features.form)
 
 
 @cache
-def _kernel(features: Features) -> CFeatures:
-    return CFeatures(features)
+def _kernel(form: Form) -> CFeatures:
+    return CFeatures(Features(form, count=0, reach=(0.0, 0.0)))

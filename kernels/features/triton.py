@@ -1,14 +1,14 @@
 """The product of features and weights on a GPU, with the features in the prologue of the matrix product."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from layersearch.kernels.features._triton_text import CHUNK, ProductText, product_text
-from layersearch.kernels.features.form import Features, Profiles
+from layersearch.kernels.features.form import Features, Form, Profiles
 from layersearch.kernels.launch import Launch, run
 
 __all__ = ["Sizes", "TritonProduct", "kernel", "plan"]
@@ -122,9 +122,9 @@ def _named(tensors: Sequence[Tensor]) -> dict[str, Tensor]:
 
 def kernel(features: Features) -> TritonProduct:
     """The one of this form in this process, for any number of functions."""
-    return _kernel(replace(features, count=0, reach=(0.0, 0.0), numbers=()))
+    return _kernel(features.form)
 
 
 @cache
-def _kernel(features: Features) -> TritonProduct:
-    return TritonProduct(features)
+def _kernel(form: Form) -> TritonProduct:
+    return TritonProduct(Features(form, count=0, reach=(0.0, 0.0)))
