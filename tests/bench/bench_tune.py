@@ -2,7 +2,8 @@
 
 Every trial burns a known amount of CPU; all draw at random, with two workers, each system twice: what a trial costs is
 the difference of a long and a short run, so that starting workers is left out (it is shown apart). CPU is that of this
-process and all its descendants. Ray runs all the time, so what it takes when idle is in every row.
+process and all its descendants, looked up four times a second: nobody waits for workers of Ray that end, and their time
+would be lost. Ray runs all the time, so what it takes when idle is in every row.
 
 python tests/bench/bench_tune.py [LONG [SHORT]]    trials of the long and of the short run
 """
@@ -12,12 +13,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench_ray import tree_cpu_s
 from common import core_seconds, environment, show, table
 from toy_burn import burn, burn_spec
 
@@ -94,6 +95,40 @@ def through_optuna(folder: Path, trials: int, iterations: int) -> None:
     assert [worker.wait() for worker in workers] == [0, 0]
 
 
+class Meter:
+    """CPU time of this process and all descendants that it ever had."""
+
+    def __init__(self) -> None:
+        self._cpu: dict[tuple[int, int], int] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            self.seconds()
+            time.sleep(0.25)
+
+    def seconds(self) -> float:
+        parents: dict[int, int] = {}
+        found: dict[int, tuple[int, int]] = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdecimal():
+                try:
+                    fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+                except OSError:
+                    continue
+                parents[int(folder.name)] = int(fields[1])
+                found[int(folder.name)] = int(fields[19]), int(fields[11]) + int(fields[12])
+        with self._lock:
+            for pid, (born, ticks) in found.items():
+                ancestor = pid
+                while ancestor not in (0, os.getpid()):
+                    ancestor = parents.get(ancestor, 0)
+                if ancestor or (pid, born) in self._cpu:
+                    self._cpu[pid, born] = ticks
+            return sum(self._cpu.values()) / os.sysconf("SC_CLK_TCK")
+
+
 SYSTEMS: dict[str, Callable[[Path, int, int], None]] = {
     "layersearch, pool": through_engine("pool"),
     "layersearch, ray": through_engine("ray"),
@@ -103,12 +138,14 @@ SYSTEMS: dict[str, Callable[[Path, int, int], None]] = {
 }
 
 
-def measure(run: Callable[[Path, int, int], None], folder: Path, long: int, short: int, n: int) -> dict[str, float]:
+def measure(
+    meter: Meter, run: Callable[[Path, int, int], None], folder: Path, long: int, short: int, n: int
+) -> dict[str, float]:
     cpu, wall = [], []
     for trials in (short, long):
-        begin, begin_s = tree_cpu_s(), time.perf_counter()
+        begin, begin_s = meter.seconds(), time.perf_counter()
         run(folder.with_name(f"{folder.name}-{trials}"), trials, n)
-        cpu.append(tree_cpu_s() - begin)
+        cpu.append(meter.seconds() - begin)
         wall.append(time.perf_counter() - begin_s)
     per_trial = (cpu[1] - cpu[0]) / (long - short)
     return {
@@ -130,10 +167,11 @@ def main() -> None:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     n = int(2_000_000 / min(core_seconds(lambda: burn(2_000_000)) for _ in range(3)) * WORK_S)
     print(environment("ray", "optuna"))
+    meter = Meter()
     rows: dict[str, dict[str, object]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, run in SYSTEMS.items():
-            rows[name] = dict(measure(run, Path(folder) / str(len(rows)), long, short, n))
+            rows[name] = dict(measure(meter, run, Path(folder) / str(len(rows)), long, short, n))
             show(name, rows[name])
     base = float(str(rows["layersearch, ray"]["beyond the work"]))
     for row in rows.values():
