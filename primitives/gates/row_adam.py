@@ -65,7 +65,7 @@ class RowAdam(torch.optim.Optimizer):
         state = self._state(table)
         lr, eps, decay = group["lr"], group["eps"], group["weight_decay"]
         beta1, beta2 = group["betas"]
-        gradient = gradient.coalesce()
+        gradient = _coalesced(gradient)
         rows, values = gradient.indices()[0], gradient.values()
         if decay:
             self._make_up(table, rows)
@@ -115,3 +115,9 @@ class RowAdam(torch.optim.Optimizer):
             for table in group["params"]:
                 if group["weight_decay"] and self.state[table]:
                     self._make_up(table, torch.arange(len(table), device=table.device))
+
+
+def _coalesced(gradient: Tensor) -> Tensor:
+    """Autograd forgets that a gradient is coalesced; whether its indices rise is seen faster than they are sorted."""
+    rows = gradient._indices()[0]
+    return gradient._coalesced_(True) if bool((rows[1:] > rows[:-1]).all()) else gradient.coalesce()
