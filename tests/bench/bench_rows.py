@@ -1,20 +1,34 @@
-"""What a step of a gated factorisation machine costs, by the number of values: rows that occur against all of them.
+"""What a step of a gated factorisation machine costs, by the number of values, and what preparing raw rows costs.
 
-    python tests/bench/bench_rows.py --values 250000 1000000
+    python tests/bench/bench_rows.py --values 250000 1000000 5000000 --prepare 1000000
 
-``rows``: sparse gradients, ``RowAdam`` for table and gates, price of the values that occur. ``dense``: the same model
-with dense gradients, ``torch.optim.AdamW`` and the price of every gate, as in OptFS' published code. Median of
-interleaved steps. With more values more of them are in a batch (``distinct``): what ``rows`` grows by.
+``fused``: rows times gates by the lookup kernel (lowering ``auto``), sparse gradients of the rows that occur, ``RowAdam``
+for table and gates, price of the values that occur. ``embedding``: the same with ``F.embedding(sparse=True)`` and the
+product after it, op by op. ``dense``: dense gradients, ``torch.optim.AdamW`` and the price of every gate, as in OptFS'
+published code; left out where table, gradient and moments would not fit ``--dense-up-to``. Median core-time of
+interleaved steps. With more values more of them are in a batch (``distinct``): what ``fused`` grows by.
+
+``--lookup`` times forward and backward of the lookup alone. ``--prepare`` writes so many rows (13 numeric, 7 categorical
+columns) as CSV and reads them by a process of its own: rows per core-second, peak memory. 10,000,000 rows take some minutes.
 """
 
 import argparse
+import csv
+import resource
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
 from common import environment, interleaved, table
 from torch import Tensor
 from torch.nn import functional as F
 
+from layersearch.primitives.ctr.lookup import gated_lookup
 from layersearch.primitives.gates.continuation import Continuation
 from layersearch.primitives.gates.gate_set import GateSet
 from layersearch.primitives.gates.row_adam import RowAdam
