@@ -146,8 +146,9 @@ class CLookup:
             self._functions[name] = function
 
     @staticmethod
-    def takes(table: Tensor, ids: Tensor) -> bool:
-        return table.dtype is torch.float32 and max(len(table), ids.numel()) <= _MOST
+    def takes(ids: Tensor, table: Tensor, *gates: Tensor) -> bool:
+        is_single = all(t.dtype is torch.float32 for t in (table, *gates))
+        return is_single and max(len(table), ids.numel()) <= _MOST
 
     def forward(self, table: Tensor, ids: Tensor, gates: Tensor | None, values: Tensor | None) -> Tensor:
         """``[n, columns]``. Raises: IndexError for an id outside the table."""

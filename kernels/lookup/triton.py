@@ -206,7 +206,7 @@ class TritonLookup:
         self._columns = columns
 
     @staticmethod
-    def takes(table: Tensor, ids: Tensor) -> bool:
+    def takes(ids: Tensor, table: Tensor, *gates: Tensor) -> bool:
         return max(len(table), ids.numel()) < 2**31
 
     def forward(self, table: Tensor, ids: Tensor, gates: Tensor | None, values: Tensor | None) -> Tensor:
@@ -227,18 +227,25 @@ class TritonLookup:
         pieces = cut(ids)
         n_pieces, n_found = len(pieces.starts) - 1, len(pieces.rows)
         is_whole = n_pieces == n_found
-        held = table.dtype if is_whole else torch.float32
-        part = table.new_empty(n_pieces, self._columns, dtype=held) if wanted[0] else None
-        some = table.new_empty(n_pieces, dtype=held) if wanted[2] else None
-        dgates = table.new_empty(len(ids)) if wanted[1] else None
+
+        def of(like: Tensor | None, is_wanted: bool, *size: int, is_part: bool = True) -> Tensor | None:
+            if like is None or not is_wanted:
+                return None
+            return like.new_empty(size, dtype=torch.float32 if is_part and not is_whole else like.dtype)
+
+        part = of(table, wanted[0], n_pieces, self._columns)
+        some = of(values, wanted[2], n_pieces)
+        dgates = of(gates, wanted[1], len(ids), is_part=False)
         launch = plan_backward(
             n_pieces, len(table), self._columns, gates is not None, values is not None, wanted
         )
         read = {"g_ptr": g, "table_ptr": table, "sorted_ptr": pieces.ids, "order_ptr": pieces.order}
         read |= {"start_ptr": pieces.starts, "gates_ptr": gates, "values_ptr": values}  # type: ignore[dict-item]
         run(launch, _present(read, part_ptr=part, dgates_ptr=dgates, some_ptr=some))
-        if not is_whole:
-            part, some = (None if t is None else _added(t, pieces, table.dtype) for t in (part, some))
+        if part is not None and not is_whole:
+            part = _added(part, pieces, table.dtype)
+        if some is not None and values is not None and not is_whole:
+            some = _added(some, pieces, values.dtype)
         return Gradients(pieces.rows, part, dgates, some)
 
 

@@ -75,8 +75,8 @@ def gated_lookup(
 
 def _by(lowering: str, table: Tensor, ids: Tensor, gates: Tensor | None, value_gates: Tensor | None) -> str:
     by = chosen(lowering, table) if ids.numel() else "torch"
-    held = all(t is None or (t.dtype is table.dtype and t.device == table.device) for t in (gates, value_gates))
-    if by == "torch" or not held or ids.device != table.device or table.dtype not in _KERNEL_TYPES:
+    held = [t for t in (table, gates, value_gates) if t is not None]
+    if any(t.dtype not in _KERNEL_TYPES or t.device != ids.device for t in held) or by == "torch":
         return "torch"
     made = _built(by, table.shape[1])
     if isinstance(made, str):
@@ -84,7 +84,7 @@ def _by(lowering: str, table: Tensor, ids: Tensor, gates: Tensor | None, value_g
             raise KernelError(made)
         say_once(made)
         return "torch"
-    return by if made.takes(table, ids) else "torch"
+    return by if made.takes(ids, *held) else "torch"
 
 
 @functools.cache
@@ -172,11 +172,11 @@ def _torch_gradients(
         dtable = dtable.to(table.dtype)
     if wanted[1] or wanted[2]:
         dots = _halved(wide * _wide(table[ids]))
-        if wanted[1]:
-            dgates = (dots if values is None else dots * _wide(values)[ids]).to(g.dtype)
-        if wanted[2]:
+        if gates is not None and wanted[1]:
+            dgates = (dots if values is None else dots * _wide(values)[ids]).to(gates.dtype)
+        if values is not None and wanted[2]:
             rows, dvalues = _summed(ids, dots if gates is None else dots * _wide(gates), len(table))
-            dvalues = dvalues.to(table.dtype)
+            dvalues = dvalues.to(values.dtype)
     return Gradients(ids.new_empty(0) if rows is None else rows, dtable, dgates, dvalues)
 
 
