@@ -236,9 +236,7 @@ class TritonLookup:
         part = of(table, wanted[0], n_pieces, self._columns)
         some = of(values, wanted[2], n_pieces)
         dgates = of(gates, wanted[1], len(ids), is_part=False)
-        launch = plan_backward(
-            n_pieces, len(table), self._columns, gates is not None, values is not None, wanted
-        )
+        launch = plan_backward(n_pieces, len(table), self._columns, gates is not None, values is not None, wanted)
         read = {"g_ptr": g, "table_ptr": table, "sorted_ptr": pieces.ids, "order_ptr": pieces.order}
         read |= {"start_ptr": pieces.starts, "gates_ptr": gates, "values_ptr": values}  # type: ignore[dict-item]
         run(launch, _present(read, part_ptr=part, dgates_ptr=dgates, some_ptr=some))

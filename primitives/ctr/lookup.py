@@ -63,7 +63,9 @@ def gated_lookup(
     if ids.device.type == "cpu" and ids.numel() and is_eager(ids):
         low, high = (int(t) for t in torch.aminmax(ids))
         if low < 0 or high >= len(table):
-            raise BadInputError(f"ids must be in [0, {len(table)}), got {low} to {high}; encode rows by this vocabulary")
+            raise BadInputError(
+                f"ids must be in [0, {len(table)}), got {low} to {high}; encode rows by this vocabulary"
+            )
     if not is_eager(table) or not is_eager(ids):
         return _plain(table, ids, gates, value_gates, padding)
     by = _by(lowering, table, ids, gates, value_gates)

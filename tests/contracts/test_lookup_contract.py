@@ -107,9 +107,7 @@ def results(c: Case, lowering: str, dtype: torch.dtype = FLOAT32, device: str = 
     """Output and all gradients; a sparse one as ``rows of …`` and its values beside the dense form."""
     named = {"table": c.table, "gates": c.gates, "values": c.values}
     held = {n: t.to(device, dtype, copy=True).requires_grad_() for n, t in named.items() if t is not None}
-    y = gated_lookup(
-        held["table"], c.ids.to(device), held.get("gates"), held.get("values"), lowering=lowering
-    )
+    y = gated_lookup(held["table"], c.ids.to(device), held.get("gates"), held.get("values"), lowering=lowering)
     found: dict[str, Tensor] = {"y": y.detach()}
     for name, grad in zip(held, torch.autograd.grad(y, list(held.values()), c.upstream.to(y)), strict=True):
         if grad.is_sparse:
@@ -251,7 +249,9 @@ def test_only_what_is_asked_for_is_computed(way: Way) -> None:
     for wanted in itertools.product((False, True), repeat=3):
         if not any(wanted):
             continue
-        held = [t.to(way[1], copy=True).requires_grad_(w) for t, w in zip((c.table, c.gates, c.values), wanted, strict=True)]
+        held = [
+            t.to(way[1], copy=True).requires_grad_(w) for t, w in zip((c.table, c.gates, c.values), wanted, strict=True)
+        ]
         y = gated_lookup(held[0], c.ids.to(way[1]), held[1], held[2], lowering=way[0])
         y.backward(c.upstream.to(way[1]))
         for name, tensor, w in zip(("sums of table", "gates", "sums of values"), held, wanted, strict=True):
