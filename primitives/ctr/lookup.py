@@ -45,13 +45,13 @@ def gated_lookup(
         padding: a row that gets no gradient.
         lowering: ``auto``, ``c``, ``torch`` or ``triton``.
     Returns: ``[…, columns]``, dtype of ``table``.
-    Raises: BadInputError for shapes that do not fit or an id outside the table (on CUDA: NaN); KernelError if a lowering
-        that was named cannot be built.
+    Raises: BadInputError for shapes that do not fit or an id outside the table (on CUDA: NaN); KernelError if a
+        lowering that was named cannot be built.
     """
     if table.dim() != 2 or (value_gates is not None and value_gates.shape != table.shape[:1]):
         found = None if value_gates is None else list(value_gates.shape)
         raise BadInputError(
-            f"a lookup needs a table [rows, columns] and gates [rows], got {list(table.shape)} and {found}; reshape them"
+            f"a lookup needs a table [rows, columns] and gates [rows], got {list(table.shape)} and {found}; reshape"
         )
     if gates is not None:
         try:

@@ -2,14 +2,15 @@
 
     python tests/bench/bench_rows.py --values 250000 1000000 5000000 --prepare 1000000
 
-``fused``: rows times gates by the lookup kernel (lowering ``auto``), sparse gradients of the rows that occur, ``RowAdam``
-for table and gates, price of the values that occur. ``embedding``: the same with ``F.embedding(sparse=True)`` and the
-product after it, op by op. ``dense``: dense gradients, ``torch.optim.AdamW`` and the price of every gate, as in OptFS'
-published code; left out where table, gradient and moments would not fit ``--dense-up-to``. Median core-time of
+``fused``: rows times gates by the lookup kernel (lowering ``auto``), sparse gradients of the rows that occur,
+``RowAdam`` for table and gates, price of the values that occur. ``embedding``: the same with
+``F.embedding(sparse=True)`` and the product after it, op by op. ``dense``: dense gradients, ``torch.optim.AdamW`` and
+the price of every gate, as in OptFS' published code; left out beyond ``--dense-up-to`` values. Median core-time of
 interleaved steps. With more values more of them are in a batch (``distinct``): what ``fused`` grows by.
 
-``--lookup`` times forward and backward of the lookup alone. ``--prepare`` writes so many rows (13 numeric, 7 categorical
-columns) as CSV and reads them by a process of its own: rows per core-second, peak memory. 10,000,000 rows take some minutes.
+``--lookup`` times forward and backward of the lookup alone. ``--prepare`` writes so many rows (13 numeric, 7
+categorical columns) as CSV and reads them by a process of its own: rows per core-second, peak memory. 10,000,000 rows
+take many minutes.
 """
 
 import argparse
@@ -182,7 +183,8 @@ def main() -> None:
     parser.add_argument("--prepare-file", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.prepare_file is not None:
-        return _prepare(args.prepare_file)
+        _prepare(args.prepare_file)
+        return
     torch.set_num_threads(1)
     print(environment())
     rows = {}

@@ -20,10 +20,10 @@ SECTOR = 32
 
 
 def lookups(bench: Bench) -> list[Row]:
-    """Rows of skewed ids of 39 fields times a gate per lookup. Floor: ids, gates, rows that occur read (at least 32 bytes each),
-    rows written over the copy bandwidth; backward gradients, gates and rows read, sums and gradients of gates written, without
-    the sort. Forward is a replayed CUDA graph; backward waits for the number of rows that occur, so it is launched.
-    embedding: ``F.embedding(sparse=True)`` times gates, backward and ``coalesce``."""
+    """Rows of skewed ids of 39 fields times a gate per lookup. Floor: ids, gates and rows that occur read (at least 32
+    bytes each), rows written, over the copy bandwidth; backward gradients, gates and rows read, sums and gradients of
+    gates written, without the sort. Forward is a replayed CUDA graph; backward waits for the number of rows that
+    occur, so it is launched. embedding: ``F.embedding(sparse=True)`` times gates, backward and ``coalesce``."""
     bench.note("goal: forward at least 0.6 of the floor at 2.6 M lookups (batch 65536)")
     rate = bench.facts.get("copy_bytes_per_s", float("nan"))
     why = why_no_triton()
