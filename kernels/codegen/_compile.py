@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from layersearch.errors import KernelError
@@ -104,12 +104,16 @@ def _accepted(command: tuple[str, ...]) -> tuple[str, ...]:
     raise KernelError(f"it must build a shared library, and says: {_first_lines(tried.stderr)}")
 
 
-def library(source: str, emitter: str) -> ctypes.CDLL:
-    """The shared library of ``source``, from the cache or built. Raises: KernelError with what the compiler said."""
+def library(source: str, emitter: str, flags: tuple[str, ...] = ()) -> ctypes.CDLL:
+    """The shared library of ``source``, from the cache or built. Raises: KernelError with what the compiler said.
+
+    Args:
+        flags: after the compiler's own; such as gcc and clang both take.
+    """
     compiler = find_compiler()
     if isinstance(compiler, str):
         raise KernelError(compiler)
-    path = build(source, emitter, compiler, cache_folder())
+    path = build(source, emitter, replace(compiler, flags=(*compiler.flags, *flags)), cache_folder())
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:

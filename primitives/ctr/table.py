@@ -9,6 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from layersearch.errors import BadInputError, DataError
+from layersearch.primitives.ctr.lookup import gated_lookup
+from layersearch.primitives.layers._lowered import lowering_name
 
 __all__ = ["FeatureTable"]
 
@@ -23,6 +25,7 @@ class FeatureTable(nn.Module):
         zero_columns: so many leading columns begin at 0 (weights of first-order terms).
         sparse: give gradients as sparse rows, for ``RowAdam``.
         generator: of the rows.
+        lowering: of the lookup, see ``gated_lookup``; on the CPU all give the same bits.
 
     A pruned table holds the kept rows, a row of zeros for all others (its last one, never trained), and ``place``, the
     row of each id.
@@ -39,16 +42,18 @@ class FeatureTable(nn.Module):
         zero_columns: int = 0,
         sparse: bool = True,
         generator: torch.Generator | None = None,
+        lowering: str = "auto",
     ) -> None:
         super().__init__()
         self.sparse = sparse
+        self.lowering = lowering_name(lowering)
         rows = torch.randn(n, columns, generator=generator) * std
         rows[:, :zero_columns] = 0
         self.weight = nn.Parameter(rows)
         self.register_buffer("place", None)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Rows of ``ids``, ``[...]`` -> ``[..., columns]``.
+    def forward(self, ids: Tensor, gates: Tensor | None = None) -> Tensor:
+        """Rows of ``ids``, ``[...]`` -> ``[..., columns]``, times ``gates``, whose shape expands to that of ``ids``.
 
         Raises: BadInputError for an id that is not in the table.
         """
@@ -60,10 +65,13 @@ class FeatureTable(nn.Module):
                 f"ids must be in [0, {n}), got {int(ids.min())} to {int(ids.max())}; encode rows by the vocabulary of "
                 "this model"
             )
-        if self.place is None:
-            return nn.functional.embedding(ids, self.weight, sparse=self.sparse)
-        zeros = len(self.weight) - 1
-        return nn.functional.embedding(self.place[ids], self.weight, padding_idx=zeros, sparse=self.sparse)
+        zeros = None
+        if self.place is not None:
+            ids, zeros = self.place[ids], len(self.weight) - 1
+        if self.sparse:
+            return gated_lookup(self.weight, ids, gates, padding=zeros, lowering=self.lowering)
+        rows = nn.functional.embedding(ids, self.weight, padding_idx=zeros)
+        return rows if gates is None else rows * gates.unsqueeze(-1)
 
     @property
     def n_ids(self) -> int:
@@ -80,7 +88,7 @@ class FeatureTable(nn.Module):
         if self.place is not None:
             raise BadInputError("a table can be pruned once, got a pruned one; prune the whole one")
         n_kept = int(kept.sum())
-        table = FeatureTable(0, self.weight.shape[1], sparse=self.sparse)
+        table = FeatureTable(0, self.weight.shape[1], sparse=self.sparse, lowering=self.lowering)
         zeros = self.weight.new_zeros(1, self.weight.shape[1])
         table.weight = nn.Parameter(torch.cat([self.weight[kept], zeros]))
         place = torch.full((self.n_ids,), n_kept, dtype=torch.int32, device=kept.device)

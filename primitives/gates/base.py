@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from layersearch.errors import BadInputError
+from layersearch.primitives.ctr.lookup import gated_lookup
 from layersearch.primitives.registry import Registry
 
 __all__ = ["GATES", "HARD", "RELAXATIONS", "Gates", "Relaxation", "Target", "pair_indices"]
@@ -199,7 +200,9 @@ class Gates(nn.Module, ABC):
 
     def rows(self, ids: Tensor) -> Tensor:
         """Logits of ``ids``, same shape; sparse gradient if asked for."""
-        return nn.functional.embedding(ids, self.logits, sparse=self.sparse).squeeze(-1)
+        if self.sparse:
+            return gated_lookup(self.logits, ids).squeeze(-1)
+        return nn.functional.embedding(ids, self.logits).squeeze(-1)
 
     def noise(self, shape: Sequence[int], generator: torch.Generator | None) -> Tensor | None:
         return self.relaxation.noise(shape, self.logits, generator)

@@ -65,26 +65,27 @@ class RowAdam(torch.optim.Optimizer):
         state = self._state(table)
         lr, eps, decay = group["lr"], group["eps"], group["weight_decay"]
         beta1, beta2 = group["betas"]
-        gradient = gradient.coalesce()
+        gradient = _coalesced(gradient)
         rows, values = gradient.indices()[0], gradient.values()
         if decay:
             self._make_up(table, rows)
             state["log_decay"] += torch.log1p(torch.tensor(-lr * decay, dtype=torch.float64))
-        count = state["count"][rows] + 1
-        mean = state["mean"][rows].mul_(beta1).add_(values, alpha=1 - beta1)
-        square = state["square"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)
-        state["count"][rows] = count
-        state["mean"][rows] = mean
-        state["square"][rows] = square
+        # Not by [rows], which reads rows of 17 columns at half the speed.
+        count = state["count"].index_select(0, rows) + 1
+        mean = state["mean"].index_select(0, rows).mul_(beta1).add_(values, alpha=1 - beta1)
+        square = state["square"].index_select(0, rows).mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        state["count"].index_copy_(0, rows, count)
+        state["mean"].index_copy_(0, rows, mean)
+        state["square"].index_copy_(0, rows, square)
         steps = count.to(torch.float64).unsqueeze(-1)
         first = (1 - beta1**steps).to(values)
         second = (1 - beta2**steps).to(values)
         change = (mean / first).div_((square / second).sqrt_().add_(eps))
-        current = table[rows]
+        current = table.index_select(0, rows)
         if decay:
             current = current * (1 - lr * decay)
-            state["decayed"][rows] = state["log_decay"]
-        table[rows] = current - lr * change
+            state["decayed"].index_fill_(0, rows, float(state["log_decay"]))
+        table.index_copy_(0, rows, current - lr * change)
 
     def _state(self, table: nn.Parameter) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[table]
@@ -98,9 +99,10 @@ class RowAdam(torch.optim.Optimizer):
 
     def _make_up(self, table: nn.Parameter, rows: Tensor) -> None:
         state = self._state(table)
-        owed = state["log_decay"].to(table.device) - state["decayed"][rows]
-        table[rows] = table[rows] * owed.exp().unsqueeze(-1).to(table.dtype)
-        state["decayed"][rows] = state["log_decay"].to(table.device)
+        owed = state["log_decay"].to(table.device) - state["decayed"].index_select(0, rows)
+        made_up = table.index_select(0, rows) * owed.exp().unsqueeze(-1).to(table.dtype)
+        table.index_copy_(0, rows, made_up)
+        state["decayed"].index_fill_(0, rows, float(state["log_decay"]))
 
     @torch.no_grad()
     def catch_up(self, table: nn.Parameter, rows: Tensor) -> None:
@@ -115,3 +117,9 @@ class RowAdam(torch.optim.Optimizer):
             for table in group["params"]:
                 if group["weight_decay"] and self.state[table]:
                     self._make_up(table, torch.arange(len(table), device=table.device))
+
+
+def _coalesced(gradient: Tensor) -> Tensor:
+    """Autograd forgets that a gradient is coalesced; whether its indices rise is seen faster than they are sorted."""
+    rows = gradient._indices()[0]
+    return gradient._coalesced_(True) if bool((rows[1:] > rows[:-1]).all()) else gradient.coalesce()

@@ -25,6 +25,7 @@ sys.path.insert(0, str(TREE / ".dev"))  # the tree that the script lies in, what
 import torch  # noqa: E402
 from gpu_kernels import products, rationals  # noqa: E402
 from gpu_layers import bandwidth, compiled, correctness, layers  # noqa: E402
+from gpu_lookup import lookups  # noqa: E402
 from gpu_steps import graph_step, streams  # noqa: E402
 from gpu_timing import Bench, Row, first_line  # noqa: E402
 
@@ -33,9 +34,10 @@ __all__: list[str] = []
 SECTIONS: dict[str, tuple[Callable[[Bench], list[Row]], float]] = {
     "bandwidth": (bandwidth, 0.04),
     "correctness": (correctness, 0.14),
-    "layers": (layers, 0.34),
+    "layers": (layers, 0.29),
     "rationals": (rationals, 0.07),
     "products": (products, 0.07),
+    "lookups": (lookups, 0.05),
     "graph_step": (graph_step, 0.12),
     "streams": (streams, 0.12),
     "compiled": (compiled, 0.10),

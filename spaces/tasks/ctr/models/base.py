@@ -140,7 +140,7 @@ class CTRModel(nn.Module, ABC):
             history: int64 ``[B, L]``, ids of the target field, negative where the past has ended.
         Raises: BadInputError for gates on pairs in a model without them, or no history where one is needed.
         """
-        return self.from_rows(_times(self.table(ids), gated.features), gated, history)
+        return self.from_rows(self.table(ids, gated.features), gated, history)
 
     def from_rows(self, rows: Tensor, gated: Gated = OPEN, history: Tensor | None = None) -> Tensor:
         """Logits of the table rows ``[B, m, columns]`` of a batch, their gates applied; else as ``forward``."""
@@ -157,7 +157,7 @@ class CTRModel(nn.Module, ABC):
             if history is None:
                 raise BadInputError(f"'{self.name}' needs the history of each row, got none; use data with a sequence")
             present = history >= 0
-            past = _times(self.table(history.clamp_min(0)), gated.history)[..., int(self.has_first) :]
+            past = self.table(history.clamp_min(0), gated.history)[..., int(self.has_first) :]
         return self.body(Row(first, e, pairs, past, present)) + self.bias
 
     def pruned(self, selection: Selection) -> Self:
@@ -178,10 +178,6 @@ class CTRModel(nn.Module, ABC):
     def n_parameters(self) -> int:
         """Numbers in all parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
-
-
-def _times(rows: Tensor, gates: Tensor | None) -> Tensor:
-    return rows if gates is None else rows * gates.unsqueeze(-1)
 
 
 MODELS: Registry[type[CTRModel]] = Registry("model", package="layersearch.spaces.tasks.ctr.models")
