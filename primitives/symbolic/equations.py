@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from layersearch.primitives.symbolic.chain import EPS
 from layersearch.primitives.symbolic.closed import ClosedLayer, ClosedNetwork
-from layersearch.primitives.symbolic.form import FORMS, LARGEST_EXPONENT
+from layersearch.primitives.symbolic.form import FORMS
 
 __all__ = ["Equations", "Units", "equations_of"]
 
@@ -207,8 +207,7 @@ def _outside(expression: Any) -> Any:
 
     def split(argument: Any) -> Any:
         constant, rest = argument.as_independent(*argument.free_symbols, as_Add=True)
-        fits = abs(float(constant)) <= LARGEST_EXPONENT
-        return sympy.exp(constant) * sympy.exp(rest) if fits else sympy.exp(argument)
+        return sympy.exp(constant) * sympy.exp(rest)
 
     return expression.replace(lambda e: isinstance(e, sympy.exp) and e.args[0].is_Add, lambda e: split(e.args[0]))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from layersearch.primitives.registry import Registry
 
-__all__ = ["CONSTANT", "FORMS", "LARGEST_EXPONENT", "Constants", "Form", "Inner"]
+__all__ = ["CONSTANT", "FORMS", "Constants", "Form", "Inner"]
 
 Inner: TypeAlias = Literal["", "c", "sign", "b", "bc"]
 """What is free inside: nothing, c (b = 1), c and the sign of b, b (c = 0), or both. With ``sign`` the argument keeps
@@ -26,7 +26,7 @@ Constants: TypeAlias = tuple[float, float, float, float]
 CONSTANT = "constant"
 """Name of the match of a curve that does not vary."""
 
-LARGEST_EXPONENT = 600.0
+_LARGEST_EXPONENT = 600.0
 """Up to it a constant inside an exponential is taken out as a factor; beyond, that would be 0 or infinite."""
 
 
@@ -82,7 +82,7 @@ def _log(a: float, b: float, c: float, d: float) -> Constants:
 
 
 def _exp(a: float, b: float, c: float, d: float) -> Constants:
-    return (a * math.exp(c), b, 0.0, d) if abs(c) <= LARGEST_EXPONENT else (a, b, c, d)
+    return (a * math.exp(c), b, 0.0, d) if abs(c) <= _LARGEST_EXPONENT else (a, b, c, d)
 
 
 def _as_given(a: float, b: float, c: float, d: float) -> Constants:
