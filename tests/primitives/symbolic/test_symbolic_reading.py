@@ -86,8 +86,10 @@ def test_a_formula_that_cannot_be_worked_out_is_none() -> None:
         solution = torch.linalg.lstsq(columns, torch.exp(2000 * (x - 0.9)), driver="gelsd").solution
         layer.weight.copy_(solution.T.unsqueeze(-1))
     reading = read_network(layer, x)
-    assert reading.live[0].match is not None and reading.live[0].match.form == "exp"
-    assert reading.formula is None and "double precision" in reading.reason
+    assert reading.live[0].match is not None
+    assert reading.live[0].match.form == "exp"
+    assert reading.formula is None
+    assert "double precision" in reading.reason
     assert reading.errors["symbolic"] < 1e-3
 
 
