@@ -169,6 +169,7 @@ def test_illegal_genomes_get_one_sentence(changes: dict[str, object], sentence: 
         ({"funnel__objectives": ["auc", "speed"]}, "objectives"),
         ({"funnel__quality_auc": float("inf")}, "finite"),
         ({"task__warm_epoch": 3}, "did you mean 'task.warm_epochs'"),
+        ({"task__hidden": [64, 0]}, "'task.hidden.1' must be greater than or equal to 1, got 0"),
     ],
     ids=str,
 )
