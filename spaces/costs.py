@@ -10,14 +10,14 @@ __all__ = ["measured_costs"]
 
 
 def measured_costs(
-    names: Sequence[str], module: nn.Module, reference: nn.Module, x: Tensor, parameters: int
+    names: Sequence[str], module: nn.Module, reference: nn.Module, x: Tensor, parameters: float
 ) -> dict[str, float]:
     """Those of ``objectives.COSTS`` that are among ``names``; nothing else is measured.
 
     Args:
         names: objectives of the run.
         module, reference: run on ``x`` as they are, forward and backward.
-        parameters: those of ``module`` that count.
+        parameters: how many of ``module`` count, or that per something.
     """
     measure: Mapping[str, Callable[[], float]] = {
         "latency": lambda: latency_ratio(module, reference, x),

@@ -1,10 +1,13 @@
 """How the stages of evaluators end before their measurement, and how long they may take: the same in every space."""
 
+import time
+from collections.abc import Callable
 from typing import Protocol
 
+from layersearch.errors import LayerSearchError
 from layersearch.spaces.contracts import Outcome
 
-__all__ = ["Ended", "EndedError", "allowed_seconds", "check_finished", "failed"]
+__all__ = ["Ended", "EndedError", "allowed_seconds", "check_finished", "failed", "settled"]
 
 _LIMIT_FACTOR = 10
 _SMALLEST_LIMIT_S = 30.0
@@ -34,6 +37,17 @@ def check_finished(result: Ended) -> None:
         raise EndedError(Outcome("failed", "the time limit was reached", measured=float(result.steps)))
     if result.status == "nonfinite":
         raise EndedError(Outcome("rejected", "loss is not finite", measured=float(result.steps + 1)))
+
+
+def settled(stage: Callable[[float | None], Outcome], time_limit_s: float | None) -> Outcome:
+    """The outcome of ``stage(deadline)``, a time of ``time.monotonic``. An exception of the candidate fails it."""
+    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+    try:
+        return stage(deadline)
+    except EndedError as ended:
+        return ended.outcome
+    except (LayerSearchError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+        return failed(error)
 
 
 def failed(error: Exception) -> Outcome:

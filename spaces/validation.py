@@ -1,16 +1,52 @@
-"""pydantic's errors as one sentence: rule, value, remedy."""
+"""What settings of all spaces share: strictness, checks of names, and pydantic's errors as one sentence."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.registry import unknown_name
 
-__all__ = ["override", "sentence"]
+__all__ = ["RunSettings", "Settings", "all_known", "override", "sentence", "torch_alone"]
+
+_LOWERINGS = ("auto", "torch")
+
+
+class Settings(BaseModel):
+    """Settings that do not change; unknown names, and numbers that are not finite, are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RunSettings(Settings):
+    """What the settings of a run begin with: names of designs to start from, and the folder of the data sets."""
+
+    seed_layers: tuple[str, ...]
+    data_dir: str | None = None
+
+    @property
+    def data_path(self) -> Path | None:
+        return None if self.data_dir is None else Path(self.data_dir)
+
+
+def all_known(names: Sequence[str], what: str, known: Sequence[str]) -> tuple[str, ...]:
+    """``names``. Raises: ValueError in one sentence for the first that is not among ``known``."""
+    for name in names:
+        if name not in known:
+            raise ValueError(str(unknown_name(what, name, list(known))))
+    return tuple(names)
+
+
+def torch_alone(space: str, series: str | None, lowering: str) -> None:
+    """Of a space without series that runs by torch. Raises: RecipeError for any other wish."""
+    if series is not None:
+        raise RecipeError(f"series must be left out, the space {space} has none, got '{series}'; remove --series")
+    if lowering not in _LOWERINGS:
+        raise RecipeError(str(unknown_name(f"lowering of the space {space}", lowering, list(_LOWERINGS))))
 
 
 def override(settings: dict[str, Any], parts: Sequence[str], changes: Mapping[str, Any] | None) -> None:

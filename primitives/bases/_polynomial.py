@@ -114,5 +114,6 @@ def _fixed(basis: Polynomial, device: torch.device) -> Tensor:
 @functools.lru_cache(maxsize=256)
 def _kept(basis: Polynomial, device: torch.device) -> Tensor:
     """The numbers of the recurrence, ``[3, degree]`` in float32: a, b, c. Kept: a copy to a GPU would be waited for."""
-    steps = torch.tensor([basis.step(n, {}) for n in range(basis.degree)], dtype=torch.float32)
-    return steps.t().contiguous().to(device)
+    with torch.inference_mode(False):  # a first pass may be one of inference, and training is to keep the same tensor
+        steps = torch.tensor([basis.step(n, {}) for n in range(basis.degree)], dtype=torch.float32)
+        return steps.t().contiguous().to(device)

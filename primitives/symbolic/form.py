@@ -26,6 +26,9 @@ Constants: TypeAlias = tuple[float, float, float, float]
 CONSTANT = "constant"
 """Name of the match of a curve that does not vary."""
 
+_LARGEST_EXPONENT = 600.0
+"""Up to it a constant inside an exponential is taken out as a factor; beyond, that would be 0 or infinite."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -79,7 +82,7 @@ def _log(a: float, b: float, c: float, d: float) -> Constants:
 
 
 def _exp(a: float, b: float, c: float, d: float) -> Constants:
-    return a * math.exp(c), b, 0.0, d
+    return (a * math.exp(c), b, 0.0, d) if abs(c) <= _LARGEST_EXPONENT else (a, b, c, d)
 
 
 def _as_given(a: float, b: float, c: float, d: float) -> Constants:

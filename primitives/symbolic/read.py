@@ -131,7 +131,11 @@ def read_network(
         return error((torch.as_tensor(found.copy()) - units.mean) / units.deviation)
 
     equations = equations_of(closed, units, names, at, of_formula, allowed(best))
-    errors["formula"] = of_formula(equations(at))
+    value = of_formula(equations(at))
+    if not math.isfinite(value):
+        reason = "the formula has constants or values that no number of double precision can hold"
+        return Reading(chain.widths, names, edges, errors, limit, None, reason)
+    errors["formula"] = value
     return Reading(chain.widths, names, edges, errors, limit, equations)
 
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from layersearch.primitives.cost import latency_ratio, peak_bytes
 from layersearch.primitives.graph import Graph
 from layersearch.primitives.graph_json import graph_from_json
 from layersearch.primitives.lowering import LOWERINGS
 from layersearch.primitives.lowering.swap import SwappableLayers
 from layersearch.spaces.contracts import Arrays, Job, Outcome
+from layersearch.spaces.costs import measured_costs
 from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, failed
 from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.evonorm.settings import EvonormSettings
@@ -154,12 +154,8 @@ class EvonormEvaluator:
         reference = nn.Sequential(nn.BatchNorm2d(x.shape[1]), nn.ReLU()).to(device).train()
         if layers.failure is not None:
             self._marks.found[KERNEL_FAILED] = 1.0
-        measure: Mapping[str, Callable[[], float]] = {
-            "latency": lambda: latency_ratio(layer, reference, x),
-            "memory": lambda: peak_bytes(layer, x) / peak_bytes(reference, x),
-            "parameters": lambda: sum(p.numel() for p in layer.parameters()) / x.shape[1],
-        }
-        return Outcome("passed", fitness={name: measure[name]() for name in self.settings.funnel.costs})
+        per_channel = sum(p.numel() for p in layer.parameters()) / x.shape[1]
+        return Outcome("passed", fitness=measured_costs(self.settings.funnel.costs, layer, reference, x, per_channel))
 
     def _quality(self, graph: Graph, network: str, job: Job, deadline: float | None) -> Outcome:
         """The first steps of the fitness training, which goes on from this checkpoint."""

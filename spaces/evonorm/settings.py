@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.graph_json import MAX_DEPTH
@@ -17,7 +17,7 @@ from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.objectives import COSTS, legal
 from layersearch.spaces.tasks.images.presets import preset as image_preset
 from layersearch.spaces.tasks.images.settings import ImageSettings
-from layersearch.spaces.validation import override, sentence
+from layersearch.spaces.validation import Settings, all_known, override, sentence
 
 __all__ = [
     "AUTO",
@@ -46,11 +46,7 @@ _CALIBRATED: dict[tuple[str, str], dict[str, dict[str, float]]] = {
 """Where a known layer failed a default limit: what was changed for a preset and data set, and why."""
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class GraphSettings(_Settings):
+class GraphSettings(Settings):
     """How genomes are drawn and what guards they carry (``Generator``, ``Numerics``)."""
 
     nodes: int = Field(10, ge=1, le=MAX_DEPTH - 1)
@@ -61,7 +57,7 @@ class GraphSettings(_Settings):
     log_eps: float = Field(1e-5, ge=0, le=1)
 
 
-class FunnelSettings(_Settings):
+class FunnelSettings(Settings):
     """Limits of the rejecting stages, and what is measured. Those of accuracy are multiples of chance (1 / classes).
 
     Args:
@@ -99,7 +95,7 @@ class FunnelSettings(_Settings):
         return tuple(name for name in self.objectives if name in COSTS)
 
 
-class FidelitySettings(_Settings):
+class FidelitySettings(Settings):
     """Where candidates are measured before the end of their training, for schedulers that compare them early.
 
     Args:
@@ -112,7 +108,7 @@ class FidelitySettings(_Settings):
     rungs: tuple[Annotated[int, Field(ge=1)], ...] = ()
 
 
-class LoweringSettings(_Settings):
+class LoweringSettings(Settings):
     """How layers are run, the same for all candidates of a run; stability, which differentiates twice, never compiles.
 
     Args:
@@ -132,7 +128,7 @@ class LoweringSettings(_Settings):
         return name
 
 
-class EvonormSettings(_Settings):
+class EvonormSettings(Settings):
     """All of it.
 
     ``seed_layers`` are the known layers a population may start from, in order of preference; ``task.groups`` is the
@@ -151,10 +147,7 @@ class EvonormSettings(_Settings):
     @field_validator("seed_layers")
     @classmethod
     def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in PUBLISHED:
-                raise ValueError(str(unknown_name("layer", name, list(PUBLISHED))))
-        return names
+        return all_known(names, "layer", list(PUBLISHED))
 
     @model_validator(mode="after")
     def _stability_on_anchors(self) -> Self:

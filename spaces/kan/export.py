@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layersearch.errors import RunError
-from layersearch.primitives.seeds import Seeds
-from layersearch.spaces.contracts import Job, JsonObject, PythonFile
+from layersearch.spaces.contracts import JsonObject, PythonFile
+from layersearch.spaces.funnel import again
 from layersearch.spaces.kan.choices import MLP
 from layersearch.spaces.kan.data import has_images
 from layersearch.spaces.kan.evaluate import KANEvaluator
@@ -18,6 +17,7 @@ from layersearch.spaces.kan.formula import formula
 from layersearch.spaces.kan.genome import KANGenome, from_json
 from layersearch.spaces.kan.images import export as images
 from layersearch.spaces.kan.images.genome import is_image_genome
+from layersearch.spaces.kan.images.network import MODULES
 from layersearch.spaces.kan.layer_source import LOAD, LayerSource, indented, module_text
 from layersearch.spaces.kan.network import build, plans
 from layersearch.spaces.kan.settings import parse
@@ -90,14 +90,9 @@ def trained(genome: JsonObject, settings: JsonObject, run_seed: int) -> tuple[di
     if has_images(settings):
         return images.trained(genome, settings, run_seed)
     parsed = parse(settings)
-    space = KANSpace(parsed)
-    stage = space.rerank_stages[0].id
-    evaluator = KANEvaluator(parsed, space.load_data(), "cpu")
-    job = Job(candidate=0, stage=stage, genome=genome, seed=Seeds(run_seed).derive("rerank", stage))
-    outcome = evaluator.run(job)
-    if outcome.checkpoint is None:
-        raise RunError(f"the network must be trained to have weights, and could not be ({outcome.reason})")
-    return exported_state(outcome.checkpoint, evaluator.task), dict(outcome.fitness)
+    evaluator = KANEvaluator(parsed, KANSpace(parsed).load_data(), "cpu")
+    outcome, checkpoint = again(evaluator, genome, run_seed)
+    return exported_state(checkpoint, evaluator.task), dict(outcome.fitness)
 
 
 def exported_state(checkpoint: bytes, task: RegressionTask) -> dict[str, Tensor]:
@@ -128,21 +123,12 @@ def _mlp(genome: KANGenome, inputs: int) -> str:
     widths = (inputs, *genome.hidden, _OUTPUTS)
     made = []
     for i, (a, b) in enumerate(itertools.pairwise(widths)):
-        made += [f"{_MODULES[genome.base]}()," if i else "", f"nn.Linear({a}, {b}),"]
+        made += [f"nn.{MODULES[genome.base].__name__}()," if i else "", f"nn.Linear({a}, {b}),"]
     shape = "-".join(map(str, widths))
     lines = indented("\n".join(line for line in made if line), 12)
     return module_text(
         "\n" + MODEL_CLASS.format(shape=shape, inputs=inputs, outputs=_OUTPUTS, layers=lines) + LOAD, ["Model"]
     )
-
-
-_MODULES = {
-    "gelu": "nn.GELU",
-    "identity": "nn.Identity",
-    "relu": "nn.ReLU",
-    "silu": "nn.SiLU",
-    "tanh": "nn.Tanh",
-}
 
 
 def _difference(genome: KANGenome, inputs: int, namespace: Mapping[str, Any]) -> float:

@@ -1,10 +1,12 @@
 """Genomes as text: what a user reads in tables and in the head of an exported file."""
 
+from collections.abc import Iterable
+
 from layersearch.primitives.basis import BASES
-from layersearch.spaces.kan.choices import MLP, NONE
+from layersearch.spaces.kan.choices import MLP, NONE, Value
 from layersearch.spaces.kan.genome import KANGenome
 
-__all__ = ["formula", "latex", "layer_text"]
+__all__ = ["basis_text", "formula", "latex", "layer_text"]
 
 
 def formula(genome: KANGenome) -> str:
@@ -17,10 +19,9 @@ def formula(genome: KANGenome) -> str:
 
 def layer_text(genome: KANGenome) -> str:
     """The choices of every layer, of a genome that is no ``mlp``."""
-    settings = ", ".join(f"{name}={_shown(value)}" for name, value in genome.settings)
     base = "no base" if genome.base == NONE else f"base {genome.base}"
     domain = "no domain map" if genome.domain == NONE else f"domain {genome.domain}"
-    return f"{genome.basis}({settings}), {base}, {domain}, init {genome.init}"
+    return f"{basis_text(genome.basis, genome.settings)}, {base}, {domain}, init {genome.init}"
 
 
 def latex(genome: KANGenome) -> str:
@@ -33,5 +34,7 @@ def latex(genome: KANGenome) -> str:
     return rf"y_o=\sum_i\Big(\sum_k w_{{oki}}\,f_k(x_i){base}\Big)+c_o,\quad f_k(x)={edge}"
 
 
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def basis_text(name: str, settings: Iterable[tuple[str, Value]]) -> str:
+    """E.g. ``bspline(grid=5, order=3)``."""
+    shown = ((key, f"{value:g}" if isinstance(value, float) else value) for key, value in settings)
+    return f"{name}({', '.join(f'{key}={value}' for key, value in shown)})"

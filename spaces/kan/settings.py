@@ -1,14 +1,12 @@
 """Every knob of the kan space, with the effective values written into the recipe of a run."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.basis import BASES
-from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan.data import is_image_set
 from layersearch.spaces.kan.genome import MAX_DEPTH, MAX_WIDTH
@@ -18,19 +16,14 @@ from layersearch.spaces.objectives import legal
 from layersearch.spaces.tasks.regression.presets import preset as regression_preset
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
-from layersearch.spaces.validation import override, sentence
+from layersearch.spaces.validation import RunSettings, Settings, all_known, override, sentence, torch_alone
 
-__all__ = ["DEFAULT_SEEDS", "FunnelSettings", "KANSettings", "NetworkSettings", "effective", "parse"]
+__all__ = ["DEFAULT_SEEDS", "FunnelSettings", "KANSettings", "NetworkSettings", "check_widths", "effective", "parse"]
 
 DEFAULT_SEEDS = ("efficient-kan", "fastkan", "chebykan", "kat")
-_LOWERINGS = ("auto", "torch")
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class NetworkSettings(_Settings):
+class NetworkSettings(Settings):
     """Which networks are searched.
 
     Args:
@@ -51,26 +44,24 @@ class NetworkSettings(_Settings):
     @field_validator("bases")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in BASES:
-                raise ValueError(str(unknown_name("basis", name, list(BASES))))
-        return tuple(sorted(set(names)))
+        return tuple(sorted(set(all_known(names, "basis", list(BASES)))))
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.min_width > self.max_width:
-            raise ValueError(
-                f"network.min_width must be at most network.max_width, got {self.min_width} > {self.max_width}"
-            )
-        if len(self.reference) > MAX_DEPTH or not all(2 <= width <= MAX_WIDTH for width in self.reference):
-            shown = ", ".join(map(str, self.reference))
-            raise ValueError(
-                f"network.reference must be at most {MAX_DEPTH} widths in [2, {MAX_WIDTH}], got {shown or 'none'}"
-            )
+        check_widths(self.min_width, self.max_width, self.reference)
         return self
 
 
-class FunnelSettings(_Settings):
+def check_widths(least: int, most: int, reference: tuple[int, ...]) -> None:
+    """Raises: ValueError in one sentence for widths of hidden layers, or reference networks, that there cannot be."""
+    if least > most:
+        raise ValueError(f"network.min_width must be at most network.max_width, got {least} > {most}")
+    if len(reference) > MAX_DEPTH or not all(2 <= width <= MAX_WIDTH for width in reference):
+        shown = ", ".join(map(str, reference)) or "none"
+        raise ValueError(f"network.reference must be at most {MAX_DEPTH} widths in [2, {MAX_WIDTH}], got {shown}")
+
+
+class FunnelSettings(Settings):
     """Limits of the rejecting stages, and what is measured.
 
     Args:
@@ -92,11 +83,10 @@ class FunnelSettings(_Settings):
         return legal(names, "rmse")
 
 
-class KANSettings(_Settings):
+class KANSettings(RunSettings):
     """All of it. ``seed_layers`` are the published designs a population may start from, in order of preference."""
 
     seed_layers: tuple[str, ...] = DEFAULT_SEEDS
-    data_dir: str | None = None
     network: NetworkSettings = NetworkSettings()
     funnel: FunnelSettings = FunnelSettings()
     task: RegressionSettings
@@ -104,14 +94,7 @@ class KANSettings(_Settings):
     @field_validator("seed_layers")
     @classmethod
     def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in PUBLISHED:
-                raise ValueError(str(unknown_name("design", name, list(PUBLISHED))))
-        return names
-
-    @property
-    def data_path(self) -> Path | None:
-        return None if self.data_dir is None else Path(self.data_dir)
+        return all_known(names, "design", list(PUBLISHED))
 
     @property
     def in_features(self) -> int:
@@ -147,10 +130,7 @@ def effective(
         lowering: ``auto`` or ``torch``, the only one there is here.
     Raises: RecipeError or UnknownNameError with one sentence for an unknown name or an illegal value.
     """
-    if series is not None:
-        raise RecipeError(f"series must be left out, the space kan has none, got '{series}'; remove --series")
-    if lowering not in _LOWERINGS:
-        raise RecipeError(str(unknown_name("lowering of the space kan", lowering, list(_LOWERINGS))))
+    torch_alone("kan", series, lowering)
     if is_image_set(data):
         return images.effective(data, data_dir, preset, overrides, seed_layers)
     base: JsonObject = {

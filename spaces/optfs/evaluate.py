@@ -6,12 +6,12 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from layersearch.errors import DataError, LayerSearchError
+from layersearch.errors import DataError
 from layersearch.primitives.gates.base import RELAXATIONS
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, Outcome
-from layersearch.spaces.ending import EndedError, allowed_seconds, failed
-from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES
+from layersearch.spaces.ending import EndedError, allowed_seconds, settled
+from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES, OWN
 from layersearch.spaces.optfs.generate import Generator
 from layersearch.spaces.optfs.genome import OptFSGenome, from_json
 from layersearch.spaces.optfs.settings import OptFSSettings, TaskSettings
@@ -62,7 +62,7 @@ def learn_settings(genome: OptFSGenome, task: TaskSettings) -> LearnSettings:
         batch_norm=task.batch_norm,
         dropout=task.dropout,
         std=task.std,
-        operator="inner" if genome.operator == "own" else genome.operator,
+        operator="inner" if genome.operator == OWN else genome.operator,
     )
     learned = {}
     if genome.kinds:
@@ -128,15 +128,13 @@ class OptFSEvaluator:
 
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
         """Runs ``job.stage``, ``name[:repeat]``. An exception of the candidate is a failed outcome."""
-        deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+        return settled(lambda deadline: self._finite(job, deadline), time_limit_s)
+
+    def _finite(self, job: Job, deadline: float | None) -> Outcome:
         try:
             return self._run(job, deadline)
-        except EndedError as ended:
-            return ended.outcome
         except FloatingPointError as error:
             return Outcome("rejected", "loss is not finite", measured=_number_in(str(error)))
-        except (LayerSearchError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            return failed(error)
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         genome = from_json(job.genome)

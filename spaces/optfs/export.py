@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layersearch.errors import BadInputError, RunError
+from layersearch.errors import BadInputError
 from layersearch.primitives.gates.gate_set import Selection
-from layersearch.primitives.seeds import Seeds
-from layersearch.spaces.contracts import Job, JsonObject, PythonFile
+from layersearch.spaces.contracts import JsonObject, PythonFile
+from layersearch.spaces.funnel import again, rerank_seed
 from layersearch.spaces.optfs.evaluate import OptFSEvaluator, learn_settings, make_learner
 from layersearch.spaces.optfs.genome import OptFSGenome, formula, from_json
 from layersearch.spaces.optfs.model_source import model_source
@@ -75,10 +75,9 @@ def features(genome: JsonObject, settings: JsonObject | None, run_seed: int, suf
     if suffix not in _SUFFIXES:
         raise BadInputError(f"features are written to a file {' or '.join(_SUFFIXES)}, got '{suffix}'; change -o")
     parsed = from_json(genome)
-    task_settings = parse(settings)
-    space = OptFSSpace(task_settings)
-    data = from_arrays(space.load_data())
-    learner = make_learner(parsed, task_settings.task, data, _seed(space, run_seed))
+    run = parse(settings)
+    data = from_arrays(OptFSSpace(run).load_data())
+    learner = make_learner(parsed, run.task, data, rerank_seed(run_seed))
     while learner.phase == "search":  # what comes after it does not change the selection
         learner.run(max_steps=learner.steps_per_epoch)
     selection = learner.gates.selection()
@@ -134,20 +133,11 @@ def _fields(data: CTRData, place: list[int], zero: int) -> JsonObject:
 def _trained(
     parsed: OptFSGenome, settings: OptFSSettings, genome: JsonObject, run_seed: int
 ) -> tuple[Learner, dict[str, float]]:
-    space = OptFSSpace(settings)
-    stage = space.rerank_stages[0].id
-    evaluator = OptFSEvaluator(settings, space.load_data(), "cpu")
-    seed = _seed(space, run_seed)
-    outcome = evaluator.run(Job(candidate=0, stage=stage, genome=genome, seed=seed))
-    if outcome.checkpoint is None:
-        raise RunError(f"the model must be trained to have weights, and could not be ({outcome.reason})")
-    learner = make_learner(parsed, settings.task, evaluator.data, seed)
-    read_checkpoint(outcome.checkpoint, learner)
+    evaluator = OptFSEvaluator(settings, OptFSSpace(settings).load_data(), "cpu")
+    outcome, checkpoint = again(evaluator, genome, run_seed)
+    learner = make_learner(parsed, settings.task, evaluator.data, rerank_seed(run_seed))
+    read_checkpoint(checkpoint, learner)
     return learner, dict(outcome.fitness)
-
-
-def _seed(space: OptFSSpace, run_seed: int) -> int:
-    return Seeds(run_seed).derive("rerank", space.rerank_stages[0].id)
 
 
 def _difference(genome: OptFSGenome, task: TaskSettings, namespace: Mapping[str, Any]) -> float:

@@ -1,44 +1,35 @@
 """Every knob of the optfs space, with the effective values written into the recipe of a run."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from layersearch.errors import LayerSearchError, RecipeError
+from layersearch.errors import RecipeError
 from layersearch.primitives.ctr.interactions import OPERATORS
 from layersearch.primitives.ctr.mlp import ACTIVATIONS
 from layersearch.primitives.gates.base import RELAXATIONS
-from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.optfs.choices import GATES_OF, LIMITS, PRESSURES
 from layersearch.spaces.optfs.published import DESIGNS
 from layersearch.spaces.tasks.ctr.models.base import MODELS
 from layersearch.spaces.tasks.ctr.sources import has_history, is_file, read_schema
-from layersearch.spaces.validation import override, sentence
+from layersearch.spaces.validation import RunSettings, Settings, all_known, override, sentence, torch_alone
 
 __all__ = ["FunnelSettings", "OptFSSettings", "SearchSettings", "TaskSettings", "effective", "parse"]
 
-_LOWERINGS = ("auto", "torch")
 _REFERENCE_OBJECTIVE = "auc"
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
 def _names(names: tuple[str, ...], what: str, known: Sequence[str]) -> tuple[str, ...]:
-    for name in names:
-        if name not in known:
-            raise ValueError(str(unknown_name(what, name, sorted(known))))
+    all_known(names, what, sorted(known))
     if len(set(names)) < len(names):
         raise ValueError(f"{what}s must be different, got {', '.join(names)}")
     return tuple(sorted(names))
 
 
-class SearchSettings(_Settings):
+class SearchSettings(Settings):
     """What is chosen by the search.
 
     Args:
@@ -116,7 +107,7 @@ class SearchSettings(_Settings):
         return self
 
 
-class FunnelSettings(_Settings):
+class FunnelSettings(Settings):
     """Limits of the rejecting stage, and what is measured.
 
     Args:
@@ -141,7 +132,7 @@ class FunnelSettings(_Settings):
         return names
 
 
-class TaskSettings(_Settings):
+class TaskSettings(Settings):
     """The data, and what all trainings have in common; for the rest see ``LearnSettings``.
 
     Args:
@@ -168,7 +159,7 @@ class TaskSettings(_Settings):
     gate_lr: float = Field(0.01, gt=0, le=10)
     decay: float = Field(0.0, ge=0, le=1000)
     std: float = Field(0.01, ge=0, lt=10)
-    hidden: tuple[int, ...] = (64, 32)
+    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = (64, 32)
     n_cross: int = Field(2, ge=1, le=16)
     activation: str = "relu"
     batch_norm: bool = False
@@ -179,16 +170,13 @@ class TaskSettings(_Settings):
     @field_validator("activation")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in ACTIVATIONS:
-            raise ValueError(str(unknown_name("activation", name, list(ACTIVATIONS))))
-        return name
+        return all_known((name,), "activation", list(ACTIVATIONS))[0]
 
 
-class OptFSSettings(_Settings):
+class OptFSSettings(RunSettings):
     """All of it. ``seed_layers`` are the named designs a population may start from, in order of preference."""
 
     seed_layers: tuple[str, ...] = tuple(DESIGNS)
-    data_dir: str | None = None
     search: SearchSettings
     funnel: FunnelSettings = FunnelSettings()
     task: TaskSettings
@@ -196,10 +184,7 @@ class OptFSSettings(_Settings):
     @field_validator("seed_layers")
     @classmethod
     def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in DESIGNS:
-                raise ValueError(str(unknown_name("design", name, list(DESIGNS))))
-        return names
+        return all_known(names, "design", list(DESIGNS))
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -212,10 +197,6 @@ class OptFSSettings(_Settings):
         if "din" in self.search.models and not has_history(self.task.data, self.task.table_schema):
             raise ValueError(f"the model din needs a sequence, and '{self.task.data}' has none")
         return self
-
-    @property
-    def data_path(self) -> Path | None:
-        return None if self.data_dir is None else Path(self.data_dir)
 
 
 _DEEP = ("dcn", "dcnv2", "deepfm", "fm", "ipnn", "lr")
@@ -280,10 +261,7 @@ def effective(
         lowering: ``auto`` or ``torch``, the only one there is here.
     Raises: RecipeError or UnknownNameError with one sentence for an unknown name or an illegal value.
     """
-    if series is not None:
-        raise RecipeError(f"series must be left out, the space optfs has none, got '{series}'; remove --series")
-    if lowering not in _LOWERINGS:
-        raise RecipeError(str(unknown_name("lowering of the space optfs", lowering, list(_LOWERINGS))))
+    torch_alone("optfs", series, lowering)
     task = TaskSettings(data=data, **_TASK[preset]).model_dump(mode="json", by_alias=True)
     base: JsonObject = {
         "seed_layers": list(DESIGNS if seed_layers is None else seed_layers),
@@ -321,7 +299,3 @@ def parse(settings: JsonObject) -> OptFSSettings:
         return OptFSSettings.model_validate(settings)
     except ValidationError as error:
         raise RecipeError(sentence(error, list(OptFSSettings.model_fields))) from None
-    except LayerSearchError:
-        raise
-    except OverflowError:
-        raise RecipeError(f"settings must be numbers that can be counted with, one is beyond {math.inf}") from None

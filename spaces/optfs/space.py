@@ -4,7 +4,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Stage, Trial
+from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Trial
+from layersearch.spaces.funnel import SEARCH_STAGES, rerank_stages, test_stages
 from layersearch.spaces.optfs import genome as _genome
 from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES, Value
 from layersearch.spaces.optfs.generate import Generator
@@ -35,10 +36,9 @@ class OptFSSpace:
         self.settings = settings
         self.generator = Generator(settings.search)
         self.objectives = tuple(_OBJECTIVES[name] for name in settings.funnel.objectives)
-        self.stages = (Stage("quality", "quality"), Stage("fitness", "fitness", resumes="quality"))
-        repeats = range(settings.funnel.rerank_seeds)
-        self.rerank_stages = tuple(Stage(f"rerank:{k}", "rerank") for k in repeats)
-        self.test_stages = tuple(Stage(f"test:{k}", "test", resumes=f"rerank:{k}") for k in repeats)
+        self.stages = SEARCH_STAGES
+        self.rerank_stages = rerank_stages(settings.funnel.rerank_seeds)
+        self.test_stages = test_stages(settings.funnel.rerank_seeds)
 
     def sample(self, rng: random.Random) -> OptFSGenome:
         return self.generator.sample(rng)
@@ -77,9 +77,9 @@ class OptFSSpace:
     def outline(self, genome: OptFSGenome) -> Outline:
         """Whether the search is long enough for what all of them share; the key."""
         task = self.settings.task
-        reason = None
-        if genome.kinds and task.warm_epochs + task.reviews >= genome.search_epochs:
-            reason = f"no epoch for gates after {task.warm_epochs} to warm up and before {task.reviews} of review"
+        reason, reviews = None, task.reviews if "value" in genome.kinds else 0
+        if genome.kinds and task.warm_epochs + reviews >= genome.search_epochs:
+            reason = f"no epoch for gates after {task.warm_epochs} to warm up and before {reviews} of review"
         return Outline(genome_key(genome), reason)
 
     def probe(self, genome: OptFSGenome) -> Probe:

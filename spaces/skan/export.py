@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layersearch.errors import BadInputError, RunError
+from layersearch.errors import BadInputError
 from layersearch.primitives.layers.mixed import MixedKANLinear
-from layersearch.primitives.seeds import Seeds
-from layersearch.spaces.contracts import Job, JsonObject, PythonFile
+from layersearch.spaces.contracts import JsonObject, PythonFile
+from layersearch.spaces.funnel import again
 from layersearch.spaces.kan import export as kan
 from layersearch.spaces.kan.choices import NONE
 from layersearch.spaces.kan.export_check import largest_difference
@@ -81,14 +81,9 @@ def trained(
     Raises: DataError if the data is missing; RunError if the network could not be trained.
     """
     parsed = parse(settings)
-    space = SKANSpace(parsed)
-    stage = space.rerank_stages[0].id
-    evaluator = SKANEvaluator(parsed, space.load_data(), "cpu")
-    job = Job(candidate=0, stage=stage, genome=genome, seed=Seeds(run_seed).derive("rerank", stage))
-    outcome = evaluator.run(job)
-    if outcome.checkpoint is None:
-        raise RunError(f"the network must be trained to have weights, and could not be ({outcome.reason})")
-    return kan.exported_state(outcome.checkpoint, evaluator.task), dict(outcome.fitness), outcome.selection
+    evaluator = SKANEvaluator(parsed, SKANSpace(parsed).load_data(), "cpu")
+    outcome, checkpoint = again(evaluator, genome, run_seed)
+    return kan.exported_state(checkpoint, evaluator.task), dict(outcome.fitness), outcome.selection
 
 
 def _body(genome: SKANGenome, network: Network, shape: str, inputs: int) -> str:

@@ -19,7 +19,7 @@ def formula(genome: Genome) -> str:
     """E.g. ``S-KAN …-8-8-…, one of bspline(grid=5, order=3) | chebyshev(degree=4) per node, base silu, …``."""
     if isinstance(genome, KANGenome):
         return kan.formula(genome)
-    pool = " | ".join(f"{name}({', '.join(f'{k}={_shown(v)}' for k, v in own)})" for name, own in genome.pool)
+    pool = " | ".join(kan.basis_text(name, own) for name, own in genome.pool)
     base = "no base" if genome.base == NONE else f"base {genome.base}"
     domain = {NONE: "no domain map", OWN: "own domain maps"}.get(genome.domain, f"domain {genome.domain}")
     stages = "/".join(f"{100 * share:g}" for share in genome.shares)
@@ -63,7 +63,3 @@ def _ranges(numbers: list[int]) -> str:
         else:
             runs.append([number])
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-
-
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

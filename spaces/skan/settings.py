@@ -1,27 +1,25 @@
 """Every knob of the skan space, with the effective values written into the recipe of a run."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.basis import BASES
 from layersearch.primitives.layers.selection import GATE_KINDS
-from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan.genome import MAX_DEPTH, MAX_WIDTH
-from layersearch.spaces.objectives import legal
+from layersearch.spaces.kan.settings import FunnelSettings, check_widths
 from layersearch.spaces.skan.choices import MAX_POOL
 from layersearch.spaces.skan.genome import fault_of_shares
 from layersearch.spaces.skan.published import PUBLISHED
 from layersearch.spaces.tasks.regression.presets import preset as regression_preset
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
-from layersearch.spaces.validation import override, sentence
+from layersearch.spaces.validation import RunSettings, Settings, all_known, override, sentence, torch_alone
 
-__all__ = ["FunnelSettings", "NetworkSettings", "PoolSettings", "SKANSettings", "effective", "parse"]
+__all__ = ["NetworkSettings", "PoolSettings", "SKANSettings", "effective", "parse"]
 
 DEFAULT_BASES = (
     "bspline",
@@ -33,14 +31,9 @@ DEFAULT_BASES = (
     "rational",
     "rbf",
 )
-_LOWERINGS = ("auto", "torch")
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class PoolSettings(_Settings):
+class PoolSettings(Settings):
     """What pools are made of, and how nodes may choose.
 
     Args:
@@ -59,18 +52,12 @@ class PoolSettings(_Settings):
     @field_validator("bases")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in BASES:
-                raise ValueError(str(unknown_name("basis", name, list(BASES))))
-        return tuple(sorted(set(names)))
+        return tuple(sorted(set(all_known(names, "basis", list(BASES)))))
 
     @field_validator("gates")
     @classmethod
     def _kinds(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in GATE_KINDS:
-                raise ValueError(str(unknown_name("kind of gates", name, list(GATE_KINDS))))
-        return tuple(sorted(set(names)))
+        return tuple(sorted(set(all_known(names, "kind of gates", GATE_KINDS))))
 
     @field_validator("shares")
     @classmethod
@@ -92,7 +79,7 @@ class PoolSettings(_Settings):
         return self
 
 
-class NetworkSettings(_Settings):
+class NetworkSettings(Settings):
     """Which networks are searched.
 
     Args:
@@ -110,44 +97,17 @@ class NetworkSettings(_Settings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.min_width > self.max_width:
-            raise ValueError(
-                f"network.min_width must be at most network.max_width, got {self.min_width} > {self.max_width}"
-            )
-        if len(self.reference) > MAX_DEPTH or not all(2 <= width <= MAX_WIDTH for width in self.reference):
-            shown = ", ".join(map(str, self.reference))
-            raise ValueError(
-                f"network.reference must be at most {MAX_DEPTH} widths in [2, {MAX_WIDTH}], got {shown or 'none'}"
-            )
+        check_widths(self.min_width, self.max_width, self.reference)
         return self
 
 
-class FunnelSettings(_Settings):
-    """Limits of the rejecting stages, and what is measured; as in kan.
+class SKANSettings(RunSettings):
+    """All of it. ``seed_layers`` are the designs a population may start from, in order of preference.
 
-    Args:
-        objectives: ``rmse`` and what the pruned network costs, of ``COSTS``. Candidates are ordered by
-            ``rmse``.
-        quality_rmse: after the quality steps the validation error must be below this, in standard deviations of the
-            target.
-        rerank_seeds: trainings when the best candidates and the baselines are ranked again.
+    The funnel is that of kan; costs are those of the pruned network.
     """
 
-    objectives: tuple[str, ...] = ("rmse", "parameters")
-    quality_rmse: float = Field(1.5, gt=0)
-    rerank_seeds: int = Field(2, ge=1, le=20)
-
-    @field_validator("objectives")
-    @classmethod
-    def _legal(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return legal(names, "rmse")
-
-
-class SKANSettings(_Settings):
-    """All of it. ``seed_layers`` are the designs a population may start from, in order of preference."""
-
     seed_layers: tuple[str, ...] = tuple(PUBLISHED)
-    data_dir: str | None = None
     pool: PoolSettings = PoolSettings()
     network: NetworkSettings = NetworkSettings()
     funnel: FunnelSettings = FunnelSettings()
@@ -156,14 +116,7 @@ class SKANSettings(_Settings):
     @field_validator("seed_layers")
     @classmethod
     def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in PUBLISHED:
-                raise ValueError(str(unknown_name("design", name, list(PUBLISHED))))
-        return names
-
-    @property
-    def data_path(self) -> Path | None:
-        return None if self.data_dir is None else Path(self.data_dir)
+        return all_known(names, "design", list(PUBLISHED))
 
     @property
     def in_features(self) -> int:
@@ -199,10 +152,7 @@ def effective(
         lowering: ``auto`` or ``torch``, the only one there is here.
     Raises: RecipeError or UnknownNameError with one sentence for an unknown name or an illegal value.
     """
-    if series is not None:
-        raise RecipeError(f"series must be left out, the space skan has none, got '{series}'; remove --series")
-    if lowering not in _LOWERINGS:
-        raise RecipeError(str(unknown_name("lowering of the space skan", lowering, list(_LOWERINGS))))
+    torch_alone("skan", series, lowering)
     pool, network = _SIZES[preset]
     base: JsonObject = {
         "seed_layers": list(PUBLISHED if seed_layers is None else seed_layers),

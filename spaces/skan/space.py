@@ -4,7 +4,8 @@ import functools
 import random
 from collections.abc import Mapping, Sequence
 
-from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Stage, Trial
+from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Trial
+from layersearch.spaces.funnel import SEARCH_STAGES, rerank_stages, test_stages
 from layersearch.spaces.kan import screen as kan_screen
 from layersearch.spaces.kan.choices import Value
 from layersearch.spaces.kan.published import mlp_of
@@ -40,10 +41,9 @@ class SKANSpace:
         # Ordered by error alone, as in kan.
         known = {"rmse": Objective("rmse", maximize=False), **cost_objectives("MLP")}
         self.objectives = tuple(known[name] for name in settings.funnel.objectives)
-        self.stages = (Stage("quality", "quality"), Stage("fitness", "fitness", resumes="quality"))
-        repeats = range(settings.funnel.rerank_seeds)
-        self.rerank_stages = tuple(Stage(f"rerank:{k}", "rerank") for k in repeats)
-        self.test_stages = tuple(Stage(f"test:{k}", "test", resumes=f"rerank:{k}") for k in repeats)
+        self.stages = SEARCH_STAGES
+        self.rerank_stages = rerank_stages(settings.funnel.rerank_seeds)
+        self.test_stages = test_stages(settings.funnel.rerank_seeds)
 
     def sample(self, rng: random.Random) -> SKANGenome:
         return self.generator.sample(rng)

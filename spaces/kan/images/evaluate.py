@@ -5,11 +5,10 @@ from collections.abc import Mapping
 
 import torch
 
-from layersearch.errors import LayerSearchError
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, Outcome
 from layersearch.spaces.costs import measured_costs
-from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, failed
+from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, settled
 from layersearch.spaces.kan.images.genome import ImageGenome, from_json
 from layersearch.spaces.kan.images.network import build, count_parameters
 from layersearch.spaces.kan.images.published import known, plain_like
@@ -52,13 +51,7 @@ class ImageKANEvaluator:
 
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
         """Runs ``job.stage``, ``name[:repeat]``. An exception of the candidate is a failed outcome."""
-        deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-        try:
-            return self._run(job, deadline)
-        except EndedError as ended:
-            return ended.outcome
-        except (LayerSearchError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            return failed(error)
+        return settled(lambda deadline: self._run(job, deadline), time_limit_s)
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         genome = from_json(job.genome)

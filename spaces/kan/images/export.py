@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from layersearch.errors import RunError
 from layersearch.primitives.layers.conv import KANConv2d
 from layersearch.primitives.layers.linear import KANLinear
-from layersearch.primitives.seeds import Seeds
-from layersearch.spaces.contracts import Job, JsonObject, PythonFile
+from layersearch.spaces.contracts import JsonObject, PythonFile
+from layersearch.spaces.funnel import again
 from layersearch.spaces.kan.choices import MLP
 from layersearch.spaces.kan.export_check import exported_name, largest_difference
 from layersearch.spaces.kan.images.evaluate import ImageKANEvaluator
@@ -78,14 +77,9 @@ def python_file(genome: JsonObject, settings: JsonObject | None, num_features: i
 def trained(genome: JsonObject, settings: JsonObject, run_seed: int) -> tuple[dict[str, Tensor], dict[str, float]]:
     """See ``kan.export.trained``; the accuracy is that on the hold-out part."""
     parsed = parse(settings)
-    space = ImageKANSpace(parsed)
-    stage = space.rerank_stages[0].id
-    evaluator = ImageKANEvaluator(parsed, space.load_data(), "cpu")
-    job = Job(candidate=0, stage=stage, genome=genome, seed=Seeds(run_seed).derive("rerank", stage))
-    outcome = evaluator.run(job)
-    if outcome.checkpoint is None:
-        raise RunError(f"the network must be trained to have weights, and could not be ({outcome.reason})")
-    tensors, _ = unpack(outcome.checkpoint)
+    evaluator = ImageKANEvaluator(parsed, ImageKANSpace(parsed).load_data(), "cpu")
+    outcome, checkpoint = again(evaluator, genome, run_seed)
+    tensors, _ = unpack(checkpoint)
     state = {exported_name(name.removeprefix(MODEL)): t for name, t in tensors.items() if name.startswith(MODEL)}
     units = {"shift": evaluator.task.mean, "scale": evaluator.task.std}
     return state | {name: t.float().view(-1, 1, 1) for name, t in units.items()}, dict(outcome.fitness)

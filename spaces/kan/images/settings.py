@@ -1,14 +1,12 @@
 """Every knob of the kan space on images, with the effective values written into the recipe of a run."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.basis import BASES
-from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan.images.choices import ShapeLimits
 from layersearch.spaces.kan.images.genome import KINDS, MAX_BLOCKS, MAX_DEPTH, MAX_WIDTH
@@ -18,7 +16,7 @@ from layersearch.spaces.objectives import legal
 from layersearch.spaces.tasks.images.data import IMAGE_SETS
 from layersearch.spaces.tasks.images.models import ConvShape, ViTShape
 from layersearch.spaces.tasks.images.settings import ImageRecipe, OptimizerName
-from layersearch.spaces.validation import override, sentence
+from layersearch.spaces.validation import RunSettings, Settings, all_known, override, sentence
 
 __all__ = [
     "DEFAULT_SEEDS",
@@ -34,11 +32,7 @@ __all__ = [
 DEFAULT_SEEDS = ("kan-conv", "fastkan-conv", "kagn", "kat-vit")
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ReferenceViT(_Settings):
+class ReferenceViT(Settings):
     """Sizes of the published transformers, as in ``ViTShape``."""
 
     width: int = Field(ge=1, le=MAX_WIDTH)
@@ -55,7 +49,7 @@ class ReferenceViT(_Settings):
         return self
 
 
-class ImageNetworkSettings(_Settings):
+class ImageNetworkSettings(Settings):
     """Which models are searched.
 
     Args:
@@ -82,10 +76,7 @@ class ImageNetworkSettings(_Settings):
     @field_validator("bases")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in BASES:
-                raise ValueError(str(unknown_name("basis", name, list(BASES))))
-        return tuple(sorted(set(names)))
+        return tuple(sorted(set(all_known(names, "basis", list(BASES)))))
 
     @field_validator("kinds")
     @classmethod
@@ -103,7 +94,7 @@ class ImageNetworkSettings(_Settings):
         return widths
 
 
-class ImageFunnelSettings(_Settings):
+class ImageFunnelSettings(Settings):
     """Limits of the rejecting stage, and what is measured.
 
     Args:
@@ -140,11 +131,10 @@ class ImageTaskSettings(ImageRecipe):
         return self
 
 
-class ImageKANSettings(_Settings):
+class ImageKANSettings(RunSettings):
     """All of it. ``seed_layers`` are the published designs a population may start from, in order of preference."""
 
     seed_layers: tuple[str, ...] = DEFAULT_SEEDS
-    data_dir: str | None = None
     network: ImageNetworkSettings
     funnel: ImageFunnelSettings = ImageFunnelSettings()
     task: ImageTaskSettings
@@ -152,14 +142,7 @@ class ImageKANSettings(_Settings):
     @field_validator("seed_layers")
     @classmethod
     def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in DESIGNS:
-                raise ValueError(str(unknown_name("design", name, list(DESIGNS))))
-        return names
-
-    @property
-    def data_path(self) -> Path | None:
-        return None if self.data_dir is None else Path(self.data_dir)
+        return all_known(names, "design", list(DESIGNS))
 
     @property
     def in_channels(self) -> int:

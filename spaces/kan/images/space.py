@@ -4,7 +4,8 @@ import random
 from collections.abc import Mapping, Sequence
 
 from layersearch.errors import GenomeError
-from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Stage, Trial
+from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Trial
+from layersearch.spaces.funnel import SEARCH_STAGES, rerank_stages, test_stages
 from layersearch.spaces.kan.choices import Value
 from layersearch.spaces.kan.images import formula as _formula
 from layersearch.spaces.kan.images import genome as _genome
@@ -33,10 +34,9 @@ class ImageKANSpace:
         # Ordered by accuracy alone: in a mean, counts of parameters would drown it.
         objectives = {"accuracy": Objective("accuracy"), **cost_objectives("ReLU/GELU network")}
         self.objectives = tuple(objectives[name] for name in settings.funnel.objectives)
-        self.stages = (Stage("quality", "quality"), Stage("fitness", "fitness", resumes="quality"))
-        repeats = range(settings.funnel.rerank_seeds)
-        self.rerank_stages = tuple(Stage(f"rerank:{k}", "rerank") for k in repeats)
-        self.test_stages = tuple(Stage(f"test:{k}", "test", resumes=f"rerank:{k}") for k in repeats)
+        self.stages = SEARCH_STAGES
+        self.rerank_stages = rerank_stages(settings.funnel.rerank_seeds)
+        self.test_stages = test_stages(settings.funnel.rerank_seeds)
 
     def sample(self, rng: random.Random) -> ImageGenome:
         return self.generator.sample(rng)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from layersearch.errors import KernelError, UnknownNameError
 from layersearch.primitives import BASES, GRKANMLP, BasisFunctions, GRKANLinear, GroupRational, KANConv2d, KANLinear
+from layersearch.primitives.bases._polynomial import _kept
 from layersearch.primitives.bases.bspline import _table, _uniform
 from layersearch.primitives.basis import Basis
 from layersearch.primitives.layers import _features, _quotient
@@ -123,6 +124,18 @@ def test_a_copy_and_a_pickle_compute_the_same() -> None:
 
 
 @has_c
+@pytest.mark.parametrize("basis", BASES)
+def test_training_goes_on_after_a_pass_in_inference_mode(basis: str) -> None:
+    """What such a pass leaves in caches may be kept for a backward pass."""
+    _kept.cache_clear()
+    layer, x = KANLinear(8, 2, basis), torch.ones(2, 8)
+    with torch.inference_mode():
+        layer(x)
+    x.requires_grad_(True)
+    layer(x).sum().backward()
+    assert x.grad is not None
+
+
 def test_functorch_transforms_take_the_torch_form() -> None:
     layer = nn.Sequential(KANLinear(4, 4, "rbf"), GroupRational(4, 2))
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))

@@ -82,6 +82,16 @@ def test_a_sine_has_one_phase(slope: float, phase: float) -> None:
     torch.testing.assert_close(Match("sin", constants, 1.0)(X), Match("sin", (1.5, slope, phase, 0.2), 1.0)(X))
 
 
+@pytest.mark.parametrize("slope", [-30.0, 30.0])
+def test_an_exponential_far_from_zero_keeps_a_constant_inside(slope: float) -> None:
+    """Taken out of it, the factor is 0 or infinite: a narrow hidden node would end the whole reading."""
+    x = torch.linspace(1000, 1000.1, 100, dtype=torch.float64)
+    y = torch.exp(slope * (x - 1000))
+    (match,) = match_curves(x, y.unsqueeze(1))
+    assert match.form == "exp"
+    torch.testing.assert_close(match(x), y, rtol=1e-8, atol=0)
+
+
 def test_a_simple_function_wins_unless_the_other_explains_much_more() -> None:
     noise = 0.03 * torch.randn(256, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     line = match_curves(X, X.unsqueeze(1) + noise)[0]

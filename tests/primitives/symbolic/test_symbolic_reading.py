@@ -77,6 +77,22 @@ def test_a_formula_is_in_the_units_of_the_data_and_computes_what_it_says() -> No
     np.testing.assert_allclose(reading.equations(at)[:, 0], expected, atol=0.02)
 
 
+def test_a_formula_that_cannot_be_worked_out_is_none() -> None:
+    """exp(2000 (x - 0.9)) is read, but its factor in a formula would be 1e-782."""
+    layer = KANLinear(1, 1, "chebyshev", degree=12, base=None, domain="none", dtype=torch.float64)
+    x = torch.linspace(0.9, 0.9005, 300, dtype=torch.float64).unsqueeze(1)
+    columns = layer.functions.columns(x)[:, :, 0]
+    with torch.no_grad():
+        solution = torch.linalg.lstsq(columns, torch.exp(2000 * (x - 0.9)), driver="gelsd").solution
+        layer.weight.copy_(solution.T.unsqueeze(-1))
+    reading = read_network(layer, x)
+    assert reading.live[0].match is not None
+    assert reading.live[0].match.form == "exp"
+    assert reading.formula is None
+    assert "double precision" in reading.reason
+    assert reading.errors["symbolic"] < 1e-3
+
+
 def test_shares_hand_the_spread_of_the_output_back() -> None:
     layer = planted_layer(2, 1, {(0, 0): lambda x: 3 * x, (0, 1): lambda x: 4 * x})
     (share,) = shares(chain_of(layer), points(5000))

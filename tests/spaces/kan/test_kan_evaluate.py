@@ -57,7 +57,7 @@ def test_rerank_is_on_the_hold_out_and_test_on_the_test_part(evaluator: KANEvalu
     rerank = evaluator.run(job("rerank:0"))
     test = evaluator.run(job("test:0", checkpoint=rerank.checkpoint))
     assert list(rerank.fitness) == list(test.fitness) == ["rmse"]
-    network = evaluator._network(PUBLISHED["chebykan"], 7)
+    network = evaluator.kan(PUBLISHED["chebykan"], 7)
     evaluator.task.train(network, until_step=6, total_steps=6, seed=7)
     for outcome, part in ((rerank, "holdout"), (test, "test")):
         assert outcome.fitness["rmse"] == evaluator.task.evaluate(network, part).normalised  # type: ignore[arg-type]

@@ -103,6 +103,13 @@ def test_controls_are_of_the_winner_and_its_ratio() -> None:
         assert space.from_json(space.to_json(genome)) == genome
 
 
+def test_reviews_take_epochs_of_gates_on_values_alone() -> None:
+    space = space_of()  # three epochs to warm up, two of review
+    short = replace(space.seeds()["optfs"], search_epochs=4, rewind_epoch=0)
+    assert "no epoch for gates" in (space.outline(short).reason or "")
+    assert space.outline(replace(short, gates="pair")).reason is None
+
+
 LEGAL = {
     "format": 1, "model": "fm", "gates": "value", "relaxation": "gumbel", "operator": "weighted", "pressure": "price",
     "price": 2.0, "ratio": 1.0, "temperature": 100.0, "rewind_epoch": 1, "search_epochs": 6, "lr": 0.01, "dim": 8,
@@ -162,6 +169,7 @@ def test_illegal_genomes_get_one_sentence(changes: dict[str, object], sentence: 
         ({"funnel__objectives": ["auc", "speed"]}, "objectives"),
         ({"funnel__quality_auc": float("inf")}, "finite"),
         ({"task__warm_epoch": 3}, "did you mean 'task.warm_epochs'"),
+        ({"task__hidden": [64, 0]}, "'task.hidden.1' must be greater than or equal to 1, got 0"),
     ],
     ids=str,
 )

@@ -98,7 +98,7 @@ def test_costs_are_those_of_the_pruned_network() -> None:
     found = of_all.run(job("fitness"))
     network, _ = train(of_all.task, GENOME, until_step=10, total_steps=10, seed=7)
     x = torch.randn(1024, of_all.task.in_features, dtype=of_all.task.dtype)
-    mlp = of_all._kan(kan_genome("mlp", hidden=GENOME.hidden), 0)
+    mlp = of_all.kan(kan_genome("mlp", hidden=GENOME.hidden), 0)
     assert list(found.fitness) == ["rmse", "latency", "memory", "parameters"]
     assert found.fitness["memory"] == peak_bytes(network.train(), x) / peak_bytes(mlp, x) > 1
     assert found.fitness["parameters"] == sum(p.numel() for p in network.parameters())
