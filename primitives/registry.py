@@ -17,7 +17,7 @@ def unknown_name(kind: str, name: str, known: list[str]) -> UnknownNameError:
     """The error for a name that is not in ``known``: it suggests the nearest one and lists all."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    return UnknownNameError(f"unknown {kind} '{name}'{hint} (known: {', '.join(known)})")
+    return UnknownNameError(f"unknown {kind} '{name}'{hint} (known: {', '.join(known) or 'none'})")
 
 
 class Registry(Mapping[str, Row], Generic[Row]):

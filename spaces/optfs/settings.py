@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from layersearch.primitives.ctr.mlp import ACTIVATIONS
 from layersearch.primitives.gates.base import RELAXATIONS
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.objectives import legal
 from layersearch.spaces.optfs.choices import GATES_OF, LIMITS, PRESSURES
 from layersearch.spaces.optfs.published import DESIGNS
 from layersearch.spaces.tasks.ctr.models.base import MODELS
@@ -23,6 +24,7 @@ __all__ = ["FunnelSettings", "OptFSSettings", "SearchSettings", "TaskSettings", 
 
 _LOWERINGS = ("auto", "torch")
 _REFERENCE_OBJECTIVE = "auc"
+_OTHER_OBJECTIVES = ("log_loss", "ratio", "parameters", "latency")
 
 
 class _Settings(BaseModel):
@@ -95,7 +97,7 @@ class SearchSettings(_Settings):
         for name, key in (("dims", "dim"), ("search_epochs",) * 2, ("rewind_epochs", "rewind_epoch")):
             values = getattr(self, name)
             if list(values) != sorted(set(values)) or not all(map(LIMITS[key].holds, values)):
-                raise ValueError(f"search.{name} must be rising whole numbers, {LIMITS[key]}, got {list(values)}")
+                raise ValueError(f"search.{name} must be rising, each {LIMITS[key]}, got {list(values)}")
         for name in ("price", "ratio", "temperature", "lr"):
             low, high = getattr(self, name)
             if not low <= high or not LIMITS[name].holds(low) or not LIMITS[name].holds(high):
@@ -129,16 +131,14 @@ class FunnelSettings(_Settings):
         rerank_seeds: trainings when the best candidates and the baselines are ranked again.
     """
 
-    objectives: tuple[Literal["auc", "log_loss", "ratio", "parameters", "latency"], ...] = ("auc", "ratio")
+    objectives: tuple[str, ...] = ("auc", "ratio")
     quality_auc: float = Field(0.53, ge=0, lt=1)
     rerank_seeds: int = Field(2, ge=1, le=20)
 
     @field_validator("objectives")
     @classmethod
-    def _with_auc(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if _REFERENCE_OBJECTIVE not in names or len(set(names)) < len(names):
-            raise ValueError(f"funnel.objectives must have auc, each name once, got {', '.join(names) or 'none'}")
-        return names
+    def _legal(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return legal(names, _REFERENCE_OBJECTIVE, _OTHER_OBJECTIVES)
 
 
 class TaskSettings(_Settings):
@@ -206,7 +206,7 @@ class OptFSSettings(_Settings):
         least, reviews = self.search.search_epochs[0], self.task.reviews
         if not self.task.warm_epochs + reviews < least:
             raise ValueError(
-                f"task.warm_epochs and task.reviews must be fewer than search.search_epochs, got "
+                f"task.warm_epochs and task.reviews must together be fewer than search.search_epochs, got "
                 f"{self.task.warm_epochs} and {reviews} of {least}"
             )
         if "din" in self.search.models and not has_history(self.task.data, self.task.table_schema):
