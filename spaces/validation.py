@@ -3,14 +3,42 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.registry import unknown_name
 
-__all__ = ["override", "sentence"]
+__all__ = ["all_known", "checked", "override", "sentence", "torch_alone"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_TORCH = ("auto", "torch")
+
+
+def checked(model: type[Model], settings: Mapping[str, Any]) -> Model:
+    """Settings from plain data. Raises: RecipeError with one sentence."""
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        raise RecipeError(sentence(error, list(model.model_fields))) from None
+
+
+def all_known(kind: str, names: tuple[str, ...], known: Sequence[str]) -> tuple[str, ...]:
+    """``names``, for a validator. Raises: ValueError with one sentence for the first that is not ``known``."""
+    for name in names:
+        if name not in known:
+            raise ValueError(str(unknown_name(kind, name, list(known))))
+    return names
+
+
+def torch_alone(space: str, series: str | None, lowering: str) -> None:
+    """For a space without series that torch runs. Raises: RecipeError with one sentence."""
+    if series is not None:
+        raise RecipeError(f"series must be left out, the space {space} has none, got '{series}'; remove --series")
+    if lowering not in _TORCH:
+        raise RecipeError(str(unknown_name(f"lowering of the space {space}", lowering, list(_TORCH))))
 
 
 def override(settings: dict[str, Any], parts: Sequence[str], changes: Mapping[str, Any] | None) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from layersearch.errors import RecipeError
 from layersearch.primitives.graph_json import MAX_DEPTH
 from layersearch.primitives.lowering import LOWERINGS
 from layersearch.primitives.numerics import Numerics
@@ -17,7 +16,7 @@ from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.objectives import COSTS, legal
 from layersearch.spaces.tasks.images.presets import preset as image_preset
 from layersearch.spaces.tasks.images.settings import ImageSettings
-from layersearch.spaces.validation import override, sentence
+from layersearch.spaces.validation import all_known, checked, override
 
 __all__ = [
     "AUTO",
@@ -151,10 +150,7 @@ class EvonormSettings(_Settings):
     @field_validator("seed_layers")
     @classmethod
     def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in PUBLISHED:
-                raise ValueError(str(unknown_name("layer", name, list(PUBLISHED))))
-        return names
+        return all_known("layer", names, list(PUBLISHED))
 
     @model_validator(mode="after")
     def _stability_on_anchors(self) -> Self:
@@ -234,7 +230,4 @@ def effective(
 
 def parse(settings: JsonObject) -> EvonormSettings:
     """Checked settings from plain data. Raises: RecipeError with one sentence."""
-    try:
-        return EvonormSettings.model_validate(settings)
-    except ValidationError as error:
-        raise RecipeError(sentence(error, list(EvonormSettings.model_fields))) from None
+    return checked(EvonormSettings, settings)

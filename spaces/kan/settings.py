@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from layersearch.errors import RecipeError
 from layersearch.primitives.basis import BASES
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
@@ -18,12 +17,11 @@ from layersearch.spaces.objectives import legal
 from layersearch.spaces.tasks.regression.presets import preset as regression_preset
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
-from layersearch.spaces.validation import override, sentence
+from layersearch.spaces.validation import all_known, checked, override, torch_alone
 
 __all__ = ["DEFAULT_SEEDS", "FunnelSettings", "KANSettings", "NetworkSettings", "effective", "parse"]
 
 DEFAULT_SEEDS = ("efficient-kan", "fastkan", "chebykan", "kat")
-_LOWERINGS = ("auto", "torch")
 
 
 class _Settings(BaseModel):
@@ -104,10 +102,7 @@ class KANSettings(_Settings):
     @field_validator("seed_layers")
     @classmethod
     def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in PUBLISHED:
-                raise ValueError(str(unknown_name("design", name, list(PUBLISHED))))
-        return names
+        return all_known("design", names, list(PUBLISHED))
 
     @property
     def data_path(self) -> Path | None:
@@ -147,10 +142,7 @@ def effective(
         lowering: ``auto`` or ``torch``, the only one there is here.
     Raises: RecipeError or UnknownNameError with one sentence for an unknown name or an illegal value.
     """
-    if series is not None:
-        raise RecipeError(f"series must be left out, the space kan has none, got '{series}'; remove --series")
-    if lowering not in _LOWERINGS:
-        raise RecipeError(str(unknown_name("lowering of the space kan", lowering, list(_LOWERINGS))))
+    torch_alone("kan", series, lowering)
     if is_image_set(data):
         return images.effective(data, data_dir, preset, overrides, seed_layers)
     base: JsonObject = {
@@ -166,7 +158,4 @@ def effective(
 
 def parse(settings: JsonObject) -> KANSettings:
     """Checked settings from plain data. Raises: RecipeError with one sentence."""
-    try:
-        return KANSettings.model_validate(settings)
-    except ValidationError as error:
-        raise RecipeError(sentence(error, list(KANSettings.model_fields))) from None
+    return checked(KANSettings, settings)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from layersearch.errors import LayerSearchError, RecipeError
+from layersearch.errors import RecipeError
 from layersearch.primitives.ctr.interactions import OPERATORS
 from layersearch.primitives.ctr.mlp import ACTIVATIONS
 from layersearch.primitives.gates.base import RELAXATIONS
@@ -18,11 +18,10 @@ from layersearch.spaces.optfs.choices import GATES_OF, LIMITS, PRESSURES
 from layersearch.spaces.optfs.published import DESIGNS
 from layersearch.spaces.tasks.ctr.models.base import MODELS
 from layersearch.spaces.tasks.ctr.sources import has_history, is_file, read_schema
-from layersearch.spaces.validation import override, sentence
+from layersearch.spaces.validation import all_known, checked, override, torch_alone
 
 __all__ = ["FunnelSettings", "OptFSSettings", "SearchSettings", "TaskSettings", "effective", "parse"]
 
-_LOWERINGS = ("auto", "torch")
 _REFERENCE_OBJECTIVE = "auc"
 _OTHER_OBJECTIVES = ("log_loss", "ratio", "parameters", "latency")
 
@@ -32,9 +31,7 @@ class _Settings(BaseModel):
 
 
 def _names(names: tuple[str, ...], what: str, known: Sequence[str]) -> tuple[str, ...]:
-    for name in names:
-        if name not in known:
-            raise ValueError(str(unknown_name(what, name, sorted(known))))
+    all_known(what, names, sorted(known))
     if len(set(names)) < len(names):
         raise ValueError(f"{what}s must be different, got {', '.join(names)}")
     return tuple(sorted(names))
@@ -196,10 +193,7 @@ class OptFSSettings(_Settings):
     @field_validator("seed_layers")
     @classmethod
     def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in DESIGNS:
-                raise ValueError(str(unknown_name("design", name, list(DESIGNS))))
-        return names
+        return all_known("design", names, list(DESIGNS))
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -280,10 +274,7 @@ def effective(
         lowering: ``auto`` or ``torch``, the only one there is here.
     Raises: RecipeError or UnknownNameError with one sentence for an unknown name or an illegal value.
     """
-    if series is not None:
-        raise RecipeError(f"series must be left out, the space optfs has none, got '{series}'; remove --series")
-    if lowering not in _LOWERINGS:
-        raise RecipeError(str(unknown_name("lowering of the space optfs", lowering, list(_LOWERINGS))))
+    torch_alone("optfs", series, lowering)
     task = TaskSettings(data=data, **_TASK[preset]).model_dump(mode="json", by_alias=True)
     base: JsonObject = {
         "seed_layers": list(DESIGNS if seed_layers is None else seed_layers),
@@ -318,10 +309,6 @@ def _absolute(name: str, data_dir: str | None) -> str:
 def parse(settings: JsonObject) -> OptFSSettings:
     """Checked settings from plain data. Raises: RecipeError with one sentence."""
     try:
-        return OptFSSettings.model_validate(settings)
-    except ValidationError as error:
-        raise RecipeError(sentence(error, list(OptFSSettings.model_fields))) from None
-    except LayerSearchError:
-        raise
+        return checked(OptFSSettings, settings)
     except OverflowError:
         raise RecipeError(f"settings must be numbers that can be counted with, one is beyond {math.inf}") from None

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from layersearch.errors import RecipeError
 from layersearch.primitives.basis import BASES
 from layersearch.primitives.layers.selection import GATE_KINDS
 from layersearch.primitives.registry import unknown_name
@@ -19,7 +18,7 @@ from layersearch.spaces.skan.published import PUBLISHED
 from layersearch.spaces.tasks.regression.presets import preset as regression_preset
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
-from layersearch.spaces.validation import override, sentence
+from layersearch.spaces.validation import all_known, checked, override, torch_alone
 
 __all__ = ["FunnelSettings", "NetworkSettings", "PoolSettings", "SKANSettings", "effective", "parse"]
 
@@ -33,7 +32,6 @@ DEFAULT_BASES = (
     "rational",
     "rbf",
 )
-_LOWERINGS = ("auto", "torch")
 
 
 class _Settings(BaseModel):
@@ -156,10 +154,7 @@ class SKANSettings(_Settings):
     @field_validator("seed_layers")
     @classmethod
     def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in PUBLISHED:
-                raise ValueError(str(unknown_name("design", name, list(PUBLISHED))))
-        return names
+        return all_known("design", names, list(PUBLISHED))
 
     @property
     def data_path(self) -> Path | None:
@@ -199,10 +194,7 @@ def effective(
         lowering: ``auto`` or ``torch``, the only one there is here.
     Raises: RecipeError or UnknownNameError with one sentence for an unknown name or an illegal value.
     """
-    if series is not None:
-        raise RecipeError(f"series must be left out, the space skan has none, got '{series}'; remove --series")
-    if lowering not in _LOWERINGS:
-        raise RecipeError(str(unknown_name("lowering of the space skan", lowering, list(_LOWERINGS))))
+    torch_alone("skan", series, lowering)
     pool, network = _SIZES[preset]
     base: JsonObject = {
         "seed_layers": list(PUBLISHED if seed_layers is None else seed_layers),
@@ -218,7 +210,4 @@ def effective(
 
 def parse(settings: JsonObject) -> SKANSettings:
     """Checked settings from plain data. Raises: RecipeError with one sentence."""
-    try:
-        return SKANSettings.model_validate(settings)
-    except ValidationError as error:
-        raise RecipeError(sentence(error, list(SKANSettings.model_fields))) from None
+    return checked(SKANSettings, settings)

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from layersearch.errors import RecipeError
 from layersearch.primitives.basis import BASES
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
@@ -18,7 +17,7 @@ from layersearch.spaces.objectives import legal
 from layersearch.spaces.tasks.images.data import IMAGE_SETS
 from layersearch.spaces.tasks.images.models import ConvShape, ViTShape
 from layersearch.spaces.tasks.images.settings import ImageRecipe, OptimizerName
-from layersearch.spaces.validation import override, sentence
+from layersearch.spaces.validation import all_known, checked, override
 
 __all__ = [
     "DEFAULT_SEEDS",
@@ -152,10 +151,7 @@ class ImageKANSettings(_Settings):
     @field_validator("seed_layers")
     @classmethod
     def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in DESIGNS:
-                raise ValueError(str(unknown_name("design", name, list(DESIGNS))))
-        return names
+        return all_known("design", names, list(DESIGNS))
 
     @property
     def data_path(self) -> Path | None:
@@ -209,7 +205,4 @@ def effective(
 
 def parse(settings: JsonObject) -> ImageKANSettings:
     """Checked settings from plain data. Raises: RecipeError with one sentence."""
-    try:
-        return ImageKANSettings.model_validate(settings)
-    except ValidationError as error:
-        raise RecipeError(sentence(error, list(ImageKANSettings.model_fields))) from None
+    return checked(ImageKANSettings, settings)
