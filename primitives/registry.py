@@ -14,10 +14,16 @@ Row = TypeVar("Row")
 
 
 def unknown_name(kind: str, name: str, known: list[str]) -> UnknownNameError:
-    """The error for a name that is not in ``known``: it suggests the nearest one and lists all."""
+    """The error for a name that is not in ``known``: it suggests the nearest one and lists all.
+
+    >>> print(unknown_name("op", "swsh", ["relu", "swish"]))
+    unknown op 'swsh'; did you mean 'swish'? (known: relu, swish)
+    >>> print(unknown_name("op", "swsh", []))
+    unknown op 'swsh' (known: none)
+    """
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    return UnknownNameError(f"unknown {kind} '{name}'{hint} (known: {', '.join(known)})")
+    return UnknownNameError(f"unknown {kind} '{name}'{hint} (known: {', '.join(known) or 'none'})")
 
 
 class Registry(Mapping[str, Row], Generic[Row]):

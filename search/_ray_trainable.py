@@ -118,6 +118,7 @@ class StagesTrainable(tune.Trainable):  # type: ignore[misc, unused-ignore]
         names = (FITNESS, *(o.name for o in self._task.objectives))
         n_levels = sum(level in self._done for level in self._levels)
         metrics: dict[str, float] = {}
+        selected = [outcome.selection for outcome in self._done.values() if outcome.selection is not None]
         for outcome in self._done.values():
             metrics.update(outcome.metrics)
         return {
@@ -128,6 +129,7 @@ class StagesTrainable(tune.Trainable):  # type: ignore[misc, unused-ignore]
             "budget": self._task.eta ** (n_levels - 1) if n_levels else 0,
             "training_steps": sum(s.steps for s in self._task.space.stages if s.id in self._done),
             "metrics": metrics,
+            "selection": selected[-1] if selected else None,
             "done": done,
         }
 

@@ -257,7 +257,7 @@ def export(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a run, as in search list.")] = None,
     candidate: o.Candidate = "best",
     format_: Annotated[
-        str, typer.Option("--format", metavar="python|triton|pt2|onnx|optuna", help="What to write.")
+        str, typer.Option("--format", metavar="python|triton|pt2|onnx|features|optuna", help="What to write.")
     ] = "python",
     space: o.Space = None,
     genome: Annotated[
@@ -277,7 +277,8 @@ def export(
     """Write a layer as one plain file.
 
     The layer is a candidate of a run, or that of --space and --genome. The file runs without layersearch. With --format
-    optuna: all candidates of a run, as a journal that optuna-dashboard opens.
+    features (optfs): what a candidate looks at, as JSON or CSV. With --format optuna: all candidates of a run, as a
+    journal that optuna-dashboard opens.
     """
 
     def work() -> int:
@@ -334,10 +335,11 @@ def read(
     runs_dir: o.RunsDir = "runs",
     as_json: o.AsJson = False,
 ) -> Work:
-    """Read a trained KAN as functions and, if it is small, as one formula.
+    """Read a trained KAN as functions and a formula.
 
     Edges that hardly matter are pruned, the others compared with a library of functions; every step says what it costs
-    in error. With -o: network.svg, formula.txt, formula.tex, reading.json.
+    in error. A formula is written where the network is small. With -o: network.svg, formula.txt, formula.tex,
+    reading.json.
     """
 
     def work() -> int:

@@ -95,7 +95,7 @@ class RayTune:
     - ``state``: ``passed`` at a rung, then ``evaluated``; or ``rejected`` or ``failed``, with ``reason`` and ``stage``.
       These end the trial, and what was not measured is NaN, which is what Tune leaves out of its best result.
     - ``budget``: 1 at the first rung, ``eta`` times that at the next: the ``time_attr`` of schedulers.
-    - ``training_steps`` so far.
+    - ``training_steps`` so far, and ``selection``: what the trial selected, in spaces where it does, else None.
 
     What a trial is trained on depends on its genome and ``seed`` alone, not on Tune's order. Nothing is deduplicated
     or re-ranked, and nothing is kept beyond what Tune keeps: for that there is ``search tune``.
@@ -253,7 +253,8 @@ class RayTune:
             f"layersearch {layersearch.__version__}"
         )
         facts = (("Origin", origin), ("Numbers", numbers))
-        source = Source(self.name, genome, "TunedNormAct", facts, self._spec.settings, self.seed)
+        selection = reported.get("selection")
+        source = Source(self.name, genome, "TunedNormAct", facts, self._spec.settings, self.seed, selection)
         return Layer(self.name, trial, genome, fitness, dict(reported.get("metrics", {})), {"found": source})
 
     def _tunable(self) -> TunableSpace:

@@ -28,12 +28,12 @@ def cost_objectives(reference: str, parameters_per: str = "") -> Mapping[str, Ob
     return {name: Objective(name, False, 0.0, units[name], name in NOISY) for name in COSTS}
 
 
-def legal(names: Sequence[str], main: str) -> tuple[str, ...]:
-    """``names`` with ``main``, what is searched for, at the front and the costs in their order.
+def legal(names: Sequence[str], main: str, others: Sequence[str] = COSTS) -> tuple[str, ...]:
+    """``names`` with ``main``, what is searched for, at the front and the ``others`` in their order.
 
     Raises: ValueError in one sentence for an unknown name, one that is given twice, or without ``main``.
     """
-    known = (main, *COSTS)
+    known = (main, *others)
     for name in names:
         if name not in known:
             raise ValueError(str(unknown_name("objective", name, list(known))))

@@ -4,14 +4,16 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.registry import unknown_name
 
-__all__ = ["RunSettings", "Settings", "all_known", "override", "sentence", "torch_alone"]
+__all__ = ["RunSettings", "Settings", "all_known", "checked", "override", "sentence", "torch_alone"]
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _LOWERINGS = ("auto", "torch")
 
@@ -31,6 +33,14 @@ class RunSettings(Settings):
     @property
     def data_path(self) -> Path | None:
         return None if self.data_dir is None else Path(self.data_dir)
+
+
+def checked(model: type[Model], settings: Mapping[str, Any]) -> Model:
+    """Settings from plain data. Raises: RecipeError with one sentence."""
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        raise RecipeError(sentence(error, list(model.model_fields))) from None
 
 
 def all_known(names: Sequence[str], what: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,5 @@
 """Genomes that their space writes itself: the module is put under its docstring, run, and checked."""
 
-import ast
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +9,7 @@ from layersearch.errors import BadInputError
 from layersearch.search.export._docstring import paragraphs, plain
 from layersearch.search.export._files import check_target, new_file
 from layersearch.search.export._origin import Source
+from layersearch.search.export._written import READ_BACK, compared, digest, names_of, report
 from layersearch.search.export.base import ExportError
 from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import JsonObject, PythonFile
@@ -58,22 +57,22 @@ def write_network(
     text = network_text(found, file, (("Exported by", command),))
     with new_file(out, force) as draft:
         draft.write_text(text, encoding="utf-8")
-        namespace = _run(draft.read_text(encoding="utf-8"), out.name)
+        namespace = names_of(draft.read_text(encoding="utf-8"), out.name, file.class_name)
         max_error = _checked(file, namespace)
-        sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
+        sha256 = digest(draft)
         beside = {} if weighed is None else _write_weights(weighed, file, namespace, weights_out, force)
-    return {
-        "path": str(out),
-        "format": format,
-        "formula": file.formula,
-        "class": file.class_name,
-        "genome": found.genome,
-        "max_error": max_error,
-        "sha256": sha256,
+    return report(
+        out,
+        format,
+        sha256,
+        what=f"{file.class_name}, {file.formula}{_shown(beside, weights_out)}",
+        check=compared(max_error),
+        formula=file.formula,
+        **{"class": file.class_name},
+        genome=found.genome,
+        max_error=max_error,
         **beside,
-        "what": f"{file.class_name}, {file.formula}" + _shown(beside, weights_out),
-        "check": f"checked against its genome after writing: largest difference {max_error:.1e}",
-    }
+    )
 
 
 def write_text(found: Source, out: Path, format: str, changed: bool, force: bool) -> JsonObject:
@@ -86,15 +85,8 @@ def write_text(found: Source, out: Path, format: str, changed: bool, force: bool
         draft.write_text(text, encoding="utf-8")
         if draft.read_text(encoding="utf-8") != text:
             raise ExportError(f"{out.name} must hold what was written, and does not; try another disk")
-        sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
-    return {
-        "path": str(out),
-        "format": format,
-        "genome": found.genome,
-        "sha256": sha256,
-        "what": what,
-        "check": "read back and compared after writing",
-    }
+        sha256 = digest(draft)
+    return report(out, format, sha256, what=what, check=READ_BACK, genome=found.genome)
 
 
 def _shown(beside: dict[str, Any], path: Path) -> str:
@@ -107,18 +99,6 @@ def _exporter(found: Source) -> Any:
     entry = SPACES[found.space]
     assert entry.exporter is not None
     return entry.module(entry.exporter)
-
-
-def _run(text: str, name: str) -> dict[str, Any]:
-    try:
-        ast.parse(text)
-        namespace: dict[str, Any] = {"__name__": "exported_network"}
-        exec(compile(text, name, "exec"), namespace)
-    except (SyntaxError, NameError) as error:
-        raise ExportError(
-            f"the exported file must run on its own, got {error!r}; report this with the genome"
-        ) from error
-    return namespace
 
 
 def _checked(file: PythonFile, namespace: dict[str, Any]) -> float:
@@ -158,5 +138,5 @@ def _write_weights(
         loaded = namespace[file.class_name].load(str(draft)).state_dict()
         if sorted(loaded) != sorted(state) or not all(tensor.equal(state[name]) for name, tensor in loaded.items()):
             raise ExportError("the exported class must load the weights that were written, and does not; report this")
-        sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
+        sha256 = digest(draft)
     return {"weights": str(path), "weights_sha256": sha256, "measured": dict(weighed.measured)}

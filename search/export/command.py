@@ -1,6 +1,5 @@
 """The command ``search export``: finds the layer, writes the file, checks it, and says what it did."""
 
-import hashlib
 import shlex
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from layersearch.primitives.registry import unknown_name
 from layersearch.search.export._files import check_target, new_file
 from layersearch.search.export._network import network_file, network_text, write_network, write_text
 from layersearch.search.export._origin import Source, from_genome, from_run, unguarded
+from layersearch.search.export._written import READ_BACK, compared, digest, report
 from layersearch.search.export.base import FORMATS, RUN_FORMATS, Subject
 from layersearch.search.runs import find_run
 from layersearch.spaces.catalog import SPACES
@@ -83,34 +83,26 @@ def run(
     subject = _subject(found, exact, num_features, (("Exported by", shlex.join(words)),))
     with new_file(out, force) as draft:
         max_error = row.write(subject, draft)
-        sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
+        sha256 = digest(draft)
     unchecked = row.unchecked()
-    return {
-        "path": str(out),
-        "format": format,
-        "formula": formula(subject.graph),
-        "class": subject.class_name,
-        "genome": graph_to_json(subject.graph),
-        "max_error": max_error,
-        "sha256": sha256,
-        "what": f"{subject.class_name}, {formula(subject.graph)}",
-        "check": f"checked against its genome after writing: largest difference {max_error:.1e}"
-        + (f"; not checked: {unchecked}" if unchecked else ""),
-        "unchecked": unchecked,
-    }
+    about = {"formula": formula(subject.graph), "class": subject.class_name, "genome": graph_to_json(subject.graph)}
+    return report(
+        out,
+        format,
+        sha256,
+        what=f"{subject.class_name}, {about['formula']}",
+        check=compared(max_error, unchecked),
+        **about,
+        max_error=max_error,
+        unchecked=unchecked,
+    )
 
 
 def _run_as_a_whole(format: str, run_dir: Path, out: Path, force: bool) -> JsonObject:
     with new_file(out, force) as draft:
         what = RUN_FORMATS[format].write(run_dir, draft)
-        sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
-    return {
-        "path": str(out),
-        "format": format,
-        "sha256": sha256,
-        "what": what,
-        "check": "read back and compared after writing",
-    }
+        sha256 = digest(draft)
+    return report(out, format, sha256, what=what, check=READ_BACK)
 
 
 def source(

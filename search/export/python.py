@@ -1,6 +1,5 @@
 """One readable Python file that needs torch alone; its class has the state dict of the layer that was trained."""
 
-import ast
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from layersearch.primitives.lowering.torch_source import layer_source
 from layersearch.primitives.printing import formula
 from layersearch.search.export._check import batch, compare, oracle, randomize
 from layersearch.search.export._docstring import class_doc, module_doc
+from layersearch.search.export._written import names_of
 from layersearch.search.export.base import FORMATS, ExportError, Format, Subject
 
 __all__ = ["check_class", "python_text", "write"]
@@ -32,17 +32,7 @@ def python_text(subject: Subject) -> str:
 def write(subject: Subject, path: Path) -> float:
     """Writes the file, runs its text in a fresh namespace and compares in float64, in training and eval mode."""
     path.write_text(python_text(subject), encoding="utf-8")
-    text = path.read_text(encoding="utf-8")
-    try:
-        ast.parse(text)
-        namespace: dict[str, Any] = {"__name__": "exported_layer"}
-        exec(compile(text, path.name, "exec"), namespace)
-        cls = namespace["Layer"]
-    except (SyntaxError, KeyError, NameError) as error:
-        raise ExportError(
-            f"the exported file must run on its own, got {error!r}; report this with the genome"
-        ) from error
-    return check_class(subject, cls)
+    return check_class(subject, names_of(path.read_text(encoding="utf-8"), path.name, "Layer")["Layer"])
 
 
 def check_class(subject: Subject, cls: Any) -> float:

@@ -11,7 +11,8 @@ from typing import Any
 from layersearch.kernels.codegen._triton_load import why_no_triton
 from layersearch.search.export._triton_check import check_kernels
 from layersearch.search.export._triton_text import triton_text
-from layersearch.search.export.base import FORMATS, ExportError, Format, Subject
+from layersearch.search.export._written import names_of
+from layersearch.search.export.base import FORMATS, Format, Subject
 from layersearch.search.export.python import check_class
 
 __all__ = ["unchecked", "write"]
@@ -36,13 +37,7 @@ def _loaded(path: Path) -> Any:
     name = f"<exported {path.name}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     try:
-        namespace: dict[str, Any] = {"__name__": "exported_layer"}
-        exec(compile(text, name, "exec"), namespace)
-        return namespace["Layer"]
-    except (SyntaxError, KeyError, NameError) as error:
-        raise ExportError(
-            f"the exported file must run on its own, got {error!r}; report this with the genome"
-        ) from error
+        return names_of(text, name, "Layer")["Layer"]
     finally:
         linecache.cache.pop(name, None)
 

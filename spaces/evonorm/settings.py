@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from layersearch.errors import RecipeError
 from layersearch.primitives.graph_json import MAX_DEPTH
 from layersearch.primitives.lowering import LOWERINGS
 from layersearch.primitives.numerics import Numerics
@@ -17,7 +16,7 @@ from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.objectives import COSTS, legal
 from layersearch.spaces.tasks.images.presets import preset as image_preset
 from layersearch.spaces.tasks.images.settings import ImageSettings
-from layersearch.spaces.validation import Settings, all_known, override, sentence
+from layersearch.spaces.validation import Settings, all_known, checked, override
 
 __all__ = [
     "AUTO",
@@ -227,7 +226,4 @@ def effective(
 
 def parse(settings: JsonObject) -> EvonormSettings:
     """Checked settings from plain data. Raises: RecipeError with one sentence."""
-    try:
-        return EvonormSettings.model_validate(settings)
-    except ValidationError as error:
-        raise RecipeError(sentence(error, list(EvonormSettings.model_fields))) from None
+    return checked(EvonormSettings, settings)

@@ -14,6 +14,7 @@ from layersearch.spaces.kan.choices import MLP
 from layersearch.spaces.kan.export import trained
 from layersearch.spaces.kan.export_check import exported_name
 from layersearch.spaces.kan.genome import from_json
+from layersearch.spaces.kan.images.genome import is_image_genome
 from layersearch.spaces.kan.network import Network, build
 from layersearch.spaces.kan.settings import parse
 from layersearch.spaces.kan.space import KANSpace
@@ -42,9 +43,14 @@ def read(
         run_seed: seed of the search; of the training.
         weights: a file that ``search export --weights`` wrote; without it the network is trained as it does that.
         limit, tolerance, refit: as of ``read_network``.
-    Raises: BadInputError if the network has no edges or the file does not fit; DataError if the data is missing;
-        RunError if the network could not be trained.
+    Raises: BadInputError if the network has no edges, is one of images, or the file does not fit; DataError if the
+        data is missing; RunError if the network could not be trained.
     """
+    if is_image_genome(genome):
+        raise BadInputError(
+            "a network to be read must be one of a function, an equation or a table, and this one is of images; read a "
+            "run on other data"
+        )
     parsed, own = from_json(genome), parse(settings)
     if parsed.basis == MLP:
         raise BadInputError("a network to be read must have edges with functions, and a linear one (mlp) has none")

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from layersearch.errors import RecipeError
 from layersearch.primitives.basis import BASES
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan.data import is_image_set
@@ -16,7 +15,7 @@ from layersearch.spaces.objectives import legal
 from layersearch.spaces.tasks.regression.presets import preset as regression_preset
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
-from layersearch.spaces.validation import RunSettings, Settings, all_known, override, sentence, torch_alone
+from layersearch.spaces.validation import RunSettings, Settings, all_known, checked, override, torch_alone
 
 __all__ = ["DEFAULT_SEEDS", "FunnelSettings", "KANSettings", "NetworkSettings", "check_widths", "effective", "parse"]
 
@@ -146,7 +145,4 @@ def effective(
 
 def parse(settings: JsonObject) -> KANSettings:
     """Checked settings from plain data. Raises: RecipeError with one sentence."""
-    try:
-        return KANSettings.model_validate(settings)
-    except ValidationError as error:
-        raise RecipeError(sentence(error, list(KANSettings.model_fields))) from None
+    return checked(KANSettings, settings)

@@ -109,6 +109,9 @@ class OneOf:
         return min(self.values, key=lambda v: abs(math.log(max(float(v), 0.5) / max(float(value), 0.5))))
 
     def __str__(self) -> str:
+        first, last = self.values[0], self.values[-1]
+        if isinstance(first, int) and isinstance(last, int) and self.values == tuple(range(first, last + 1)):
+            return f"a whole number in [{first}, {last}]"
         return f"one of {', '.join(map(str, self.values))}"
 
 

@@ -2,24 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from layersearch.errors import RecipeError
 from layersearch.primitives.ctr.interactions import OPERATORS
 from layersearch.primitives.ctr.mlp import ACTIVATIONS
 from layersearch.primitives.gates.base import RELAXATIONS
 from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.objectives import legal
 from layersearch.spaces.optfs.choices import GATES_OF, LIMITS, PRESSURES
 from layersearch.spaces.optfs.published import DESIGNS
 from layersearch.spaces.tasks.ctr.models.base import MODELS
 from layersearch.spaces.tasks.ctr.sources import has_history, is_file, read_schema
-from layersearch.spaces.validation import RunSettings, Settings, all_known, override, sentence, torch_alone
+from layersearch.spaces.validation import RunSettings, Settings, all_known, checked, override, torch_alone
 
 __all__ = ["FunnelSettings", "OptFSSettings", "SearchSettings", "TaskSettings", "effective", "parse"]
 
 _REFERENCE_OBJECTIVE = "auc"
+_OTHER_OBJECTIVES = ("log_loss", "ratio", "parameters", "latency")
 
 
 def _names(names: tuple[str, ...], what: str, known: Sequence[str]) -> tuple[str, ...]:
@@ -86,7 +88,7 @@ class SearchSettings(Settings):
         for name, key in (("dims", "dim"), ("search_epochs",) * 2, ("rewind_epochs", "rewind_epoch")):
             values = getattr(self, name)
             if list(values) != sorted(set(values)) or not all(map(LIMITS[key].holds, values)):
-                raise ValueError(f"search.{name} must be rising whole numbers, {LIMITS[key]}, got {list(values)}")
+                raise ValueError(f"search.{name} must be rising, each {LIMITS[key]}, got {list(values)}")
         for name in ("price", "ratio", "temperature", "lr"):
             low, high = getattr(self, name)
             if not low <= high or not LIMITS[name].holds(low) or not LIMITS[name].holds(high):
@@ -120,16 +122,14 @@ class FunnelSettings(Settings):
         rerank_seeds: trainings when the best candidates and the baselines are ranked again.
     """
 
-    objectives: tuple[Literal["auc", "log_loss", "ratio", "parameters", "latency"], ...] = ("auc", "ratio")
+    objectives: tuple[str, ...] = ("auc", "ratio")
     quality_auc: float = Field(0.53, ge=0, lt=1)
     rerank_seeds: int = Field(2, ge=1, le=20)
 
     @field_validator("objectives")
     @classmethod
-    def _with_auc(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if _REFERENCE_OBJECTIVE not in names or len(set(names)) < len(names):
-            raise ValueError(f"funnel.objectives must have auc, each name once, got {', '.join(names) or 'none'}")
-        return names
+    def _legal(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return legal(names, _REFERENCE_OBJECTIVE, _OTHER_OBJECTIVES)
 
 
 class TaskSettings(Settings):
@@ -191,7 +191,7 @@ class OptFSSettings(RunSettings):
         least, reviews = self.search.search_epochs[0], self.task.reviews
         if not self.task.warm_epochs + reviews < least:
             raise ValueError(
-                f"task.warm_epochs and task.reviews must be fewer than search.search_epochs, got "
+                f"task.warm_epochs and task.reviews must together be fewer than search.search_epochs, got "
                 f"{self.task.warm_epochs} and {reviews} of {least}"
             )
         if "din" in self.search.models and not has_history(self.task.data, self.task.table_schema):
@@ -296,6 +296,6 @@ def _absolute(name: str, data_dir: str | None) -> str:
 def parse(settings: JsonObject) -> OptFSSettings:
     """Checked settings from plain data. Raises: RecipeError with one sentence."""
     try:
-        return OptFSSettings.model_validate(settings)
-    except ValidationError as error:
-        raise RecipeError(sentence(error, list(OptFSSettings.model_fields))) from None
+        return checked(OptFSSettings, settings)
+    except OverflowError:
+        raise RecipeError("settings must be numbers below 1e308, and one is not; correct it") from None

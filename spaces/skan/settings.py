@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from layersearch.errors import RecipeError
 from layersearch.primitives.basis import BASES
 from layersearch.primitives.layers.selection import GATE_KINDS
 from layersearch.spaces.contracts import JsonObject
@@ -17,7 +16,7 @@ from layersearch.spaces.skan.published import PUBLISHED
 from layersearch.spaces.tasks.regression.presets import preset as regression_preset
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
-from layersearch.spaces.validation import RunSettings, Settings, all_known, override, sentence, torch_alone
+from layersearch.spaces.validation import RunSettings, Settings, all_known, checked, override, torch_alone
 
 __all__ = ["NetworkSettings", "PoolSettings", "SKANSettings", "effective", "parse"]
 
@@ -168,7 +167,4 @@ def effective(
 
 def parse(settings: JsonObject) -> SKANSettings:
     """Checked settings from plain data. Raises: RecipeError with one sentence."""
-    try:
-        return SKANSettings.model_validate(settings)
-    except ValidationError as error:
-        raise RecipeError(sentence(error, list(SKANSettings.model_fields))) from None
+    return checked(SKANSettings, settings)

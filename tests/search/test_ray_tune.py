@@ -7,6 +7,7 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -181,6 +182,16 @@ def _config(n: int) -> dict[str, Any]:
     parameters = toy().space.parameters(n)  # type: ignore[attr-defined]
     assert isinstance(parameters, dict)
     return parameters
+
+
+@pytest.mark.slow
+def test_what_a_trial_selected_is_reported_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = ray_tune("skan", data="fn:r1", set=TINY_KAN)
+    report = Local(task, monkeypatch).all_of({"genome_seed": 1})[-1]
+    assert report["state"] == "evaluated"
+    assert len(report["selection"]["layers"][0]) == 2, "a basis for each input of fn:r1"
+    layer = task.layer(SimpleNamespace(metrics=report, config={"genome_seed": 1}))
+    assert layer.export(tmp_path / "net.py")["max_error"] < 1e-9
 
 
 @pytest.mark.slow

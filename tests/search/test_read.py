@@ -59,6 +59,7 @@ def runs(tmp_path: Path) -> Path:
         [to_json(g) for g in (small, mlp_of(30, 2, 1), *map(small.with_widths, ((170,), (3,))))],
         settings,
     )
+    store(runs / "images", "kan", [layersearch.known("kan", "kat-vit").genome], {})
     known = layersearch.known("evonorm", "bn-relu").genome
     store(runs / "evonorm-0001", "evonorm", [known], {})
     return runs
@@ -136,6 +137,7 @@ def test_layers_are_read_by_scripts() -> None:
     [
         (["evonorm-0001"], "layers of evonorm have none; read a run of the space kan"),
         (["kan-0001", "--candidate", "1"], "a linear one (mlp) has none"),
+        (["images"], "and this one is of images; read a run on other data"),
         (["kan-0001", "--candidate", "2"], "at most 500 edges, got 510"),
         (["kan-0001", "--candidate", "7"], "got 7"),
         (["kan-0002"], "did you mean 'kan-0001'"),

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from layersearch.errors import RecipeError
 from layersearch.primitives.basis import BASES
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan.images.choices import ShapeLimits
@@ -16,7 +15,7 @@ from layersearch.spaces.objectives import legal
 from layersearch.spaces.tasks.images.data import IMAGE_SETS
 from layersearch.spaces.tasks.images.models import ConvShape, ViTShape
 from layersearch.spaces.tasks.images.settings import ImageRecipe, OptimizerName
-from layersearch.spaces.validation import RunSettings, Settings, all_known, override, sentence
+from layersearch.spaces.validation import RunSettings, Settings, all_known, checked, override
 
 __all__ = [
     "DEFAULT_SEEDS",
@@ -192,7 +191,4 @@ def effective(
 
 def parse(settings: JsonObject) -> ImageKANSettings:
     """Checked settings from plain data. Raises: RecipeError with one sentence."""
-    try:
-        return ImageKANSettings.model_validate(settings)
-    except ValidationError as error:
-        raise RecipeError(sentence(error, list(ImageKANSettings.model_fields))) from None
+    return checked(ImageKANSettings, settings)

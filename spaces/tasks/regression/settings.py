@@ -4,12 +4,11 @@ import hashlib
 import math
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from layersearch.errors import LayerSearchError, RecipeError
 from layersearch.spaces.tasks.functions import Sampling
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
-from layersearch.spaces.validation import sentence
+from layersearch.spaces.validation import checked
 
 __all__ = ["RegressionSettings"]
 
@@ -112,12 +111,7 @@ class RegressionSettings(BaseModel):
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
         """Settings from plain values, as of JSON. Raises: RecipeError or UnknownNameError with one sentence."""
-        try:
-            return cls.model_validate(values)
-        except LayerSearchError:
-            raise
-        except ValidationError as error:
-            raise RecipeError(sentence(error, list(cls.model_fields))) from None
+        return checked(cls, values)
 
     def replace(self, **changes: Any) -> Self:
         """A copy with ``changes``, checked as a whole. Raises: as ``parse``."""

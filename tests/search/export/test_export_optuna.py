@@ -70,7 +70,5 @@ def test_it_takes_a_run_alone_and_overwrites_nothing(tmp_path: Path) -> None:
 
 def test_one_list_of_names() -> None:
     assert not set(FORMATS) & set(RUN_FORMATS)
-    with pytest.raises(
-        UnknownNameError, match=r"did you mean 'optuna'\? \(known: features, onnx, optuna, "
-    ):
+    with pytest.raises(UnknownNameError, match=r"did you mean 'optuna'\? \(known: features, onnx, optuna, "):
         run(out=Path("x"), format="optuma")
