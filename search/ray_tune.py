@@ -33,7 +33,7 @@ __all__ = ["FITNESS", "GENOME_SEED", "KNOWN", "RayTune", "levels_of", "ray_tune"
 GENOME_SEED = "genome_seed"
 KNOWN = "known"
 FITNESS = "fitness"
-_OPTIONS = ("series", "data", "data_dir", "preset", "lowering", "device", "seed", "seed_layers", "set")
+_OPTIONS = ("series", "data", "data_dir", "preset", "objectives", "lowering", "device", "seed", "seed_layers", "set")
 _MOST_SAMPLES = 10_000
 _MOST_SEED = 2**31 - 1
 
@@ -47,8 +47,9 @@ def ray_tune(space: str | None = None, *, recipe: str | Path | None = None, eta:
         eta: candidates are measured early, at training steps about this many times apart, where the space has such
             rungs; what ``ASHAScheduler`` calls reduction_factor.
         options: those of ``search evolve`` that say what is searched, by their long names with underscores:
-            ``series``, ``data``, ``data_dir``, ``preset``, ``lowering``, ``device`` (of the workers: ``cpu`` or
-            ``cuda``, ``auto`` for the GPUs that Tune gives them), ``seed``, ``seed_layers``, ``set`` (a mapping).
+            ``series``, ``data``, ``data_dir``, ``preset``, ``objectives`` (names in a list, or by comma),
+            ``lowering``, ``device`` (of the workers: ``cpu`` or ``cuda``, ``auto`` for the GPUs that Tune gives them),
+            ``seed``, ``seed_layers``, ``set`` (a mapping).
     Raises: RecipeError, UnknownNameError or BadInputError, one sentence each.
 
     >>> ray_tune("kan", data="fn:f3").metrics
@@ -60,6 +61,8 @@ def ray_tune(space: str | None = None, *, recipe: str | Path | None = None, eta:
         if name not in _OPTIONS:
             raise unknown_name("option", name, sorted(_OPTIONS))
     given: dict[str, Any] = {"backend": "inline", "space": space, **options}
+    if not isinstance(objectives := given.get("objectives"), str | None):
+        given["objectives"] = ",".join(objectives)
     sets = dict(given.pop("set", {}))
     layers = given.pop("seed_layers", ())
     pairs = [f"{key}={json.dumps(value)}" for key, value in sets.items()]

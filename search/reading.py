@@ -87,10 +87,8 @@ def _source(what: str | Path | Run | Layer, candidate: str, runs_dir: Path) -> S
 def _of_run(found: Source, weights: Path | None, limit: float, tolerance: float, refit: bool) -> "Reading":
     entry = SPACES[found.space]
     if entry.reader is None:
-        raise BadInputError(
-            f"a network to be read must have edges with functions, and layers of {found.space} have none; "
-            "read a run of the space kan"
-        )
+        read = " or ".join(name for name, other in SPACES.items() if other.reader is not None)
+        raise BadInputError(f"a run to be read must be of the space {read}, got one of {found.space}; read another run")
     reading: Reading = entry.module(entry.reader).read(
         found.genome, found.settings, found.seed, weights=weights, limit=limit, tolerance=tolerance, refit=refit
     )

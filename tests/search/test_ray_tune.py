@@ -47,6 +47,8 @@ def test_settings_are_those_of_a_search(tmp_path: Path) -> None:
     task = ray_tune(recipe=tmp_path / "r.yaml", set=TINY_KAN)
     assert (task.name, task.seed, task.max_budget) == ("kan", 5, 1)
     assert task.metrics == {"rmse": "min", "parameters": "min"}
+    for names in ("memory, rmse", ["memory", "rmse"]):
+        assert list(ray_tune("kan", objectives=names, set=TINY_KAN).metrics) == ["rmse", "memory"]
     assert ray_tune("evonorm", eta=2, seed_layers=["bn-relu"], set=TINY).known() == task_of_bn_relu()
 
 

@@ -135,7 +135,7 @@ def test_layers_are_read_by_scripts() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["evonorm-0001"], "layers of evonorm have none; read a run of the space kan"),
+        (["evonorm-0001"], "must be of the space kan, got one of evonorm; read another run"),
         (["kan-0001", "--candidate", "1"], "a linear one (mlp) has none"),
         (["images"], "and this one is of images; read a run on other data"),
         (["kan-0001", "--candidate", "2"], "at most 500 edges, got 510"),
