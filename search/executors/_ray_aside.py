@@ -18,6 +18,7 @@ class Aside:
     """Makes calls in their order, in a thread that the end of this process does not wait for."""
 
     def __init__(self) -> None:
+        self.ended = False
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         threading.Thread(target=self._work, name="ray-head", daemon=True).start()
 
@@ -27,7 +28,8 @@ class Aside:
         return future
 
     def end(self) -> None:
-        """After the calls that are waiting."""
+        """After the calls that are waiting; there may be no more of them."""
+        self.ended = True
         self._calls.put(None)
 
     def _work(self) -> None:

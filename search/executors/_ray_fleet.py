@@ -187,7 +187,7 @@ class Fleet:
         """May be called twice."""
         for worker in list(self.workers.values()):
             self.end(worker)
-        if not self._cluster.lost:
+        if not self._cluster.lost and not self._aside.ended:
             concurrent.futures.wait([self._aside.call(_nothing)], timeout=_END_S)  # workers are ended by then
         self._aside.end()
         self._data = None
