@@ -180,7 +180,7 @@ SPACES.add(
         presets={
             "paper": Budget(evaluations=200, population=32, rerank_top=5),
             "small": Budget(evaluations=40, population=16, rerank_top=3),
-            "smoke": Budget(evaluations=8, population=6, rerank_top=2),
+            "smoke": Budget(evaluations=6, population=6, rerank_top=2),
         },
         data="planted",
         data_sets="layersearch.spaces.tasks.ctr.prepared:CTR_SETS",
