@@ -477,6 +477,16 @@ def _call(arguments: Sequence[str]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point. Returns the exit code."""
+    code = _exit_code(arguments)
+    ray = sys.modules.get("layersearch.search.executors._ray_cluster")
+    if ray is not None and ray.abandoned():  # Ray's threads, still waiting for a head, may fault as Python ends
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _exit_code(arguments: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that knows no ± must not end a run
             stream.reconfigure(errors="replace")

@@ -68,7 +68,7 @@ def test_every_section_runs_dry(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "gpu.json").read_text())
     sections = report["sections"]
     assert list(sections) == [
-        "bandwidth", "correctness", "layers", "rationals", "products", "graph_step", "streams", "compiled",
+        "bandwidth", "correctness", "layers", "rationals", "products", "lookups", "graph_step", "streams", "compiled",
     ]  # fmt: skip
     for name, found in sections.items():
         assert found["failed"] is None, name

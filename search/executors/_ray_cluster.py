@@ -26,7 +26,7 @@ from layersearch.errors import BadInputError, RunError
 from layersearch.search.executors._ray_head import LOOPBACK_ONLY, LocalHead
 from layersearch.search.executors.base import AS_MANY_AS_FIT
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "abandoned"]
 
 _REACH_S = 5.0
 _JOIN_S = 45.0
@@ -34,6 +34,7 @@ _ROOM_BYTES = 256 * 2**20
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MISMATCH = re.compile(r"[Vv]ersion mismatch")
 _AUTH = "AUTH_MODE"
+_ABANDONED: list["Cluster"] = []
 
 
 class Cluster:
@@ -110,11 +111,17 @@ class Cluster:
             self._joined = False
             if self.lost:
                 atexit.unregister(ray.shutdown)
+                _ABANDONED.append(self)
             else:
                 with _signals_kept():
                     ray.shutdown()
         if self.head is not None:
             self.head.close(now=self.lost)
+
+
+def abandoned() -> bool:
+    """Whether this process left a cluster whose head was lost without telling Ray, which would wait for the head."""
+    return bool(_ABANDONED)
 
 
 def _local_cpus(workers: int, cpus: float) -> int:
