@@ -1,8 +1,8 @@
 """What each node of a selective layer has learned, as nearly as one space can say it: ridge least squares per node.
 
 A node that is cut down to one of several spaces loses what the others held; with its coefficients fitted anew to the
-whole of its function, it loses only what its space cannot express. On a 2-8-8-1 network after 60 of 300 steps, dropping
-took the validation error from .10 to 1.1, fitting from .0893 to .0897 (fn:r1, seed 3).
+whole of its function, it loses only what its space cannot express. Of a 2-8-8-1 network on fn:r1, dropping took the
+validation error from .099 to .92 (after 120 of 300 steps, seed 3), fitting from .070 to .073 (after 90, seed 0).
 """
 
 from dataclasses import dataclass

@@ -41,6 +41,7 @@ class Recipe:
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    optimizer: str = "sgd"
 
 
 class Rerun:

@@ -158,7 +158,8 @@ def test_fitting_keeps_what_a_space_can_say() -> None:
     assert float(fit.residual[torch.arange(3), torch.tensor([2, 0, 1])].max()) < 1e-9
     pruned = layer.pruned("fit", x)
     torch.testing.assert_close(pruned(x), layer(x), rtol=1e-5, atol=1e-5)
-    assert (layer.pruned([1, 1, 1], x)(x) - layer(x)).square().mean() > 1e-5
+    lost = [(layer.pruned([1, 1, 1], data)(x) - layer(x)).square().mean() for data in (x, None)]
+    assert 1e-5 < lost[0] < lost[1] / 100  # Fourier can say most of what the other two hold, but has to be told
     plain = SelectiveKANLinear(3, 4, pool, bias=False, base=None, dtype=torch.float64, generator=seeded())
     assert plain.pruned("gate", x)(x).shape == (500, 4)
 
