@@ -13,7 +13,7 @@ from layersearch.primitives.layers.functions import BasisFunctions
 from layersearch.primitives.layers.init import scales
 from layersearch.primitives.layers.regrid import refit
 
-__all__ = ["KANLayer", "whole"]
+__all__ = ["KANLayer", "kernel_of", "whole"]
 
 
 def whole(name: str, value: Any, low: int = 1) -> int:
@@ -21,6 +21,14 @@ def whole(name: str, value: Any, low: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise BadInputError(f"{name} must be a whole number of at least {low}, got {value!r:.40}")
     return value
+
+
+def kernel_of(kernel_size: int | tuple[int, ...], dimensions: int) -> tuple[int, ...]:
+    """Sides of a kernel. Raises: BadInputError if they are not that many whole numbers of at least 1."""
+    kernel = (kernel_size,) * dimensions if isinstance(kernel_size, int) else tuple(kernel_size)
+    if len(kernel) != dimensions:
+        raise BadInputError(f"kernel_size must have {dimensions} numbers, got {kernel}")
+    return tuple(whole("kernel_size", size) for size in kernel)
 
 
 class KANLayer(nn.Module):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from layersearch.errors import BadInputError
 from layersearch.primitives.basis import Basis
-from layersearch.primitives.layers._kan import KANLayer, whole
+from layersearch.primitives.layers._kan import KANLayer, kernel_of, whole
 
 __all__ = ["KANConv1d", "KANConv2d"]
 
@@ -48,11 +48,7 @@ class _KANConv(KANLayer):
             raise BadInputError(
                 f"groups must divide in_channels and out_channels, got {groups} for {in_channels} and {out_channels}"
             )
-        kernel = (kernel_size,) * self.dimensions if isinstance(kernel_size, int) else tuple(kernel_size)
-        if len(kernel) != self.dimensions:
-            raise BadInputError(f"kernel_size must have {self.dimensions} numbers, got {kernel}")
-        for size in kernel:
-            whole("kernel_size", size)
+        kernel = kernel_of(kernel_size, self.dimensions)
         area = math.prod(kernel)
         fan = (in_channels // groups * area, out_channels // groups * area)
         super().__init__(

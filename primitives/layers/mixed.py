@@ -1,23 +1,22 @@
 """Layers whose nodes have bases of their own: nodes sorted by basis, all features in one matrix, one product."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from layersearch.errors import BadInputError
 from layersearch.primitives.activations import Activation, activation
 from layersearch.primitives.basis import Basis
-from layersearch.primitives.layers._kan import whole
+from layersearch.primitives.layers._kan import kernel_of, whole
 from layersearch.primitives.layers.domain_map import DomainMap
 from layersearch.primitives.layers.functions import BasisFunctions
 from layersearch.primitives.layers.init import Scales, scales
 from layersearch.primitives.layers.selection import check_choice, check_pool
 
-__all__ = ["MixedKANConv2d", "MixedKANLinear", "NodeLayer", "convolution"]
+__all__ = ["MixedKANConv2d", "MixedKANLinear", "NodeConv2d", "NodeLayer"]
 
 _LAYER_NORM = "layernorm"
 _EPS = 1e-5
@@ -104,6 +103,35 @@ class NodeLayer(nn.Module):
     def extra_repr(self) -> str:
         names = ", ".join(row.name for row in self.pool)
         return f"{self.n_nodes}, {self.weight.shape[0]}, pool=({names}), base={self.base_name}, init={self.init}"
+
+
+class NodeConv2d(NodeLayer):
+    """What layers share whose nodes are the channels of images: sizes, and the convolution of features."""
+
+    @staticmethod
+    def sizes(in_channels: int, out_channels: int, kernel_size: int | tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the kernel. Raises: BadInputError."""
+        whole("in_channels", in_channels)
+        whole("out_channels", out_channels)
+        height, width = kernel_of(kernel_size, 2)
+        return height, width
+
+    def keep(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: tuple[int, int],
+        stride: int | tuple[int, int],
+        padding: int | tuple[int, int] | str,
+        dilation: int | tuple[int, int],
+    ) -> None:
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+
+    def convolved(self, features: Tensor, weight: Tensor) -> Tensor:
+        """``[N, H, W, F] -> [N, O, H', W']``."""
+        settings: Any = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        return F.conv2d(features.movedim(-1, 1), weight, self.bias, **settings)
 
 
 class _MixedLayer(NodeLayer):
@@ -217,7 +245,7 @@ class MixedKANLinear(_MixedLayer):
         return F.linear(self.features(x), self.weight, self.bias)
 
 
-class MixedKANConv2d(_MixedLayer):
+class MixedKANConv2d(NodeConv2d, _MixedLayer):
     """``MixedKANLinear`` as the kernel of a convolution, ``[N, C, H, W] -> [N, O, H', W']``; nodes are channels.
 
     The functions of a pixel are evaluated once; padding adds places without features, as in ``KANConv2d``.
@@ -248,32 +276,11 @@ class MixedKANConv2d(_MixedLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        kernel = kernel_of(in_channels, out_channels, kernel_size)
+        kernel = self.sizes(in_channels, out_channels, kernel_size)
         super().__init__(
             in_channels, out_channels, kernel, pool, choice, base, domain, init, bias, power, generator, device, dtype
         )
-        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel
-        self.stride, self.padding, self.dilation = stride, padding, dilation
-        self._convolve = convolution(stride, padding, dilation)
+        self.keep(in_channels, out_channels, kernel, stride, padding, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._convolve(self.features(x.movedim(1, -1)).movedim(-1, 1), self.weight, self.bias)
-
-
-def kernel_of(in_channels: int, out_channels: int, kernel_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a kernel. Raises: BadInputError for sizes that are not whole numbers of at least 1."""
-    whole("in_channels", in_channels)
-    whole("out_channels", out_channels)
-    kernel = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
-    if len(kernel) != 2:
-        raise BadInputError(f"kernel_size must have 2 numbers, got {kernel}")
-    height, width = (whole("kernel_size", size) for size in kernel)
-    return height, width
-
-
-def convolution(
-    stride: int | tuple[int, int], padding: int | tuple[int, int] | str, dilation: int | tuple[int, int]
-) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-    """``F.conv2d`` with what does not change, of features, weight and bias."""
-    settings: Mapping[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
-    return lambda x, weight, bias: F.conv2d(x, weight, bias, **settings)
+        return self.convolved(self.features(x.movedim(1, -1)), self.weight)

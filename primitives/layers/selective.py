@@ -15,7 +15,7 @@ from layersearch.errors import BadInputError
 from layersearch.primitives.basis import Basis
 from layersearch.primitives.layers._kan import whole
 from layersearch.primitives.layers.functions import BasisFunctions
-from layersearch.primitives.layers.mixed import MixedKANConv2d, MixedKANLinear, NodeLayer, convolution, kernel_of
+from layersearch.primitives.layers.mixed import MixedKANConv2d, MixedKANLinear, NodeConv2d, NodeLayer
 from layersearch.primitives.layers.node_fit import NodeFit, fit_nodes
 from layersearch.primitives.layers.selection import DEFAULT_POOL, NodeGates, check_choice, check_pool
 from layersearch.primitives.registry import unknown_name
@@ -260,7 +260,7 @@ class SelectiveKANLinear(SelectiveLayer):
         return self._filled(mixed, chosen, fit)
 
 
-class SelectiveKANConv2d(SelectiveLayer):
+class SelectiveKANConv2d(NodeConv2d, SelectiveLayer):
     """S-ConvKAN: ``SelectiveKANLinear`` as the kernel of a convolution, ``[N, C, H, W] -> [N, O, H', W']``.
 
     Nodes are input channels: a channel has one space at all places, and its functions are evaluated once per pixel.
@@ -291,17 +291,14 @@ class SelectiveKANConv2d(SelectiveLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        kernel = kernel_of(in_channels, out_channels, kernel_size)
+        kernel = self.sizes(in_channels, out_channels, kernel_size)
         super().__init__(
             in_channels, out_channels, kernel, pool, gate, base, domain, init, bias, power, generator, device, dtype
         )
-        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel
-        self.stride, self.padding, self.dilation = stride, padding, dilation
-        self._convolve = convolution(stride, padding, dilation)
+        self.keep(in_channels, out_channels, kernel, stride, padding, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        features = self.features(x.movedim(1, -1)).movedim(-1, 1)
-        return self._convolve(features, self.gated_weight(), self.bias)
+        return self.convolved(self.features(x.movedim(1, -1)), self.gated_weight())
 
     def _samples(self, x: Tensor) -> Tensor:
         return x.movedim(1, -1).reshape(-1, self.n_nodes)
