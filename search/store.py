@@ -203,14 +203,8 @@ class Store(StoreReader):
         comes is not that of the run that it may have replayed."""
         with self.transaction():
             self._db.execute("UPDATE candidates SET state = 'in_flight' WHERE state = 'stopped' AND told IS NULL")
-            opened: dict[str, object] = {
-                "end_slot": None,
-                "end_turn": None,
-                "phase": "search",
-                "rerank": [],
-                "winner": None,
-            }
-            self._set_meta({**opened, "replay": None})
+            nobody = dict.fromkeys(("end_slot", "end_turn", "replay", "winner"))
+            self._set_meta({**nobody, "phase": "search", "rerank": []})
 
     def stopped(self) -> list[int]:
         """Numbers of the candidates that are stopped and have a checkpoint."""

@@ -1,25 +1,74 @@
 """The funnel of spaces that train whole networks: quality, fitness, re-rank, test; and the re-rank done once more."""
 
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Generic, Protocol, TypeVar
+
 from layersearch.errors import RunError
 from layersearch.primitives.seeds import Seeds
-from layersearch.spaces.contracts import Evaluator, Job, JsonObject, Outcome, Stage
+from layersearch.spaces.contracts import Evaluator, Job, JsonObject, Outcome, Outline, Stage, Trial
 
-__all__ = ["SEARCH_STAGES", "again", "rerank_seed", "rerank_stages", "test_stages"]
+__all__ = ["Maker", "NetworkSpace", "again", "rerank_seed"]
 
-SEARCH_STAGES = (Stage("quality", "quality"), Stage("fitness", "fitness", resumes="quality"))
-"""Fitness goes on with the training that quality began."""
+G = TypeVar("G")
 
 _FIRST = "rerank:0"
 
 
-def rerank_stages(seeds: int) -> tuple[Stage, ...]:
-    """One per training."""
-    return tuple(Stage(f"rerank:{k}", "rerank") for k in range(seeds))
+class Maker(Protocol[G]):
+    """Makes genomes within the limits of a run."""
+
+    def holds(self, genome: G) -> bool: ...
+
+    def sample(self, rng: random.Random) -> G: ...
+
+    def mutate(self, genome: G, rng: random.Random) -> G: ...
+
+    def suggest(self, trial: Trial) -> G: ...
+
+    def parameters(self, genome: G) -> Mapping[str, int | float | str | bool] | None: ...
 
 
-def test_stages(seeds: int) -> tuple[Stage, ...]:
-    """Of the networks that the re-rank trained."""
-    return tuple(Stage(f"test:{k}", "test", resumes=f"rerank:{k}") for k in range(seeds))
+class NetworkSpace(ABC, Generic[G]):
+    """What is the same in spaces whose genomes a generator makes, and whose candidates are trained as a whole.
+
+    Fitness goes on with the training that quality began; the test is of the networks that the re-rank trained.
+
+    Args:
+        generator: of the genomes.
+        rerank_seeds: trainings when the best candidates and the baselines are ranked again.
+    """
+
+    stages = (Stage("quality", "quality"), Stage("fitness", "fitness", resumes="quality"))
+
+    def __init__(self, generator: Maker[G], rerank_seeds: int) -> None:
+        self.generator = generator
+        self.rerank_stages = tuple(Stage(f"rerank:{k}", "rerank") for k in range(rerank_seeds))
+        self.test_stages = tuple(Stage(f"test:{k}", "test", resumes=f"rerank:{k}") for k in range(rerank_seeds))
+
+    def sample(self, rng: random.Random) -> G:
+        return self.generator.sample(rng)
+
+    def mutate(self, genome: G, rng: random.Random) -> G:
+        return self.generator.mutate(genome, rng)
+
+    def suggest(self, trial: Trial) -> G:
+        return self.generator.suggest(trial)
+
+    def parameters(self, genome: G) -> Mapping[str, int | float | str | bool] | None:
+        return self.generator.parameters(genome)
+
+    @abstractmethod
+    def outline(self, genome: G) -> Outline: ...
+
+    def possible(self, found: Mapping[str, G]) -> dict[str, G]:
+        """Those that pass the outline."""
+        return {name: genome for name, genome in found.items() if self.outline(genome).reason is None}
+
+    def sampled(self, found: Mapping[str, G]) -> dict[str, G]:
+        """Those that pass the outline and are within the limits of the run."""
+        return {name: genome for name, genome in self.possible(found).items() if self.generator.holds(genome)}
 
 
 def rerank_seed(run_seed: int) -> int:

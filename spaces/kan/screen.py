@@ -4,6 +4,7 @@ import functools
 import hashlib
 import math
 import random
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from layersearch.spaces.contracts import Outline, Probe
 from layersearch.spaces.kan.genome import KANGenome
 from layersearch.spaces.kan.network import Network, build, canonical, count_parameters
 
-__all__ = ["agree", "fault", "outline", "probe", "probe_inputs", "rounded", "same_function"]
+__all__ = ["agree", "outline", "probe", "probe_inputs", "probed", "same_function"]
 
 _ROWS = 16
 _SMALLEST_VARIATION = 1e-6
@@ -39,26 +40,30 @@ def probe(genome: KANGenome, in_features: int, out_features: int) -> Probe:
     trained parameters: what is equal in both starts and trains alike. Novelty is the design without its numbers.
     """
     novelty = f"{genome.basis}|{genome.base}|{genome.domain}|{len(genome.hidden)}"
-    x = probe_inputs(in_features)[0].requires_grad_(True)
+    return probed(lambda: _drawn(genome, in_features, out_features, 0), probe_inputs(in_features)[0], novelty)
+
+
+def probed(drawn: Callable[[], nn.Module], x: Tensor, novelty: str, learning: str = "") -> Probe:
+    """The probe of the network that ``drawn`` makes, on ``x``; ``learning`` says how it learns, and is in the key."""
+    x = x.clone().requires_grad_(True)
     try:
-        network = _drawn(genome, in_features, out_features, 0)
+        network = drawn()
     except GenomeError as error:
         return Probe(novelty, novelty, str(error))
     y = network(x)
-    key = rounded(y.detach(), sum(p.numel() for p in network.parameters()))
-    return Probe(key, novelty, fault(x, y, network))
+    key = _rounded(y.detach(), sum(p.numel() for p in network.parameters()))
+    return Probe(key + learning, novelty, _fault(x, y, network))
 
 
 def same_function(a: KANGenome, b: KANGenome, in_features: int, out_features: int) -> bool:
     """Whether outputs agree to 1e-9 with other weights, on a batch that no key is made from."""
-    x = probe_inputs(in_features)[1]
+    return agree([_drawn(genome, in_features, out_features, 1) for genome in (a, b)], probe_inputs(in_features)[1])
+
+
+def agree(networks: Sequence[nn.Module], x: Tensor) -> bool:
+    """Whether the outputs of two networks for ``x`` are equal to 1e-9."""
     with torch.no_grad():
-        ya, yb = (_drawn(genome, in_features, out_features, 1)(x) for genome in (a, b))
-    return agree(ya, yb)
-
-
-def agree(ya: Tensor, yb: Tensor) -> bool:
-    """Whether outputs are equal to 1e-9."""
+        ya, yb = (network(x) for network in networks)
     scale = torch.maximum(ya.abs(), yb.abs()) + 1e-3 * ya.square().mean().sqrt()
     return bool(((ya - yb).abs() <= _SAME * scale).all())
 
@@ -68,7 +73,7 @@ def _drawn(genome: KANGenome, in_features: int, out_features: int, seed: int) ->
     return build(genome, in_features, out_features, generator=generator, dtype=torch.float64)
 
 
-def fault(x: Tensor, y: Tensor, network: nn.Module) -> str | None:
+def _fault(x: Tensor, y: Tensor, network: nn.Module) -> str | None:
     """Why ``network`` cannot work, which gave ``y`` for the inputs ``x``; ``None`` if nothing shows."""
     if not bool(y.isfinite().all()):
         return "output is not finite"
@@ -95,7 +100,7 @@ def probe_inputs(in_features: int) -> tuple[Tensor, ...]:
     )
 
 
-def rounded(y: Tensor, n_parameters: int) -> str:
+def _rounded(y: Tensor, n_parameters: int) -> str:
     """Digest of ``y`` in units of its scale (a power of two), so that rounding noise does not change it."""
     exponent = math.frexp(float(y.abs().mean().nan_to_num()) + 1e-300)[1]
     whole = (y / 2.0**exponent * 10**_KEY_DIGITS).round().nan_to_num(nan=2**60, posinf=2**61, neginf=-(2**61))

@@ -1,15 +1,13 @@
 """The kan space: Kolmogorov-Arnold networks of any basis, judged on regression targets."""
 
 import functools
-import random
 from collections.abc import Mapping, Sequence
 
-from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Trial
-from layersearch.spaces.funnel import SEARCH_STAGES, rerank_stages, test_stages
+from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
+from layersearch.spaces.funnel import NetworkSpace
 from layersearch.spaces.kan import formula as _formula
 from layersearch.spaces.kan import genome as _genome
 from layersearch.spaces.kan import screen
-from layersearch.spaces.kan.choices import Value
 from layersearch.spaces.kan.data import has_images
 from layersearch.spaces.kan.generate import Generator
 from layersearch.spaces.kan.genome import KANGenome
@@ -26,42 +24,25 @@ _BASELINES = ("efficient-kan", "fastkan", "chebykan", "kat")
 _OUTPUTS = 1
 
 
-class KANSpace:
+class KANSpace(NetworkSpace[KANGenome]):
     """``layersearch.spaces.contracts.TunableSpace`` of Kolmogorov-Arnold networks."""
 
     name = "kan"
+    generator: Generator
 
     def __init__(self, settings: KANSettings) -> None:
         self.settings = settings
         network = settings.network
-        self.generator = Generator(network.bases, network.max_depth, network.min_width, network.max_width)
+        generator = Generator(network.bases, network.max_depth, network.min_width, network.max_width)
+        super().__init__(generator, settings.funnel.rerank_seeds)
         # Ordered by error alone: in a mean, counts of parameters would drown it.
         known = {"rmse": Objective("rmse", maximize=False), **cost_objectives("MLP")}
         self.objectives = tuple(known[name] for name in settings.funnel.objectives)
-        self.stages = SEARCH_STAGES
-        self.rerank_stages = rerank_stages(settings.funnel.rerank_seeds)
-        self.test_stages = test_stages(settings.funnel.rerank_seeds)
-
-    def sample(self, rng: random.Random) -> KANGenome:
-        return self.generator.sample(rng)
-
-    def mutate(self, genome: KANGenome, rng: random.Random) -> KANGenome:
-        return self.generator.mutate(genome, rng)
-
-    def suggest(self, trial: Trial) -> KANGenome:
-        return self.generator.suggest(trial)
-
-    def parameters(self, genome: KANGenome) -> Mapping[str, Value] | None:
-        return self.generator.parameters(genome)
 
     def seeds(self) -> Mapping[str, KANGenome]:
         """Published designs with the reference widths, where those are within the limits of the run."""
         found = {name: self._known(name) for name in self.settings.seed_layers}
-        return {
-            name: known
-            for name, known in found.items()
-            if self.generator.holds(known) and self.outline(known).reason is None
-        }
+        return self.sampled(found)
 
     def baselines(self) -> Mapping[str, KANGenome]:
         """Published designs with the reference widths, and two networks of plain linear layers.
@@ -70,11 +51,11 @@ class KANSpace:
         """
         inputs, most = self.settings.in_features, self.settings.network.most_parameters
         found = {name: self._known(name) for name in _BASELINES}
-        found = {name: known for name, known in found.items() if self.outline(known).reason is None}
+        found = self.possible(found)
         like = count_parameters(self._known(_BASELINES[0]), inputs, _OUTPUTS)
         found["mlp"] = mlp_of(min(like, most), inputs, _OUTPUTS)
         found["mlp-most"] = mlp_of(most, inputs, _OUTPUTS)
-        return {name: known for name, known in found.items() if self.outline(known).reason is None}
+        return self.possible(found)
 
     def outline(self, genome: KANGenome) -> Outline:
         return screen.outline(genome, self.settings.in_features, _OUTPUTS, self.settings.network.most_parameters)

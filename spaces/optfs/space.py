@@ -1,13 +1,12 @@
 """The optfs space: what a click-through model looks at, learned by gates, and controls that it is held against."""
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Trial
-from layersearch.spaces.funnel import SEARCH_STAGES, rerank_stages, test_stages
+from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
+from layersearch.spaces.funnel import NetworkSpace
 from layersearch.spaces.optfs import genome as _genome
-from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES, Value
+from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES
 from layersearch.spaces.optfs.generate import Generator
 from layersearch.spaces.optfs.genome import OptFSGenome, genome_key
 from layersearch.spaces.optfs.published import named
@@ -27,30 +26,16 @@ _OBJECTIVES = {
 _LEAST_RATIO = 1e-6
 
 
-class OptFSSpace:
+class OptFSSpace(NetworkSpace[OptFSGenome]):
     """``layersearch.spaces.contracts.TunableSpace`` and ``ControlledSpace`` of selections of features."""
 
     name = "optfs"
+    generator: Generator
 
     def __init__(self, settings: OptFSSettings) -> None:
         self.settings = settings
-        self.generator = Generator(settings.search)
+        super().__init__(Generator(settings.search), settings.funnel.rerank_seeds)
         self.objectives = tuple(_OBJECTIVES[name] for name in settings.funnel.objectives)
-        self.stages = SEARCH_STAGES
-        self.rerank_stages = rerank_stages(settings.funnel.rerank_seeds)
-        self.test_stages = test_stages(settings.funnel.rerank_seeds)
-
-    def sample(self, rng: random.Random) -> OptFSGenome:
-        return self.generator.sample(rng)
-
-    def mutate(self, genome: OptFSGenome, rng: random.Random) -> OptFSGenome:
-        return self.generator.mutate(genome, rng)
-
-    def suggest(self, trial: Trial) -> OptFSGenome:
-        return self.generator.suggest(trial)
-
-    def parameters(self, genome: OptFSGenome) -> Mapping[str, Value] | None:
-        return self.generator.parameters(genome)
 
     def seeds(self) -> Mapping[str, OptFSGenome]:
         """Named designs on the reference model, where they are within the limits of the run."""

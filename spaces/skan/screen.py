@@ -4,11 +4,10 @@ import hashlib
 
 import torch
 
-from layersearch.errors import GenomeError
 from layersearch.primitives.basis import Basis
 from layersearch.spaces.contracts import Outline, Probe
 from layersearch.spaces.kan.network import Network
-from layersearch.spaces.kan.screen import agree, fault, probe_inputs, rounded
+from layersearch.spaces.kan.screen import agree, probe_inputs, probed
 from layersearch.spaces.skan.genome import SKANGenome
 from layersearch.spaces.skan.network import build, most_parameters, plans
 
@@ -32,22 +31,14 @@ def probe(genome: SKANGenome, in_features: int, out_features: int) -> Probe:
     with the number of its parameters and how it learns. Novelty is the design without its numbers.
     """
     novelty = f"{'+'.join(genome.bases)}|{genome.gate}|{genome.base}|{genome.domain}|{len(genome.hidden)}"
-    x = probe_inputs(in_features)[0].requires_grad_(True)
-    try:
-        network = _drawn(genome, in_features, out_features, 0)
-    except GenomeError as error:
-        return Probe(novelty, novelty, str(error))
-    y = network(x)
-    key = rounded(y.detach(), sum(p.numel() for p in network.parameters()))
-    return Probe(f"{key}|{_learning(genome)}", novelty, fault(x, y, network))
+    drawn, x = (lambda: _drawn(genome, in_features, out_features, 0)), probe_inputs(in_features)[0]
+    return probed(drawn, x, novelty, learning=f"|{_learning(genome)}")
 
 
 def same(a: SKANGenome, b: SKANGenome, in_features: int, out_features: int) -> bool:
     """Whether both learn alike and outputs agree to 1e-9 with other weights, on a batch that no key is made from."""
-    x = probe_inputs(in_features)[1]
-    with torch.no_grad():
-        ya, yb = (_drawn(genome, in_features, out_features, 1)(x) for genome in (a, b))
-    return _learning(a) == _learning(b) and agree(ya, yb)
+    networks = [_drawn(genome, in_features, out_features, 1) for genome in (a, b)]
+    return _learning(a) == _learning(b) and agree(networks, probe_inputs(in_features)[1])
 
 
 def _learning(genome: SKANGenome) -> tuple[object, ...]:

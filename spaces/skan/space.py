@@ -1,13 +1,11 @@
 """The skan space: Kolmogorov-Arnold networks whose nodes choose a basis in training, judged on regression targets."""
 
 import functools
-import random
 from collections.abc import Mapping, Sequence
 
-from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Trial
-from layersearch.spaces.funnel import SEARCH_STAGES, rerank_stages, test_stages
+from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
+from layersearch.spaces.funnel import NetworkSpace
 from layersearch.spaces.kan import screen as kan_screen
-from layersearch.spaces.kan.choices import Value
 from layersearch.spaces.kan.published import mlp_of
 from layersearch.spaces.objectives import cost_objectives, described
 from layersearch.spaces.skan import formula as _formula
@@ -25,46 +23,29 @@ _EFFICIENT = "efficient-kan"
 _OUTPUTS = 1
 
 
-class SKANSpace:
+class SKANSpace(NetworkSpace[Genome]):
     """``layersearch.spaces.contracts.TunableSpace`` of networks that select; ``SelectingSpace``, too."""
 
     name = "skan"
+    generator: Generator
 
     def __init__(self, settings: SKANSettings) -> None:
         self.settings = settings
         pool, network = settings.pool, settings.network
         largest = min(pool.largest, len(pool.bases))
-        self.generator = Generator(
+        generator = Generator(
             pool.bases, pool.smallest, largest, pool.gates, pool.shares, network.max_depth, network.min_width,
             network.max_width,
         )  # fmt: skip
+        super().__init__(generator, settings.funnel.rerank_seeds)
         # Ordered by error alone, as in kan.
         known = {"rmse": Objective("rmse", maximize=False), **cost_objectives("MLP")}
         self.objectives = tuple(known[name] for name in settings.funnel.objectives)
-        self.stages = SEARCH_STAGES
-        self.rerank_stages = rerank_stages(settings.funnel.rerank_seeds)
-        self.test_stages = test_stages(settings.funnel.rerank_seeds)
-
-    def sample(self, rng: random.Random) -> SKANGenome:
-        return self.generator.sample(rng)
-
-    def mutate(self, genome: Genome, rng: random.Random) -> SKANGenome:
-        return self.generator.mutate(genome, rng)
-
-    def suggest(self, trial: Trial) -> SKANGenome:
-        return self.generator.suggest(trial)
-
-    def parameters(self, genome: Genome) -> Mapping[str, Value] | None:
-        return self.generator.parameters(genome)
 
     def seeds(self) -> Mapping[str, Genome]:
         """Designs by name with the reference widths, where those are within the limits of the run."""
         found = {name: self._known(name) for name in self.settings.seed_layers}
-        return {
-            name: known
-            for name, known in found.items()
-            if self.generator.holds(known) and self.outline(known).reason is None
-        }
+        return self.sampled(found)
 
     def baselines(self) -> Mapping[str, Genome]:
         """Networks of the reference widths with each basis of the pools alone, efficient-kan's, and linear networks.
@@ -77,7 +58,7 @@ class SKANSpace:
         like = most_parameters(self._known("skan"), inputs, _OUTPUTS)
         found["mlp"] = mlp_of(min(like, most), inputs, _OUTPUTS)
         found["mlp-most"] = mlp_of(most, inputs, _OUTPUTS)
-        return {name: known for name, known in found.items() if self.outline(known).reason is None}
+        return self.possible(found)
 
     def outline(self, genome: Genome) -> Outline:
         known = screen.outline if isinstance(genome, SKANGenome) else kan_screen.outline

@@ -7,11 +7,10 @@ import random
 import torch
 from torch import Tensor
 
-from layersearch.errors import GenomeError
 from layersearch.spaces.contracts import Outline, Probe
 from layersearch.spaces.kan.images.genome import ImageGenome
 from layersearch.spaces.kan.images.network import build, canonical, count_parameters, operations
-from layersearch.spaces.kan.screen import agree, fault, rounded
+from layersearch.spaces.kan.screen import agree, probed
 from layersearch.spaces.tasks.images.models import ConvShape, ImageClassifier
 
 __all__ = ["outline", "probe", "same_function"]
@@ -41,24 +40,14 @@ def probe(genome: ImageGenome, in_channels: int, classes: int) -> Probe:
     layer, shape = genome.layer, genome.shape
     depth = len(shape.channels) if isinstance(shape, ConvShape) else shape.depth
     novelty = f"{genome.kind}|{layer.basis}|{layer.base}|{layer.domain}|{depth}"
-    x = _inputs(in_channels, shape.side)[0].clone().requires_grad_(True)
-    try:
-        model = _drawn(genome, in_channels, classes, 0)
-    except GenomeError as error:
-        return Probe(novelty, novelty, str(error))
-    y = model(x)
-    key = rounded(y.detach(), sum(p.numel() for p in model.parameters()))
-    return Probe(key, novelty, fault(x, y, model))
+    return probed(lambda: _drawn(genome, in_channels, classes, 0), _inputs(in_channels, shape.side)[0], novelty)
 
 
 def same_function(a: ImageGenome, b: ImageGenome, in_channels: int, classes: int) -> bool:
     """Whether outputs agree with other weights, on a batch that no key is made from."""
     if a.shape.side != b.shape.side:
         return False
-    x = _inputs(in_channels, a.shape.side)[1]
-    with torch.no_grad():
-        ya, yb = (_drawn(genome, in_channels, classes, 1)(x) for genome in (a, b))
-    return agree(ya, yb)
+    return agree([_drawn(genome, in_channels, classes, 1) for genome in (a, b)], _inputs(in_channels, a.shape.side)[1])
 
 
 def _drawn(genome: ImageGenome, in_channels: int, classes: int, seed: int) -> ImageClassifier:

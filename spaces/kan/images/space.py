@@ -1,12 +1,10 @@
 """The kan space on images: convolutional networks and transformers of KAN layers, judged by accuracy."""
 
-import random
 from collections.abc import Mapping, Sequence
 
 from layersearch.errors import GenomeError
-from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe, Trial
-from layersearch.spaces.funnel import SEARCH_STAGES, rerank_stages, test_stages
-from layersearch.spaces.kan.choices import Value
+from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
+from layersearch.spaces.funnel import NetworkSpace
 from layersearch.spaces.kan.images import formula as _formula
 from layersearch.spaces.kan.images import genome as _genome
 from layersearch.spaces.kan.images import screen
@@ -22,42 +20,24 @@ _LIKE = {CONV_RELU: "kan-conv", VIT_GELU: "kat-vit"}
 """Ordinary networks, and the design whose parameters they have."""
 
 
-class ImageKANSpace:
+class ImageKANSpace(NetworkSpace[ImageGenome]):
     """``layersearch.spaces.contracts.TunableSpace`` of models of KAN layers for one set of images."""
 
     name = "kan"
+    generator: ImageGenerator
 
     def __init__(self, settings: ImageKANSettings) -> None:
         self.settings = settings
         network = settings.network
-        self.generator = ImageGenerator(network.bases, network.kinds, settings.limits)
+        super().__init__(ImageGenerator(network.bases, network.kinds, settings.limits), settings.funnel.rerank_seeds)
         # Ordered by accuracy alone: in a mean, counts of parameters would drown it.
         objectives = {"accuracy": Objective("accuracy"), **cost_objectives("ReLU/GELU network")}
         self.objectives = tuple(objectives[name] for name in settings.funnel.objectives)
-        self.stages = SEARCH_STAGES
-        self.rerank_stages = rerank_stages(settings.funnel.rerank_seeds)
-        self.test_stages = test_stages(settings.funnel.rerank_seeds)
-
-    def sample(self, rng: random.Random) -> ImageGenome:
-        return self.generator.sample(rng)
-
-    def mutate(self, genome: ImageGenome, rng: random.Random) -> ImageGenome:
-        return self.generator.mutate(genome, rng)
-
-    def suggest(self, trial: Trial) -> ImageGenome:
-        return self.generator.suggest(trial)
-
-    def parameters(self, genome: ImageGenome) -> Mapping[str, Value] | None:
-        return self.generator.parameters(genome)
 
     def seeds(self) -> Mapping[str, ImageGenome]:
         """Published designs in the reference sizes, where those are within the limits of the run."""
         found = {name: published(self.settings, name) for name in self.settings.seed_layers}
-        return {
-            name: known
-            for name, known in found.items()
-            if self.generator.holds(known) and self.outline(known).reason is None
-        }
+        return self.sampled(found)
 
     def baselines(self) -> Mapping[str, ImageGenome]:
         """Published designs in the reference sizes, and ordinary networks of as many parameters.
@@ -65,7 +45,7 @@ class ImageKANSpace:
         ``conv-relu`` has those of ``kan-conv``, ``vit-gelu`` those of ``kat-vit``.
         """
         found = baselines(self.settings)
-        return {name: known for name, known in found.items() if self.outline(known).reason is None}
+        return self.possible(found)
 
     def outline(self, genome: ImageGenome) -> Outline:
         settings, network = self.settings, self.settings.network

@@ -1,5 +1,7 @@
 """Layers whose nodes choose: gates, the layer they are pruned to, what fitting keeps, and errors."""
 
+import pickle
+
 import pytest
 import torch
 from torch import Tensor
@@ -199,6 +201,12 @@ def test_every_weight_learns_and_half_precision_works() -> None:
             assert parameter.grad is not None, name
             assert bool(parameter.grad.isfinite().all()), name
         assert layer.pruned().eval()(x).dtype == dtype
+
+
+def test_convolutions_pickle() -> None:
+    layer, x = SelectiveKANConv2d(3, 4, 3, stride=2, padding=1), torch.randn(2, 3, 5, 5)
+    for one in (layer, layer.pruned()):
+        assert torch.equal(pickle.loads(pickle.dumps(one))(x), one(x))
 
 
 def test_weights_of_another_choice_are_refused() -> None:
