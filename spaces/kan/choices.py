@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from layersearch.primitives.basis import BASES
 from layersearch.primitives.layers.init import INITS
+from layersearch.spaces.choices import AnyOf
 from layersearch.spaces.contracts import Trial
 
 __all__ = [
@@ -66,24 +67,12 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class OneOf:
+class OneOf(AnyOf[Value]):
     """One of several values, all of one type."""
-
-    values: tuple[Value, ...]
-
-    def holds(self, value: object) -> bool:
-        return any(value == v and type(value) is type(v) for v in self.values)
-
-    def draw(self, rng: random.Random) -> Value:
-        return rng.choice(self.values)
 
     def near(self, value: Value, rng: random.Random) -> Value:
         """Another one, if there is one."""
         return rng.choice([v for v in self.values if v != value] or [value])
-
-    def ask(self, trial: Trial, name: str) -> Value:
-        answer: Value = trial.suggest_categorical(name, self.values)
-        return answer
 
     def __str__(self) -> str:
         return f"one of {', '.join(map(repr, self.values))}"

@@ -93,20 +93,10 @@ class Generator:
         return replace(genome, settings=tuple(sorted(changed.items())))
 
     def _widths(self, genome: KANGenome, rng: random.Random) -> KANGenome:
-        if not genome.hidden:
-            return genome
-        i = rng.randrange(len(genome.hidden))
-        hidden = list(genome.hidden)
-        hidden[i] = self._width.near(hidden[i], rng)
-        return replace(genome, hidden=tuple(hidden))
+        return genome.with_widths(other_width(genome.hidden, self._width, rng))
 
     def _depths(self, genome: KANGenome, rng: random.Random) -> KANGenome:
-        hidden = list(genome.hidden)
-        if hidden and (len(hidden) >= self.max_depth or rng.random() < 0.5):
-            del hidden[rng.randrange(len(hidden))]
-        elif len(hidden) < self.max_depth:
-            hidden.insert(rng.randint(0, len(hidden)), self._width.draw(rng))
-        return replace(genome, hidden=tuple(hidden))
+        return genome.with_widths(other_depth(genome.hidden, self.max_depth, self._width, rng))
 
     def _one_of(self, genome: KANGenome, rng: random.Random) -> KANGenome:
         name, choice = rng.choice((("base", BASE_BRANCHES), ("domain", domains_of(genome.basis)), ("init", INIT_NAMES)))
@@ -161,6 +151,25 @@ def only(choice: Choice) -> Value | None:
     if isinstance(choice, Whole):
         return choice.low if choice.low == choice.high else None
     return choice.values[0] if len(choice.values) == 1 else None
+
+
+def other_width(hidden: tuple[int, ...], width: Whole, rng: random.Random) -> tuple[int, ...]:
+    """One of the widths changed, if there is one."""
+    if not hidden:
+        return hidden
+    i = rng.randrange(len(hidden))
+    return (*hidden[:i], width.near(hidden[i], rng), *hidden[i + 1 :])
+
+
+def other_depth(hidden: tuple[int, ...], most: int, width: Whole, rng: random.Random) -> tuple[int, ...]:
+    """A layer less or, while there are fewer than ``most``, one more."""
+    if hidden and (len(hidden) >= most or rng.random() < 0.5):
+        i = rng.randrange(len(hidden))
+        return (*hidden[:i], *hidden[i + 1 :])
+    if len(hidden) < most:
+        i = rng.randint(0, len(hidden))
+        return (*hidden[:i], width.draw(rng), *hidden[i:])
+    return hidden
 
 
 def asked(trial: Trial, name: str, choice: Choice) -> Value:

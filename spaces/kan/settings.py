@@ -17,47 +17,47 @@ from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
 from layersearch.spaces.validation import RunSettings, Settings, all_known, checked, override, torch_alone
 
-__all__ = ["DEFAULT_SEEDS", "FunnelSettings", "KANSettings", "NetworkSettings", "check_widths", "effective", "parse"]
+__all__ = ["DEFAULT_SEEDS", "FunnelSettings", "KANSettings", "NetworkSettings", "WidthSettings", "effective", "parse"]
 
 DEFAULT_SEEDS = ("efficient-kan", "fastkan", "chebykan", "kat")
 
 
-class NetworkSettings(Settings):
-    """Which networks are searched.
+class WidthSettings(Settings):
+    """Which widths are searched.
 
     Args:
-        bases: names of ``BASES``; all of them by default.
         max_depth: most hidden layers.
         min_width, max_width: of a hidden layer.
         most_parameters: larger networks are screened out.
-        reference: hidden layers of the published designs, as seeds and baselines.
+        reference: hidden layers of the designs by name, as seeds and baselines.
     """
 
-    bases: tuple[str, ...] = Field(default_factory=lambda: tuple(BASES), min_length=1)
     max_depth: int = Field(3, ge=0, le=MAX_DEPTH)
     min_width: int = Field(2, ge=1, le=MAX_WIDTH)
     max_width: int = Field(16, ge=1, le=MAX_WIDTH)
     most_parameters: int = Field(5000, ge=1, le=100_000_000)
     reference: tuple[int, ...] = (8, 8)
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        least, most, reference = self.min_width, self.max_width, self.reference
+        if least > most:
+            raise ValueError(f"network.min_width must be at most network.max_width, got {least} > {most}")
+        if len(reference) > MAX_DEPTH or not all(2 <= width <= MAX_WIDTH for width in reference):
+            shown = ", ".join(map(str, reference)) or "none"
+            raise ValueError(f"network.reference must be at most {MAX_DEPTH} widths in [2, {MAX_WIDTH}], got {shown}")
+        return self
+
+
+class NetworkSettings(WidthSettings):
+    """Which networks are searched: widths, and ``bases``, names of ``BASES``; all of them by default."""
+
+    bases: tuple[str, ...] = Field(default_factory=lambda: tuple(BASES), min_length=1)
+
     @field_validator("bases")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(set(all_known(names, "basis", list(BASES)))))
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> Self:
-        check_widths(self.min_width, self.max_width, self.reference)
-        return self
-
-
-def check_widths(least: int, most: int, reference: tuple[int, ...]) -> None:
-    """Raises: ValueError in one sentence for widths of hidden layers, or reference networks, that there cannot be."""
-    if least > most:
-        raise ValueError(f"network.min_width must be at most network.max_width, got {least} > {most}")
-    if len(reference) > MAX_DEPTH or not all(2 <= width <= MAX_WIDTH for width in reference):
-        shown = ", ".join(map(str, reference)) or "none"
-        raise ValueError(f"network.reference must be at most {MAX_DEPTH} widths in [2, {MAX_WIDTH}], got {shown}")
 
 
 class FunnelSettings(Settings):

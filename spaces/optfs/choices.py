@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from layersearch.primitives.ctr.interactions import OPERATORS
 from layersearch.primitives.gates.base import RELAXATIONS
+from layersearch.spaces.choices import AnyOf
 from layersearch.spaces.contracts import Trial
 from layersearch.spaces.tasks.ctr.models.base import MODELS
 
@@ -79,16 +80,8 @@ class Real:
 
 
 @dataclass(frozen=True)
-class OneOf:
+class OneOf(AnyOf[Value]):
     """One of several values of one type; numbers are in rising order."""
-
-    values: tuple[Value, ...]
-
-    def holds(self, value: object) -> bool:
-        return any(value == v and type(value) is type(v) for v in self.values)
-
-    def draw(self, rng: random.Random) -> Value:
-        return rng.choice(self.values)
 
     def near(self, value: Any, rng: random.Random) -> Value:
         """Another one if there is one; of numbers a neighbour."""
@@ -97,10 +90,6 @@ class OneOf:
             neighbours = self.values[max(0, place - 1) : place] + self.values[place + 1 : place + 2]
             return rng.choice(neighbours or self.values)
         return rng.choice([v for v in self.values if v != value] or self.values)
-
-    def ask(self, trial: Trial, name: str) -> Value:
-        answer: Value = trial.suggest_categorical(name, self.values)
-        return answer
 
     def nearest(self, value: Any) -> Value:
         """``value`` if it is one of them; else the closest number, or the first text."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from layersearch.spaces.contracts import Trial
 from layersearch.spaces.kan.choices import BASE_BRANCHES, INIT_NAMES, Choice, OneOf, Value, Whole
-from layersearch.spaces.kan.generate import asked, only
+from layersearch.spaces.kan.generate import asked, only, other_depth, other_width
 from layersearch.spaces.skan.choices import COLD, COOLINGS, DOMAINS, FULL, PRUNINGS, SELECTIVE, settings_of
 from layersearch.spaces.skan.genome import Genome, Pool, SKANGenome
 
@@ -121,20 +121,10 @@ class Generator:
         return replace(genome, pool=_sorted(pool))
 
     def _widths(self, genome: SKANGenome, rng: random.Random) -> SKANGenome:
-        if not genome.hidden:
-            return genome
-        i = rng.randrange(len(genome.hidden))
-        hidden = list(genome.hidden)
-        hidden[i] = self._width.near(hidden[i], rng)
-        return genome.with_widths(tuple(hidden))
+        return genome.with_widths(other_width(genome.hidden, self._width, rng))
 
     def _depths(self, genome: SKANGenome, rng: random.Random) -> SKANGenome:
-        hidden = list(genome.hidden)
-        if hidden and (len(hidden) >= self.max_depth or rng.random() < 0.5):
-            del hidden[rng.randrange(len(hidden))]
-        elif len(hidden) < self.max_depth:
-            hidden.insert(rng.randint(0, len(hidden)), self._width.draw(rng))
-        return genome.with_widths(tuple(hidden))
+        return genome.with_widths(other_depth(genome.hidden, self.max_depth, self._width, rng))
 
     def _one_of(self, genome: SKANGenome, rng: random.Random) -> SKANGenome:
         plain = self._plain()

@@ -8,8 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from layersearch.primitives.basis import BASES
 from layersearch.primitives.layers.selection import GATE_KINDS
 from layersearch.spaces.contracts import JsonObject
-from layersearch.spaces.kan.genome import MAX_DEPTH, MAX_WIDTH
-from layersearch.spaces.kan.settings import FunnelSettings, check_widths
+from layersearch.spaces.kan.settings import FunnelSettings, WidthSettings
 from layersearch.spaces.skan.choices import MAX_POOL
 from layersearch.spaces.skan.genome import fault_of_shares
 from layersearch.spaces.skan.published import PUBLISHED
@@ -18,7 +17,7 @@ from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
 from layersearch.spaces.validation import RunSettings, Settings, all_known, checked, override, torch_alone
 
-__all__ = ["NetworkSettings", "PoolSettings", "SKANSettings", "effective", "parse"]
+__all__ = ["PoolSettings", "SKANSettings", "effective", "parse"]
 
 DEFAULT_BASES = (
     "bspline",
@@ -78,37 +77,15 @@ class PoolSettings(Settings):
         return self
 
 
-class NetworkSettings(Settings):
-    """Which networks are searched.
-
-    Args:
-        max_depth: most hidden layers.
-        min_width, max_width: of a hidden layer.
-        most_parameters: networks that may be larger once they are pruned are screened out.
-        reference: hidden layers of the designs by name, as seeds and baselines.
-    """
-
-    max_depth: int = Field(3, ge=0, le=MAX_DEPTH)
-    min_width: int = Field(2, ge=1, le=MAX_WIDTH)
-    max_width: int = Field(16, ge=1, le=MAX_WIDTH)
-    most_parameters: int = Field(5000, ge=1, le=100_000_000)
-    reference: tuple[int, ...] = (8, 8)
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> Self:
-        check_widths(self.min_width, self.max_width, self.reference)
-        return self
-
-
 class SKANSettings(RunSettings):
     """All of it. ``seed_layers`` are the designs a population may start from, in order of preference.
 
-    The funnel is that of kan; costs are those of the pruned network.
+    The funnel and the limits of widths are those of kan; costs and parameters are those of the pruned network.
     """
 
     seed_layers: tuple[str, ...] = tuple(PUBLISHED)
     pool: PoolSettings = PoolSettings()
-    network: NetworkSettings = NetworkSettings()
+    network: WidthSettings = WidthSettings()
     funnel: FunnelSettings = FunnelSettings()
     task: RegressionSettings
 
@@ -157,7 +134,7 @@ def effective(
         "seed_layers": list(PUBLISHED if seed_layers is None else seed_layers),
         "data_dir": data_dir,
         "pool": PoolSettings(**pool).model_dump(mode="json"),
-        "network": NetworkSettings(**network).model_dump(mode="json"),
+        "network": WidthSettings(**network).model_dump(mode="json"),
         "funnel": FunnelSettings().model_dump(mode="json"),
         "task": regression_preset(preset, data).model_dump(mode="json"),
     }
