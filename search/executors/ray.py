@@ -130,7 +130,9 @@ class RayExecutor:
                 load[worker.ready.node] = load.get(worker.ready.node, 0) + len(worker.calls)
             self._quiet = min(load, key=lambda node: load[node]) if self._alone else None
             there = [worker for worker in ready if worker.ready is not None and worker.ready.node == self._quiet]
-        if there and all(not worker.calls for worker in there):
+        # A spent worker answers its last calls, and has its memory until then.
+        here = [w for w in self._workers.values() if w.ready is not None and w.ready.node == self._quiet]
+        if there and all(not worker.calls for worker in here):
             if self._alone:
                 self._fleet.rest(there[1:])
                 self._send(there[0], [self._alone.popleft()])

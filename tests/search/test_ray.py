@@ -3,9 +3,11 @@
 import os
 import signal
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from toy_space import toy_spec
 
 from layersearch.errors import BadInputError, RunError
 from layersearch.search.executors import _ray_workers as workers_module
-from layersearch.search.executors._ray_workers import Item, Worker
+from layersearch.search.executors._ray_actor import Ready
+from layersearch.search.executors._ray_workers import Call, Item, Worker
 from layersearch.search.executors.base import AS_MANY_AS_FIT, Resources
 from layersearch.search.executors.ray import RayExecutor
 from layersearch.spaces.contracts import Job, Outcome
@@ -239,6 +242,23 @@ def test_a_job_that_is_too_big_runs_once_more_alone(make: Make, monkeypatch: pyt
     assert {g: o.state for g, (_, o) in found.items() if o.state != "passed"} == {2: "rejected"}
     assert found[2][1].reason == "too big"
     assert (found[2][0].attempt, found[3][0].attempt) == (1, 1)
+
+
+def test_nobody_is_alone_beside_a_worker_that_has_calls_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, sent = object.__new__(RayExecutor), []
+    workers = {n: Worker(None, 0.0) for n in range(2)}
+    for worker in workers.values():
+        worker.ready = Ready({}, "node", "")
+    workers[0].spent = True
+    workers[0].calls.append(Call(0, [], Future(), 0.0, None))
+    vars(executor).update(_workers=workers, _fleet=SimpleNamespace(rest=lambda _: None), _quiet=None, _alarms=[])
+    vars(executor).update(_alone=deque([Item(Job(1, "quality", {"n": 1}, seed=1), alone=True)]), _hungry={})
+    monkeypatch.setattr(RayExecutor, "_send", lambda _, worker, items: sent.append((worker, items)))
+    executor._serve_alone()
+    assert sent == []
+    workers[0].calls.clear()
+    executor._serve_alone()
+    assert [worker for worker, _ in sent] == [workers[1]]
 
 
 def test_cheap_jobs_are_sent_in_batches(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
