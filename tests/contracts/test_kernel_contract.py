@@ -5,47 +5,28 @@ last test runs this file so, in a process of its own, since Triton reads the var
 """
 
 import itertools
-import os
-import re
-import resource
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
+from interpreted import INTERPRETS, each_kernel_way, interpreted, once_interpreted
 from lowered import error, limit
 from torch import Tensor
 
-from layersearch.kernels.codegen._triton_load import interprets, why_no_triton
 from layersearch.primitives import BASES, GroupRational, KANLinear
 from layersearch.primitives.basis import Basis
 from layersearch.primitives.layers import _features, _product, _quotient
 from layersearch.primitives.layers._lowered import reason_against
 from layersearch.primitives.layers.functions import BasisFunctions
 
-INTERPRETS = interprets()
 CPU_SECONDS = 30
 FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16
 
 pytestmark = [pytest.mark.usefixtures("poisoned_memory")]
 
 
-def ways() -> list[object]:
-    """Lowerings with a device that runs them."""
-    if INTERPRETS:
-        return [pytest.param(("triton", "cpu"), id="triton-interpreted")]
-    on_cpu = pytest.mark.skipif(reason_against("c") is not None, reason=f"lowering c: {reason_against('c')}")
-    on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    return [
-        pytest.param(("c", "cpu"), id="c", marks=[on_cpu]),
-        pytest.param(("triton", "cuda"), id="triton", marks=[pytest.mark.gpu, on_gpu]),
-    ]
-
-
 Way = tuple[str, str]
-each_way = pytest.mark.parametrize("way", ways())
+each_way = each_kernel_way()
 only_c = pytest.mark.skipif(INTERPRETS, reason="features are stored by C alone")
 
 
@@ -424,18 +405,9 @@ def test_ops_are_what_torch_asks_of_ops() -> None:
         torch.library.opcheck(op, arguments, test_utils=checks)  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
 @pytest.mark.torch_allowed
-@pytest.mark.skipif(INTERPRETS, reason="these tests are being interpreted")
-@pytest.mark.skipif(why_no_triton() is not None, reason=str(why_no_triton()))
+@once_interpreted
 def test_the_interpreter_runs_all_of_the_above() -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__))]
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0, done.stdout[-4000:]
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed is not None
-    assert int(passed[1]) > 40
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < CPU_SECONDS
+    passed, cpu_s = interpreted(__file__)
+    assert passed > 40
+    assert cpu_s < CPU_SECONDS

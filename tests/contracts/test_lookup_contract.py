@@ -6,49 +6,29 @@ imported.
 """
 
 import itertools
-import os
-import re
-import resource
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
+from interpreted import INTERPRETS, each_kernel_way, interpreted, once_interpreted
 from lowered import error, limit
 from torch import Tensor
 
 from layersearch.errors import BadInputError, KernelError
-from layersearch.kernels.codegen._triton_load import interprets, why_no_triton
 from layersearch.primitives.ctr import lookup as module
 from layersearch.primitives.ctr.lookup import gated_lookup
 from layersearch.primitives.ctr.table import FeatureTable
 from layersearch.primitives.gates.row_adam import RowAdam
 from layersearch.primitives.layers._lowered import reason_against
 
-INTERPRETS = interprets()
 CPU_SECONDS = 20
 FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16
 
 pytestmark = [pytest.mark.usefixtures("poisoned_memory")]
 
 
-def ways() -> list[object]:
-    """Lowerings with a device that runs them."""
-    if INTERPRETS:
-        return [pytest.param(("triton", "cpu"), id="triton-interpreted")]
-    no_c = pytest.mark.skipif(reason_against("c") is not None, reason=f"lowering c: {reason_against('c')}")
-    no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    return [
-        pytest.param(("torch", "cpu"), id="torch"),
-        pytest.param(("c", "cpu"), id="c", marks=[no_c]),
-        pytest.param(("triton", "cuda"), id="triton", marks=[pytest.mark.gpu, no_gpu]),
-    ]
-
-
 Way = tuple[str, str]
-each_way = pytest.mark.parametrize("way", ways())
+each_way = each_kernel_way("torch")
 
 
 @pytest.fixture(autouse=True)
@@ -375,17 +355,8 @@ def test_a_traced_lookup_is_torchs() -> None:
     assert torch.equal(got, expected)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(INTERPRETS, reason="these tests are being interpreted")
-@pytest.mark.skipif(why_no_triton() is not None, reason=str(why_no_triton()))
+@once_interpreted
 def test_the_interpreter_runs_all_of_the_above() -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__))]
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0, done.stdout[-4000:]
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed is not None
-    assert int(passed[1]) > 25
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < CPU_SECONDS
+    passed, cpu_s = interpreted(__file__)
+    assert passed > 25
+    assert cpu_s < CPU_SECONDS

@@ -7,21 +7,18 @@ CPU. The variable must be set before Triton is imported: the last test runs this
 import copy
 import math
 import os
-import re
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from graphs import random_graphs
+from interpreted import INTERPRETS, interpreted, once_interpreted
 from lowered import batch, error, oracle_of, results, upstream, with_state_of
 from torch import nn
 
 from layersearch.kernels.codegen import _triton_blocks, triton_kernel
-from layersearch.kernels.codegen._triton_load import interprets, why_no_triton
 from layersearch.kernels.codegen._triton_shapes import Config
 from layersearch.kernels.codegen.triton import Kernel, triton_source
 from layersearch.primitives.canonical import canonical
@@ -31,7 +28,6 @@ from layersearch.primitives.lowering.program import lower
 from layersearch.primitives.numerics import EXACT
 from layersearch.spaces.evonorm.published import PUBLISHED
 
-INTERPRETS = interprets()
 DEVICE = "cpu" if INTERPRETS else "cuda"
 CPU_SECONDS = 60
 
@@ -428,17 +424,8 @@ def test_triton_is_not_imported_before_a_kernel_is_needed() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(INTERPRETS, reason="these tests are being interpreted")
-@pytest.mark.skipif(why_no_triton() is not None, reason=str(why_no_triton()))
+@once_interpreted
 def test_the_interpreter_runs_all_of_the_above() -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__))]
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0, done.stdout[-4000:]
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed is not None
-    assert int(passed[1]) > 100
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < CPU_SECONDS
+    passed, cpu_s = interpreted(__file__)
+    assert passed > 100
+    assert cpu_s < CPU_SECONDS

@@ -4,12 +4,12 @@ import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from toy_catalog import ENTRY as ENTRY_OF_TOY
 from toy_catalog import toy_cli
+from toy_command import refused, shown
 
 from layersearch.search import runs, session, show
 from layersearch.search.store_reader import StoreReader
@@ -25,27 +25,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAYERSEARCH_DATA", raising=False)
     return tmp_path
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The sentence of a refusal: exit code 2, one line on stderr, nothing on stdout."""
-    capsys.readouterr()
-    assert toy_cli(*map(str, arguments)) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("search: ")
-    assert err.count("\n") == 1
-    assert "Usage" not in err
-    assert "│" not in err
-    return err
-
-
-def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    """The one object that a command prints."""
-    capsys.readouterr()
-    assert toy_cli(*arguments, "--json") == 0
-    value: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return value
 
 
 def test_a_run_from_beginning_to_export_of_its_numbers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,11 @@
 """search on the kan space for images, from the command to a file that runs without layersearch."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from alone import alone
 
 from layersearch.search.cli import main
 from layersearch.spaces.tasks.images import load_images
@@ -59,11 +57,8 @@ def test_from_a_search_to_a_file_of_its_own(tmp_path: Path, capsys: pytest.Captu
         "y = Model.load('net.safetensors')(torch.tensor(d['x'], dtype=torch.float32)).argmax(1).numpy()\n"
         "print((y == d['y']).mean())\n"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
-    assert float(done.stdout) == pytest.approx(winner["test"]["accuracy"]["mean"], abs=1.5 / len(data.test_y))
+    said = alone(code, tmp_path)
+    assert float(said) == pytest.approx(winner["test"]["accuracy"]["mean"], abs=1.5 / len(data.test_y))
 
 
 @pytest.mark.slow

@@ -1,14 +1,12 @@
 """search on the skan space, from the command to a file that runs without layersearch."""
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from alone import alone
 
 from layersearch.search.cli import main
 from layersearch.search.store_reader import StoreReader
@@ -66,11 +64,8 @@ def test_from_a_search_to_a_file_of_its_own(tmp_path: Path, capsys: pytest.Captu
         "y = Model.load('net.safetensors')(torch.tensor(d['x'], dtype=torch.float32)).detach().numpy()[:, 0]\n"
         "print(np.sqrt(((y - d['y'])**2).mean()) / d['y'].std())\n"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
-    assert float(done.stdout) == pytest.approx(measured["test:0"].fitness["rmse"], rel=0.2)
+    said = alone(code, tmp_path)
+    assert float(said) == pytest.approx(measured["test:0"].fitness["rmse"], rel=0.2)
 
 
 @pytest.mark.slow

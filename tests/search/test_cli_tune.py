@@ -1,13 +1,12 @@
 """``search tune``: the options of evolve but one, a recipe of its own, and its refusals."""
 
 import inspect
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from toy_catalog import toy_cli
+from toy_command import shown
 
 from layersearch.search import cli
 from layersearch.search.recipe import Recipe
@@ -22,13 +21,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAYERSEARCH_DATA", raising=False)
     return tmp_path
-
-
-def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    capsys.readouterr()
-    assert toy_cli(*arguments, "--json") == 0
-    value: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return value
 
 
 def test_options_are_those_of_evolve_with_a_sampler_for_the_driver() -> None:

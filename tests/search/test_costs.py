@@ -1,13 +1,12 @@
 """Costs as objectives of a run: chosen by name, counted where one candidate dominates another, with every driver,
 scheduler and backend; and what cannot be repeated to the bit is not called deterministic."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from toy_catalog import toy_cli
+from toy_command import refused, shown
 from toy_runs import content_of, run_toy
 
 from layersearch.errors import RecipeError
@@ -30,21 +29,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAYERSEARCH_DATA", raising=False)
     return tmp_path
-
-
-def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    capsys.readouterr()
-    assert toy_cli(*arguments, "--json") == 0
-    value: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return value
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    capsys.readouterr()
-    assert toy_cli(*arguments) == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    return err
 
 
 @pytest.mark.parametrize("command", ["evolve", "tune --sampler tpe", "tune --sampler nsga2"])
