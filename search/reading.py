@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from layersearch.errors import BadInputError
-from layersearch.search.api import Layer, Run
+from layersearch.search.api import Layer, Run, load
 from layersearch.search.export._files import check_target, new_file
 from layersearch.search.export._origin import Source, from_run
 from layersearch.search.tables import output, plain_table
@@ -77,11 +77,8 @@ def _source(what: str | Path | Run | Layer, candidate: str, runs_dir: Path) -> S
                 f"a layer must be of a run to be trained, and {what.name} is of none; give layers and x"
             )
         return from_run(where["run"], where["candidate"], where["runs_dir"])
-    if isinstance(what, Run):
-        return from_run(what.run_dir.name, candidate, what.run_dir.parent)
-    if isinstance(what, Path):
-        return from_run(what.resolve().name, candidate, what.resolve().parent)
-    return from_run(what, candidate, runs_dir)
+    run_dir = (what if isinstance(what, Run) else load(what, runs_dir)).run_dir
+    return from_run(run_dir.name, candidate, run_dir.parent)
 
 
 def _of_run(found: Source, weights: Path | None, limit: float, tolerance: float, refit: bool) -> "Reading":
