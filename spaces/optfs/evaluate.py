@@ -128,13 +128,7 @@ class OptFSEvaluator:
 
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
         """Runs ``job.stage``, ``name[:repeat]``. An exception of the candidate is a failed outcome."""
-        return settled(lambda deadline: self._finite(job, deadline), time_limit_s)
-
-    def _finite(self, job: Job, deadline: float | None) -> Outcome:
-        try:
-            return self._run(job, deadline)
-        except FloatingPointError as error:
-            return Outcome("rejected", "loss is not finite", measured=_number_in(str(error)))
+        return settled(lambda deadline: self._run(job, deadline), time_limit_s)
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         genome = from_json(job.genome)
@@ -155,7 +149,7 @@ class OptFSEvaluator:
     def _quality(self, genome: OptFSGenome, learner: Learner, deadline: float | None) -> Outcome:
         """The first epochs of the training, which goes on from this checkpoint; a control is measured in any case."""
         epochs, limit = self.settings.task.quality_epochs, self.settings.funnel.quality_auc
-        learner.run(max_steps=epochs * learner.steps_per_epoch, deadline=deadline)
+        _advance(learner, deadline, epochs * learner.steps_per_epoch)
         if len(learner.history) < epochs and learner.phase != "done":
             raise EndedError(Outcome("failed", "the time limit was reached", measured=float(learner.step)))
         value = float(learner.history[-1]["auc"])
@@ -167,7 +161,7 @@ class OptFSEvaluator:
         self, genome: OptFSGenome, learner: Learner, deadline: float | None, part: PartName, keep: bool = False
     ) -> Outcome:
         """The whole training, and what it is worth on a part; ``keep`` its end as a checkpoint."""
-        if not learner.run(deadline=deadline):
+        if not _advance(learner, deadline):
             raise EndedError(Outcome("failed", "the time limit was reached", measured=float(learner.step)))
         measured, metrics = self._measured(learner, part)
         if any(name in self.settings.funnel.objectives for name in ("parameters", "latency")):
@@ -226,6 +220,14 @@ class OptFSEvaluator:
         return (time.monotonic() - begin) / _TIMED_STEPS * learner.steps_per_epoch
 
 
+def _advance(learner: Learner, deadline: float | None, max_steps: int | None = None) -> bool:
+    """Whether the training is over. Raises: EndedError if its loss is not finite."""
+    try:
+        return learner.run(max_steps=max_steps, deadline=deadline)
+    except FloatingPointError:
+        raise EndedError(Outcome("rejected", "loss is not finite", measured=float(learner.step + 1))) from None
+
+
 def _latency(model: torch.nn.Module, data: CTRData) -> float:
     """Milliseconds for some rows, the median of several times."""
     ids = torch.from_numpy(data.train.ids[:_LATENCY_ROWS].astype(np.int64))
@@ -239,8 +241,3 @@ def _latency(model: torch.nn.Module, data: CTRData) -> float:
             model(ids, history=history)
             times.append(time.perf_counter() - begin)
     return 1e3 * sorted(times)[_LATENCY_RUNS // 2]
-
-
-def _number_in(text: str) -> float | None:
-    digits = "".join(c if c.isdigit() else " " for c in text).split()
-    return float(digits[0]) if digits else None

@@ -40,7 +40,7 @@ def gains(model: CTRModel, gates: GateSet, data: CTRData) -> tuple[NDArray[np.fl
     """
     was_training = model.training
     model.eval()
-    logits, _ = _derivatives(model, gates, data, None)
+    logits = _logits(model, gates, data)
     labels = torch.from_numpy(data.train.labels.astype(np.float32))
     a, b = _calibrated(logits, labels)
     n, m = sum(data.sizes), len(data.sizes)
@@ -52,7 +52,7 @@ def gains(model: CTRModel, gates: GateSet, data: CTRData) -> tuple[NDArray[np.fl
     for low in range(0, len(labels), _BATCH):
         rows = slice(low, low + _BATCH)
         ids = torch.from_numpy(data.train.ids[rows].astype(np.int64))
-        z, (x, there) = _derivatives(model, gates, data, rows)
+        z, x, there = _derivatives(model, gates, data, rows)
         without = a + b * (z.unsqueeze(1) - (x * there).sum(-1))
         x = torch.cat([x[..., :first], x[..., first:] @ basis], -1)
         y = labels[rows].unsqueeze(1)
@@ -88,20 +88,19 @@ def worth(alone: NDArray[np.float64], more: NDArray[np.float64], directions: int
     return found
 
 
-def _derivatives(
-    model: CTRModel, gates: GateSet, data: CTRData, rows: slice | None
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Logits, their derivatives by the gated table rows ``[B, m, columns]``, and those rows; all rows: logits alone."""
-    if rows is None:
-        with torch.no_grad():
-            parts = [
-                _forward(model, gates, data, slice(low, low + _BATCH))[0] for low in range(0, len(data.train), _BATCH)
-            ]
-        return torch.cat(parts), (torch.empty(0), torch.empty(0))
+@torch.no_grad()
+def _logits(model: CTRModel, gates: GateSet, data: CTRData) -> Tensor:
+    """Of all training rows."""
+    parts = (slice(low, low + _BATCH) for low in range(0, len(data.train), _BATCH))
+    return torch.cat([_forward(model, gates, data, rows)[0] for rows in parts])
+
+
+def _derivatives(model: CTRModel, gates: GateSet, data: CTRData, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, their derivatives by the gated table rows ``[B, m, columns]``, and those rows."""
     with torch.enable_grad():
         z, there = _forward(model, gates, data, rows)
         (x,) = torch.autograd.grad(z.sum(), there)
-    return z.detach(), (x, there.detach())
+    return z.detach(), x, there.detach()
 
 
 def _forward(model: CTRModel, gates: GateSet, data: CTRData, rows: slice) -> tuple[Tensor, Tensor]:
@@ -134,7 +133,7 @@ def _basis(model: CTRModel, gates: GateSet, data: CTRData, first: int) -> Tensor
     d = model.table.weight.shape[1] - first
     if d <= MOST_DIRECTIONS:
         return torch.eye(d)
-    _, (x, _) = _derivatives(model, gates, data, slice(0, _BATCH))
+    _, x, _ = _derivatives(model, gates, data, slice(0, _BATCH))
     flat = x[..., first:].flatten(0, 1)
     vectors: Tensor = torch.linalg.eigh(flat.T @ flat)[1]
     return vectors[:, -MOST_DIRECTIONS:]
