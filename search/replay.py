@@ -107,6 +107,10 @@ class Recording:
             return stages
         return tuple(stage for stage in stages if stage.id in self._unfinished[slot])
 
+    def finishes(self, slot: int) -> bool:
+        """Whether its candidate was told of: all others were in flight, or paused, when the search ended."""
+        return slot in self._places
+
     def place(self, slot: int) -> int:
         """Its candidate was told of after so many others."""
         return self._places[slot]

@@ -365,7 +365,8 @@ class Search:
             return None
         if self._follows is not None and self._follows.is_left_open(track):
             return None
-        finish = finish_of(track, self._space.objectives) or self._scheduled(track)
+        finishes = self._follows is None or self._follows.finishes(track.order)
+        finish = (finish_of(track, self._space.objectives) if finishes else None) or self._scheduled(track)
         if finish is not None:
             track.over = True
             if finish.state != "paused":

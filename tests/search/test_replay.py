@@ -135,9 +135,41 @@ def test_a_candidate_that_was_killed_after_its_promotion_is_promoted_again(tmp_p
         assert recording.is_over(3, 0)
 
 
-def edited(run_dir: Path, statement: str) -> None:
+def test_a_promotion_that_nothing_came_of_before_the_end_is_repeated(tmp_path: Path) -> None:
+    """The last candidate was evaluated last of all; without what came after its promotion it is as if killed there."""
+    settings = {"scheduler": "asha", "evaluations": 3, "backend": "inline", "workers": 1}
+    run_toy(tmp_path / "pool", RUNGS, **FREE | settings)
+    with StoreReader(tmp_path / "pool") as reader:
+        last = max(reader.candidates(), key=lambda c: -1 if c.told is None else c.told)
+        rung = max(promotion.rung for _, promotion in reader.promotions() if promotion.candidate == last.number)
+        stages = reader.stages()
+    n_before = 1 + max(i for i, stage in enumerate(stages) if stage.rung == rung)
+    later = [stage.id for stage in stages[n_before:]]
+    assert last.state == "evaluated"
+    edited(
+        tmp_path / "pool",
+        f"UPDATE candidates SET state = 'stopped', told = NULL, fitness = '{{}}' WHERE number = {last.number}",
+        f"DELETE FROM results WHERE candidate = {last.number} AND stage IN ({str(later)[1:-1]})",
+    )
+    assert replayed(tmp_path / "pool", tmp_path / "again") == "finished"
+    assert searched(tmp_path / "again") == searched(tmp_path / "pool")
+
+
+def searched(run_dir: Path) -> list[Any]:
+    """What was asked, promoted, measured and told; not what came after the search, which another best one changes."""
+    with StoreReader(run_dir) as reader:
+        stages = {stage.id for stage in reader.stages()}
+        candidates = [
+            (c.number, c.genome, c.state, c.seen, c.told, {r.stage for r in reader.results(c.number)} & stages)
+            for c in reader.candidates()
+        ]
+        return [reader.promotions(), candidates]
+
+
+def edited(run_dir: Path, *statements: str) -> None:
     with sqlite3.connect(run_dir / "run.sqlite") as db:
-        assert db.execute(statement).rowcount > 0
+        for statement in statements:
+            assert db.execute(statement).rowcount > 0
     db.close()
 
 
