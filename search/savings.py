@@ -21,12 +21,13 @@ def saved(reader: StoreReader) -> JsonObject | None:
     the way. Stages that nobody has run yet count nothing.
 
     Returns: ``None`` for ``straight``, else ``{candidates, steps, steps_trained, core_minutes, core_minutes_used,
-        rungs: [{rung, reached, promoted}]}``.
+        rungs: [{rung, reached, promoted}]}``; no number of steps where trainings have none that is known before.
     """
     settings = reader.meta("run", {})
     if settings.get("scheduler", "straight") == "straight":
         return None
     stages, ends = reader.stages(), rung_ends(reader.stages())
+    counted = any(stage.steps for stage in stages)
     costs = reader.stage_costs()
     passed = reader.passed_stages()
     promotions = {promotion for _, promotion in reader.promotions()}
@@ -46,8 +47,8 @@ def saved(reader: StoreReader) -> JsonObject | None:
             seconds.append(_expected_s(left, costs))
     return {
         "candidates": n_saved,
-        "steps": steps_saved,
-        "steps_trained": steps_trained,
+        "steps": steps_saved if counted else None,
+        "steps_trained": steps_trained if counted else None,
         "core_minutes": math.fsum(seconds) / 60,
         "core_minutes_used": reader.search_core_s() / 60,
         "rungs": [

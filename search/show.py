@@ -149,9 +149,10 @@ def _print_saved(saved: JsonObject) -> None:
         for row in saved["rungs"]:
             table.add_row(str(row["rung"]), f"{row['reached']:,}", f"{row['promoted']:,}")
         output().print(table)
+    steps = f"{saved['steps']:,} training steps" if saved["steps"] is not None else "what was left"
     output().print(
         Text(
-            f"saved against straight: {saved['steps']:,} training steps of {saved['candidates']:,} candidates, about "
+            f"saved against straight: {steps} of {saved['candidates']:,} candidates, about "
             f"{saved['core_minutes']:.1f} core-minutes; used: {saved['core_minutes_used']:.1f}"
         )
     )

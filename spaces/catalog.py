@@ -44,7 +44,7 @@ class SpaceEntry:
             ``auto``; if the space has any such setting.
         network: whether genomes are whole networks, built for ``out_features``, too; else they are layers.
         rungs: key of the setting that takes a ratio and has candidates measured early, at training steps that are this
-            many times apart; if the space has one.
+            many times apart or where the space sees fit; if the space has one.
         objectives: key of the setting that takes names of objectives (``layersearch.spaces.objectives``); without one
             the space has those that it has.
         layers: module with ``known(name)``, ``build(genome, num_features, lowering, groups)``, ``formula(genome)`` and
@@ -140,6 +140,7 @@ SPACES.add(
         data_sets="layersearch.spaces.kan.data:DATA_SETS",
         load="layersearch.spaces.kan.data:load",
         network=True,
+        rungs="fidelity.ratio",
         objectives="funnel.objectives",
         layers="layersearch.spaces.kan.layers",
         exporter="layersearch.spaces.kan.export",
@@ -163,6 +164,7 @@ SPACES.add(
         data_sets="layersearch.spaces.tasks.regression.sets:REGRESSION_SETS",
         load="layersearch.spaces.tasks.regression.sets:load_regression",
         network=True,
+        rungs="fidelity.ratio",
         objectives="funnel.objectives",
         layers="layersearch.spaces.skan.layers",
         exporter="layersearch.spaces.skan.export",
@@ -186,6 +188,7 @@ SPACES.add(
         data_sets="layersearch.spaces.tasks.ctr.prepared:CTR_SETS",
         load="layersearch.spaces.tasks.ctr.sources:load_source",
         network=True,
+        rungs="fidelity.ratio",
         objectives="funnel.objectives",
         layers="layersearch.spaces.optfs.layers",
         exporter="layersearch.spaces.optfs.export",

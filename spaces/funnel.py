@@ -2,12 +2,13 @@
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from layersearch.errors import RunError
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Evaluator, Job, JsonObject, Outcome, Outline, Stage, Trial
+from layersearch.spaces.fidelity import UNCUT, Cut
 
 __all__ = ["Maker", "NetworkSpace", "again", "rerank_seed"]
 
@@ -33,17 +34,21 @@ class Maker(Protocol[G]):
 class NetworkSpace(ABC, Generic[G]):
     """What is the same in spaces whose genomes a generator makes, and whose candidates are trained as a whole.
 
-    Fitness goes on with the training that quality began; the test is of the networks that the re-rank trained.
+    Each stage of the search goes on with the training that quality, or an earlier rung, began; the test is of the
+    networks that the re-rank trained.
 
     Args:
         generator: of the genomes.
         rerank_seeds: trainings when the best candidates and the baselines are ranked again.
+        cuts: of the training of the search.
     """
 
-    stages = (Stage("quality", "quality"), Stage("fitness", "fitness", resumes="quality"))
-
-    def __init__(self, generator: Maker[G], rerank_seeds: int) -> None:
+    def __init__(self, generator: Maker[G], rerank_seeds: int, cuts: Sequence[Cut] = UNCUT) -> None:
         self.generator = generator
+        before = (None, *(cut.stage for cut in cuts))
+        self.stages = tuple(
+            Stage(cut.stage, cut.name, resumed, cut.rung, cut.steps) for cut, resumed in zip(cuts, before, strict=False)
+        )
         self.rerank_stages = tuple(Stage(f"rerank:{k}", "rerank") for k in range(rerank_seeds))
         self.test_stages = tuple(Stage(f"test:{k}", "test", resumes=f"rerank:{k}") for k in range(rerank_seeds))
 

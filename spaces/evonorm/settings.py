@@ -1,9 +1,8 @@
 """Every knob of the evonorm space, with the effective values written into the recipe of a run."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +12,7 @@ from layersearch.primitives.numerics import Numerics
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.evonorm.published import PUBLISHED
+from layersearch.spaces.fidelity import FidelitySettings, SteppedSettings
 from layersearch.spaces.objectives import COSTS, legal
 from layersearch.spaces.tasks.images.presets import preset as image_preset
 from layersearch.spaces.tasks.images.settings import ImageSettings
@@ -22,7 +22,6 @@ __all__ = [
     "AUTO",
     "DEFAULT_SEEDS",
     "EvonormSettings",
-    "FidelitySettings",
     "FunnelSettings",
     "GraphSettings",
     "LoweringSettings",
@@ -94,19 +93,6 @@ class FunnelSettings(Settings):
         return tuple(name for name in self.objectives if name in COSTS)
 
 
-class FidelitySettings(Settings):
-    """Where candidates are measured before the end of their training, for schedulers that compare them early.
-
-    Args:
-        ratio: 0 for nowhere; else after the quality steps, where accuracy is measured anyway, and at those steps
-            ``task.fitness_steps / ratio**i`` that are later by a factor of √ratio at least.
-        rungs: at these training steps instead, in rising order.
-    """
-
-    ratio: int = Field(0, ge=0, le=1000)
-    rungs: tuple[Annotated[int, Field(ge=1)], ...] = ()
-
-
 class LoweringSettings(Settings):
     """How layers are run, the same for all candidates of a run; stability, which differentiates twice, never compiles.
 
@@ -127,7 +113,7 @@ class LoweringSettings(Settings):
         return name
 
 
-class EvonormSettings(Settings):
+class EvonormSettings(SteppedSettings):
     """All of it.
 
     ``seed_layers`` are the known layers a population may start from, in order of preference; ``task.groups`` is the
@@ -156,27 +142,6 @@ class EvonormSettings(Settings):
                 f"funnel.stability_networks must be different anchors, of {', '.join(anchors)}, got {', '.join(given)}"
             )
         return self
-
-    @model_validator(mode="after")
-    def _rungs_before_the_end(self) -> Self:
-        rungs, steps, ratio = self.fidelity.rungs, self.task.fitness_steps, self.fidelity.ratio
-        if list(rungs) != sorted(set(rungs)) or (rungs and rungs[-1] >= steps):
-            given = ", ".join(map(str, rungs))
-            raise ValueError(f"fidelity.rungs must rise and end before step {steps} of the training, got {given}")
-        if ratio == 1:
-            raise ValueError("fidelity.ratio must be 0 or at least 2, got 1")
-        return self
-
-    @property
-    def rung_steps(self) -> tuple[int, ...]:
-        """Training steps at which candidates are measured early, in rising order."""
-        quality, steps, ratio = self.task.quality_steps, self.task.fitness_steps, self.fidelity.ratio
-        if self.fidelity.rungs or not ratio or quality >= steps:
-            return self.fidelity.rungs
-        rungs = [quality]
-        while (step := steps // ratio ** len(rungs)) >= quality * math.sqrt(ratio):
-            rungs.append(step)
-        return tuple(sorted(rungs))
 
     @property
     def numerics(self) -> Numerics:

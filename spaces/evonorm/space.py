@@ -15,6 +15,7 @@ from layersearch.spaces.evonorm.generate import Generator
 from layersearch.spaces.evonorm.published import INPUTS, PUBLISHED, pad
 from layersearch.spaces.evonorm.settings import EvonormSettings, parse
 from layersearch.spaces.evonorm.suggest import Encoding
+from layersearch.spaces.fidelity import cuts
 from layersearch.spaces.objectives import cost_objectives, described
 
 __all__ = ["EvonormSpace", "from_settings"]
@@ -114,7 +115,7 @@ class EvonormSpace:
         return EvonormEvaluator(self.settings, data, device)
 
     def describe(self) -> Sequence[tuple[str, str]]:
-        task, funnel, rungs = self.settings.task, self.settings.funnel, self.settings.rung_steps
+        task, funnel = self.settings.task, self.settings.funnel
         return (
             ("series", f"{self.settings.series.upper()} ({self.settings.graph.nodes} nodes)"),
             ("networks", ", ".join(task.networks)),
@@ -122,7 +123,7 @@ class EvonormSpace:
             ("stability", f"gradient norm ≤ {funnel.stability_limit:g} in {funnel.stability_steps} ascent steps"),
             ("lowering", _plan_sentence(self.settings)),
             ("fitness", f"validation accuracy after {task.fitness_steps} steps"),
-            *([("rungs", f"also after {', '.join(map(str, rungs))} steps")] if rungs else []),
+            *self.settings.described_rungs(),
             *described(funnel.objectives, "BatchNorm2d + ReLU"),
         )
 
@@ -148,24 +149,18 @@ def _search_stages(settings: EvonormSettings) -> tuple[Stage, ...]:
 
     One training per network, cut where something is measured: each part continues the one before.
     """
-    task, funnel, rungs = settings.task, settings.funnel, settings.rung_steps
-    cuts = [("quality", task.quality_steps), ("fitness", task.fitness_steps)]
-    cuts += [(f"fitness@{step}", step) for step in rungs if step != task.quality_steps]
+    task, funnel = settings.task, settings.funnel
     first = task.networks[0]
     stages = [Stage(f"probe:{first}", "probe", steps=funnel.probe_steps)]
     latest: dict[str, str] = {}
-    done = 0
-    for cut, until in sorted(cuts, key=lambda pair: pair[1]):
-        name, at, step = cut.partition("@")
-        rung = rungs.index(until) if until in rungs else None
+    for cut in cuts(task.quality_steps, task.fitness_steps, settings.rung_steps):
         for network in task.networks:
-            id_ = f"{name}:{network}{at}{step}"
-            stages.append(Stage(id_, name, latest.get(network), rung, until - done))
+            id_ = f"{cut.name}:{network}{cut.at}"
+            stages.append(Stage(id_, cut.name, latest.get(network), cut.rung, cut.steps))
             latest[network] = id_
-            if name == "quality" and network == first:
+            if cut.name == "quality" and network == first:
                 stages += [Stage(f"stability:{n}", "stability") for n in funnel.stability_networks]
                 stages += [Stage("cost", "cost")] if funnel.costs else []
-        done = until
     return tuple(stages)
 
 

@@ -19,7 +19,7 @@ class KANEvaluator(RegressionEvaluator[KANGenome]):
     space = "kan"
 
     def __init__(self, settings: KANSettings, data: Arrays, device: str) -> None:
-        super().__init__(settings.funnel, settings.task, data, device)
+        super().__init__(settings.funnel, settings.task, settings.cuts, data, device)
         self.settings = settings
 
     def parsed(self, genome: JsonObject) -> KANGenome:

@@ -2,7 +2,7 @@
 
 import abc
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -11,6 +11,7 @@ from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, JsonObject, Outcome
 from layersearch.spaces.costs import measured_costs
 from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, settled
+from layersearch.spaces.fidelity import Cut, is_rung, place_of
 from layersearch.spaces.kan.choices import MLP
 from layersearch.spaces.kan.genome import KANGenome, make
 from layersearch.spaces.kan.network import Network, build
@@ -31,16 +32,25 @@ Searched = TypeVar("Searched")
 class RegressionEvaluator(abc.ABC, Generic[Searched]):
     """``layersearch.spaces.contracts.Evaluator`` of networks on one regression set: holds the data of one worker.
 
+    At a rung the network is measured as it is: its error on the validation part by weights that the rest of the
+    training would still change, at a learning rate that has not yet fallen to 0.
+
     Args:
         funnel, task: settings of the run.
+        cuts: of the training of the search.
         data: arrays of the regression set.
         device: ``cpu`` or ``cuda[:i]``.
     """
 
     space: ClassVar[str]
+    has_early_costs: ClassVar[bool] = True
+    """Whether what a network costs at a rung is what it will cost."""
 
-    def __init__(self, funnel: FunnelSettings, task: RegressionSettings, data: Arrays, device: str) -> None:
+    def __init__(
+        self, funnel: FunnelSettings, task: RegressionSettings, cuts: Sequence[Cut], data: Arrays, device: str
+    ) -> None:
         self.funnel = funnel
+        self.cuts = cuts
         self.task = RegressionTask(data, task, device)
 
     @abc.abstractmethod
@@ -71,6 +81,7 @@ class RegressionEvaluator(abc.ABC, Generic[Searched]):
             "quality": task.quality_steps * per_step,
             "fitness": (task.fitness_steps - task.quality_steps) * per_step,
         }
+        needed = dict.fromkeys((cut.stage for cut in self.cuts), max(needed.values())) | needed
         for k in range(self.funnel.rerank_seeds):
             needed |= {f"rerank:{k}": task.rerank_steps * per_step, f"test:{k}": 0.0}
         return {stage: allowed_seconds(seconds) for stage, seconds in needed.items()}
@@ -89,12 +100,14 @@ class RegressionEvaluator(abc.ABC, Generic[Searched]):
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         genome, steps = self.parsed(job.genome), self.task.settings.rerank_steps
-        match job.stage.partition(":")[0]:
-            case "quality":
+        match place_of(job.stage):
+            case "quality", "":
                 return self._quality(genome, job, deadline)
-            case "fitness":
+            case "fitness", "":
                 return self._fitness(genome, job, deadline)
-            case "rerank" | "test" as kind:
+            case "fitness", step:
+                return self._rung(genome, job, deadline, int(step))
+            case ("rerank" | "test") as kind, "":
                 part: Part = "holdout" if kind == "rerank" else "test"
                 network, result, found = self._measured(genome, job, deadline, steps, steps, part)
                 return Outcome(
@@ -107,13 +120,28 @@ class RegressionEvaluator(abc.ABC, Generic[Searched]):
         raise ValueError(f"unknown stage '{job.stage}'; the {self.space} space has no such stage")
 
     def _quality(self, genome: Searched, job: Job, deadline: float | None) -> Outcome:
-        """The first steps of the fitness training, which goes on from this checkpoint."""
+        """The first steps of the fitness training, which goes on from this checkpoint; a rung, if one is there."""
         task, limit = self.task.settings, self.funnel.quality_rmse
-        _, result, found = self._measured(genome, job, deadline, task.quality_steps, task.fitness_steps, "validation")
+        network, result, found = self._measured(
+            genome, job, deadline, task.quality_steps, task.fitness_steps, "validation"
+        )
         value = _error(found)["rmse"]
         if value >= limit:
             return Outcome("rejected", f"error above the limit after {task.quality_steps} steps", value, limit)
-        return Outcome("passed", metrics={"quality_rmse": value}, checkpoint=result.checkpoint())
+        checkpoint = result.checkpoint()
+        fitness = self._early(genome, network, found) if is_rung(job.stage, self.cuts) else {}
+        return Outcome("passed", metrics={"quality_rmse": value}, fitness=fitness, checkpoint=checkpoint)
+
+    def _rung(self, genome: Searched, job: Job, deadline: float | None, until_step: int) -> Outcome:
+        steps = self.task.settings.fitness_steps
+        network, result, found = self._measured(genome, job, deadline, until_step, steps, "validation")
+        metrics = {f"{name}@{until_step}": value for name, value in _in_units(found).items()}
+        checkpoint = result.checkpoint()
+        return Outcome("passed", metrics=metrics, fitness=self._early(genome, network, found), checkpoint=checkpoint)
+
+    def _early(self, genome: Searched, network: Network, found: Evaluation) -> dict[str, float]:
+        """After the checkpoint was made: where costs are measured, running ranges of inputs move."""
+        return _error(found) | (self._costs(genome, network) if self.has_early_costs else {})
 
     def _fitness(self, genome: Searched, job: Job, deadline: float | None) -> Outcome:
         steps = self.task.settings.fitness_steps

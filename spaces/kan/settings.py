@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from layersearch.primitives.basis import BASES
 from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.fidelity import FidelitySettings, SteppedSettings
 from layersearch.spaces.kan.data import is_image_set
 from layersearch.spaces.kan.genome import MAX_DEPTH, MAX_WIDTH
 from layersearch.spaces.kan.images import settings as images
@@ -82,12 +83,13 @@ class FunnelSettings(Settings):
         return legal(names, "rmse")
 
 
-class KANSettings(RunSettings):
+class KANSettings(RunSettings, SteppedSettings):
     """All of it. ``seed_layers`` are the published designs a population may start from, in order of preference."""
 
     seed_layers: tuple[str, ...] = DEFAULT_SEEDS
     network: NetworkSettings = NetworkSettings()
     funnel: FunnelSettings = FunnelSettings()
+    fidelity: FidelitySettings = FidelitySettings()
     task: RegressionSettings
 
     @field_validator("seed_layers")
@@ -137,9 +139,10 @@ def effective(
         "data_dir": data_dir,
         "network": NetworkSettings(**_NETWORKS[preset]).model_dump(mode="json"),
         "funnel": FunnelSettings().model_dump(mode="json"),
+        "fidelity": FidelitySettings().model_dump(mode="json"),
         "task": regression_preset(preset, data).model_dump(mode="json"),
     }
-    override(base, ("network", "funnel", "task"), overrides)
+    override(base, ("network", "funnel", "fidelity", "task"), overrides)
     return parse(base).model_dump(mode="json")
 
 

@@ -34,7 +34,7 @@ class KANSpace(NetworkSpace[KANGenome]):
         self.settings = settings
         network = settings.network
         generator = Generator(network.bases, network.max_depth, network.min_width, network.max_width)
-        super().__init__(generator, settings.funnel.rerank_seeds)
+        super().__init__(generator, settings.funnel.rerank_seeds, settings.cuts)
         # Ordered by error alone: in a mean, counts of parameters would drown it.
         known = {"rmse": Objective("rmse", maximize=False), **cost_objectives("MLP")}
         self.objectives = tuple(known[name] for name in settings.funnel.objectives)
@@ -98,6 +98,7 @@ class KANSpace(NetworkSpace[KANGenome]):
             ("networks", f"{len(network.bases)} bases, {shape}, {network.most_parameters} parameters"),
             ("quality", f"{task.quality_steps} steps, error < {funnel.quality_rmse:g} of the target's deviation"),
             ("fitness", f"validation rmse after {task.fitness_steps} steps, in deviations of the target"),
+            *self.settings.described_rungs(),
             *described(funnel.objectives, "an MLP of equal widths"),
         )
 

@@ -1,4 +1,4 @@
-"""Runs the stages of the optfs funnel in a worker: quality, fitness, re-rank, test."""
+"""Runs the stages of the optfs funnel in a worker: quality, rungs, fitness, re-rank, test."""
 
 import time
 from collections.abc import Mapping
@@ -11,14 +11,15 @@ from layersearch.primitives.gates.base import RELAXATIONS
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, Outcome
 from layersearch.spaces.ending import EndedError, allowed_seconds, settled
+from layersearch.spaces.fidelity import is_rung, place_of
 from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES, OWN
 from layersearch.spaces.optfs.generate import Generator
 from layersearch.spaces.optfs.genome import OptFSGenome, from_json
-from layersearch.spaces.optfs.settings import OptFSSettings, TaskSettings
+from layersearch.spaces.optfs.settings import THE_CUT, OptFSSettings, TaskSettings
 from layersearch.spaces.tasks.ctr.arrays import from_arrays
 from layersearch.spaces.tasks.ctr.checkpoint import read_checkpoint, write_checkpoint
 from layersearch.spaces.tasks.ctr.data import CTRData, PartName
-from layersearch.spaces.tasks.ctr.learning import Learner
+from layersearch.spaces.tasks.ctr.learning import Learner, Score
 from layersearch.spaces.tasks.ctr.models.base import ModelSettings
 from layersearch.spaces.tasks.ctr.selection import by_frequency, by_random, pairs_by_frequency, pairs_by_random
 from layersearch.spaces.tasks.ctr.settings import LearnSettings
@@ -122,6 +123,7 @@ class OptFSEvaluator:
         per_epoch = self._seconds_per_epoch() * _SLOWEST_MODEL
         longest = self.settings.search.search_epochs[-1] + task.epochs
         needed = {"quality": task.quality_epochs * per_epoch, "fitness": longest * per_epoch}
+        needed = dict.fromkeys((cut.stage for cut in self.settings.cuts), longest * per_epoch) | needed
         for k in range(self.settings.funnel.rerank_seeds):
             needed |= {f"rerank:{k}": longest * per_epoch, f"test:{k}": per_epoch}
         return {stage: allowed_seconds(seconds) for stage, seconds in needed.items()}
@@ -135,27 +137,57 @@ class OptFSEvaluator:
         learner = make_learner(genome, self.settings.task, self.data, job.seed)
         if job.checkpoint is not None:
             read_checkpoint(job.checkpoint, learner)
-        match job.stage.partition(":")[0]:
-            case "quality":
+        match place_of(job.stage):
+            case "quality", "":
                 return self._quality(genome, learner, deadline)
-            case "fitness":
+            case "fitness", "":
                 return self._through(genome, learner, deadline, "validation")
-            case "rerank":
+            case "fitness", place:
+                return self._rung(genome, learner, deadline, place)
+            case "rerank", "":
                 return self._through(genome, learner, deadline, "holdout", keep=True)
-            case "test":
+            case "test", "":
                 return self._through(genome, learner, deadline, "test")
         raise ValueError(f"unknown stage '{job.stage}'; the optfs space has no such stage")
 
     def _quality(self, genome: OptFSGenome, learner: Learner, deadline: float | None) -> Outcome:
         """The first epochs of the training, which goes on from this checkpoint; a control is measured in any case."""
         epochs, limit = self.settings.task.quality_epochs, self.settings.funnel.quality_auc
-        _advance(learner, deadline, epochs * learner.steps_per_epoch)
-        if len(learner.history) < epochs and learner.phase != "done":
-            raise EndedError(Outcome("failed", "the time limit was reached", measured=float(learner.step)))
+        _finish_epochs(learner, epochs, deadline)
         value = float(learner.history[-1]["auc"])
         if value <= limit and not genome.is_control:
             return Outcome("rejected", f"AUC at the limit or below after {epochs} epochs", value, limit)
-        return Outcome("passed", metrics={"quality_auc": value}, checkpoint=write_checkpoint(learner))
+        fitness = self._objectives(_latest(learner)) if is_rung("quality", self.settings.cuts) else {}
+        metrics = {"quality_auc": value}
+        return Outcome("passed", metrics=metrics, fitness=fitness, checkpoint=write_checkpoint(learner))
+
+    def _rung(self, genome: OptFSGenome, learner: Learner, deadline: float | None, place: str) -> Outcome:
+        """To the cut, or to the end of an epoch of the search; see ``CutFidelity`` for what is measured there.
+
+        A training without gates has no cut: it is measured where the stage before left it.
+        """
+        if place != THE_CUT:
+            epochs = int(place)
+        elif genome.kinds:
+            epochs = learner.settings.search_epochs
+        else:
+            epochs = max(self.settings.task.quality_epochs, *self.settings.fidelity.rungs, 0)
+        _finish_epochs(learner, epochs, deadline)
+        checkpoint = write_checkpoint(learner)
+        measured = _latest(learner)
+        if place == THE_CUT:
+            if learner.cut_score is not None:
+                measured = _of_score(learner.cut_score)
+            measured["ratio"] = _kept(learner)
+            measured |= self._of_pruned(learner) if self._counts_pruned else {}
+        return Outcome("passed", fitness=self._objectives(measured), checkpoint=checkpoint)
+
+    @property
+    def _counts_pruned(self) -> bool:
+        return any(name in self.settings.funnel.objectives for name in ("parameters", "latency"))
+
+    def _objectives(self, measured: Mapping[str, float]) -> dict[str, float]:
+        return {name: measured[name] for name in self.settings.funnel.objectives if name in measured}
 
     def _through(
         self, genome: OptFSGenome, learner: Learner, deadline: float | None, part: PartName, keep: bool = False
@@ -164,30 +196,21 @@ class OptFSEvaluator:
         if not _advance(learner, deadline):
             raise EndedError(Outcome("failed", "the time limit was reached", measured=float(learner.step)))
         measured, metrics = self._measured(learner, part)
-        if any(name in self.settings.funnel.objectives for name in ("parameters", "latency")):
+        if self._counts_pruned:
             measured |= self._of_pruned(learner)
         if genome.kinds:
             metrics |= self._of_planted(learner)
             if learner.cut_score is not None and learner.cut_score.auc is not None:
                 metrics["cut_auc"] = learner.cut_score.auc
-        fitness: dict[str, float] = {name: measured.pop(name) for name in self.settings.funnel.objectives}
-        metrics |= measured
+        fitness = self._objectives(measured)
+        metrics |= {name: value for name, value in measured.items() if name not in fitness}
         checkpoint = write_checkpoint(learner) if keep else None
         return Outcome("passed", metrics=metrics, fitness=fitness, checkpoint=checkpoint)
 
     def _measured(self, learner: Learner, part: PartName) -> tuple[dict[str, float], dict[str, float]]:
-        score = learner.score(part)
-        if score.auc is None or not np.isfinite(score.log_loss):
-            raise EndedError(Outcome("rejected", "outputs are not finite, or the same for all"))
-        selection = learner.gates.selection()
-        used = selection.rows().numpy()
-        measured = {
-            "auc": score.auc,
-            "log_loss": score.log_loss,
-            "ratio": float(used.mean()) if learner.gates.gates else 1.0,
-        }
+        measured = _of_score(learner.score(part)) | {"ratio": _kept(learner)}
         metrics = {f"kept_{name}": share for name, share in learner.gates.kept_ratios().items()}
-        metrics["pair_ratio"] = float(selection.pairs.double().mean())
+        metrics["pair_ratio"] = float(learner.gates.selection().pairs.double().mean())
         metrics["epochs"] = float(len(learner.history))
         return measured, metrics
 
@@ -226,6 +249,33 @@ def _advance(learner: Learner, deadline: float | None, max_steps: int | None = N
         return learner.run(max_steps=max_steps, deadline=deadline)
     except FloatingPointError:
         raise EndedError(Outcome("rejected", "loss is not finite", measured=float(learner.step + 1))) from None
+
+
+def _finish_epochs(learner: Learner, epochs: int, deadline: float | None) -> None:
+    """Trains until so many epochs, of search and retraining, are finished, or the training is over.
+
+    Raises: EndedError if time or the loss does not allow it.
+    """
+    left = epochs - len(learner.history)
+    _advance(learner, deadline, max(0, left) * learner.steps_per_epoch)
+    if len(learner.history) < epochs and learner.phase != "done":
+        raise EndedError(Outcome("failed", "the time limit was reached", measured=float(learner.step)))
+
+
+def _latest(learner: Learner) -> dict[str, float]:
+    """What the latest epoch measured on the validation part, with gates as they were."""
+    return {name: float(learner.history[-1][name]) for name in ("auc", "log_loss")}
+
+
+def _of_score(score: Score) -> dict[str, float]:
+    if score.auc is None or not np.isfinite(score.log_loss):
+        raise EndedError(Outcome("rejected", "outputs are not finite, or the same for all"))
+    return {"auc": score.auc, "log_loss": score.log_loss}
+
+
+def _kept(learner: Learner) -> float:
+    """Share of the rows of the table that are selected."""
+    return float(learner.gates.selection().rows().numpy().mean()) if learner.gates.gates else 1.0
 
 
 def _latency(model: torch.nn.Module, data: CTRData) -> float:

@@ -1,6 +1,7 @@
 """Every knob of the optfs space, with the effective values written into the recipe of a run."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,6 +12,7 @@ from layersearch.primitives.ctr.interactions import OPERATORS
 from layersearch.primitives.ctr.mlp import ACTIVATIONS
 from layersearch.primitives.gates.base import RELAXATIONS
 from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.fidelity import UNCUT, Cut, FidelitySettings, cuts
 from layersearch.spaces.objectives import legal
 from layersearch.spaces.optfs.choices import GATES_OF, LIMITS, PRESSURES
 from layersearch.spaces.optfs.published import DESIGNS
@@ -18,7 +20,19 @@ from layersearch.spaces.tasks.ctr.models.base import MODELS
 from layersearch.spaces.tasks.ctr.sources import has_history, is_file, read_schema
 from layersearch.spaces.validation import RunSettings, Settings, all_known, checked, override, torch_alone
 
-__all__ = ["FunnelSettings", "OptFSSettings", "SearchSettings", "TaskSettings", "effective", "parse"]
+__all__ = [
+    "THE_CUT",
+    "CutFidelity",
+    "FunnelSettings",
+    "OptFSSettings",
+    "SearchSettings",
+    "TaskSettings",
+    "effective",
+    "parse",
+]
+
+THE_CUT = "cut"
+"""How the stage is called that ends with the search of gates, ``fitness@cut``."""
 
 _REFERENCE_OBJECTIVE = "auc"
 _OTHER_OBJECTIVES = ("log_loss", "ratio", "parameters", "latency")
@@ -173,12 +187,28 @@ class TaskSettings(Settings):
         return all_known((name,), "activation", list(ACTIVATIONS))[0]
 
 
+class CutFidelity(FidelitySettings):
+    """Where candidates are measured before the end of their training.
+
+    A fixed number of epochs tells little of a candidate here: in the first ones no gate is learned yet, and after the
+    cut the weights begin anew, which is at another epoch for each length of the search. So the rung is the cut itself.
+    There all candidates are alike: what they select is known and final, and so is all that is counted of it. The AUC is
+    that of the hard selection by the weights of the search; retraining, which is spared to those that wait, changes it.
+
+    Args:
+        ratio: 0 for no rung; any other one gives the rung at the cut.
+        rungs: the ends of these epochs of the search of gates, too, in rising order: the AUC is then that of the model
+            with its gates as they are, open before ``task.warm_epochs``.
+    """
+
+
 class OptFSSettings(RunSettings):
     """All of it. ``seed_layers`` are the named designs a population may start from, in order of preference."""
 
     seed_layers: tuple[str, ...] = tuple(DESIGNS)
     search: SearchSettings
     funnel: FunnelSettings = FunnelSettings()
+    fidelity: CutFidelity = CutFidelity()
     task: TaskSettings
 
     @field_validator("seed_layers")
@@ -194,9 +224,19 @@ class OptFSSettings(RunSettings):
                 f"task.warm_epochs and task.reviews must together be fewer than search.search_epochs, got "
                 f"{self.task.warm_epochs} and {reviews} of {least}"
             )
+        self.fidelity.check(least, f"epoch {least}, the end of the shortest search")
         if "din" in self.search.models and not has_history(self.task.data, self.task.table_schema):
             raise ValueError(f"the model din needs a sequence, and '{self.task.data}' has none")
         return self
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """Of a training. Their steps are left out: how many a training has is known at its end."""
+        epochs = self.fidelity.rungs
+        if not epochs and not self.fidelity.ratio:
+            return UNCUT
+        *early, end = (replace(cut, steps=0) for cut in cuts(self.task.quality_epochs, 0, epochs))
+        return (*early, Cut("fitness", f"@{THE_CUT}", len(epochs)), end)
 
 
 _DEEP = ("dcn", "dcnv2", "deepfm", "fm", "ipnn", "lr")
@@ -268,6 +308,7 @@ def effective(
         "data_dir": data_dir,
         "search": SearchSettings(**_SEARCH[preset]).model_dump(mode="json"),
         "funnel": FunnelSettings().model_dump(mode="json"),
+        "fidelity": CutFidelity().model_dump(mode="json"),
         "task": task,
     }
     given = dict(overrides or {})
@@ -278,7 +319,7 @@ def effective(
         given["task.schema"] = read_schema(given["task.schema"])
     if "search.models" not in given and has_history(data, given.get("task.schema")):
         base["search"]["models"] = [*base["search"]["models"], "din"]
-    override(base, ("search", "funnel", "task"), given)
+    override(base, ("search", "funnel", "fidelity", "task"), given)
     for key in ("data", "validation", "test") if is_table else ():
         if isinstance(base["task"][key], str):
             base["task"][key] = _absolute(base["task"][key], data_dir)

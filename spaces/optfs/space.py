@@ -34,7 +34,7 @@ class OptFSSpace(NetworkSpace[OptFSGenome]):
 
     def __init__(self, settings: OptFSSettings) -> None:
         self.settings = settings
-        super().__init__(Generator(settings.search), settings.funnel.rerank_seeds)
+        super().__init__(Generator(settings.search), settings.funnel.rerank_seeds, settings.cuts)
         self.objectives = tuple(_OBJECTIVES[name] for name in settings.funnel.objectives)
 
     def seeds(self) -> Mapping[str, OptFSGenome]:
@@ -100,6 +100,8 @@ class OptFSSpace(NetworkSpace[OptFSGenome]):
     def describe(self) -> Sequence[tuple[str, str]]:
         task, search, funnel = self.settings.task, self.settings.search, self.settings.funnel
         epochs = f"{task.quality_epochs} epoch{'s' if task.quality_epochs > 1 else ''}"
+        early = [f"epoch {epoch}" for epoch in self.settings.fidelity.rungs]
+        rungs = [cut for cut in self.settings.cuts if cut.rung is not None]
         review = f", the last {task.reviews} epochs of the search reviewed" if task.reviews else ""
         return (
             ("data", task.data),
@@ -107,6 +109,7 @@ class OptFSSpace(NetworkSpace[OptFSGenome]):
             ("gates", ", ".join(search.gates)),
             ("quality", f"{epochs}, validation AUC > {funnel.quality_auc:g}"),
             ("fitness", f"validation AUC after cut, rewind and at most {task.epochs} epochs again{review}"),
+            *([("rungs", f"also after {', '.join([*early, 'the cut'])}")] if rungs else []),
         )
 
 

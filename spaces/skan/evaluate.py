@@ -20,12 +20,19 @@ __all__ = ["SKANEvaluator"]
 
 
 class SKANEvaluator(RegressionEvaluator[Genome]):
-    """The evaluator of the skan space: see ``RegressionEvaluator``. Costs are those of pruned networks."""
+    """The evaluator of the skan space: see ``RegressionEvaluator``. Costs are those of pruned networks.
+
+    At a rung a network is in the stage that its genome has it in at that step. Before its pruning the error is that of
+    all bases of the pool together, weighed by the gates as they are: it says how well this pool, these widths and gates
+    learn, and nothing of what the pruning will lose. A candidate that was pruned already is compared with it all the
+    same. Costs are not measured there: what is pruned later has still to shrink.
+    """
 
     space = "skan"
+    has_early_costs = False
 
     def __init__(self, settings: SKANSettings, data: Arrays, device: str) -> None:
-        super().__init__(settings.funnel, settings.task, data, device)
+        super().__init__(settings.funnel, settings.task, settings.cuts, data, device)
         self.settings = settings
 
     def parsed(self, genome: JsonObject) -> Genome:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from layersearch.primitives.basis import BASES
 from layersearch.primitives.layers.selection import GATE_KINDS
 from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.fidelity import FidelitySettings, SteppedSettings
 from layersearch.spaces.kan.settings import FunnelSettings, WidthSettings
 from layersearch.spaces.skan.choices import MAX_POOL
 from layersearch.spaces.skan.genome import fault_of_shares
@@ -77,7 +78,7 @@ class PoolSettings(Settings):
         return self
 
 
-class SKANSettings(RunSettings):
+class SKANSettings(RunSettings, SteppedSettings):
     """All of it. ``seed_layers`` are the designs a population may start from, in order of preference.
 
     The funnel and the limits of widths are those of kan; costs and parameters are those of the pruned network.
@@ -87,6 +88,7 @@ class SKANSettings(RunSettings):
     pool: PoolSettings = PoolSettings()
     network: WidthSettings = WidthSettings()
     funnel: FunnelSettings = FunnelSettings()
+    fidelity: FidelitySettings = FidelitySettings()
     task: RegressionSettings
 
     @field_validator("seed_layers")
@@ -136,9 +138,10 @@ def effective(
         "pool": PoolSettings(**pool).model_dump(mode="json"),
         "network": WidthSettings(**network).model_dump(mode="json"),
         "funnel": FunnelSettings().model_dump(mode="json"),
+        "fidelity": FidelitySettings().model_dump(mode="json"),
         "task": regression_preset(preset, data).model_dump(mode="json"),
     }
-    override(base, ("pool", "network", "funnel", "task"), overrides)
+    override(base, ("pool", "network", "funnel", "fidelity", "task"), overrides)
     return parse(base).model_dump(mode="json")
 
 

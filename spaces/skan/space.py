@@ -37,7 +37,7 @@ class SKANSpace(NetworkSpace[Genome]):
             pool.bases, pool.smallest, largest, pool.gates, pool.shares, network.max_depth, network.min_width,
             network.max_width,
         )  # fmt: skip
-        super().__init__(generator, settings.funnel.rerank_seeds)
+        super().__init__(generator, settings.funnel.rerank_seeds, settings.cuts)
         # Ordered by error alone, as in kan.
         known = {"rmse": Objective("rmse", maximize=False), **cost_objectives("MLP")}
         self.objectives = tuple(known[name] for name in settings.funnel.objectives)
@@ -115,6 +115,7 @@ class SKANSpace(NetworkSpace[Genome]):
             ("networks", f"{shape}, {network.most_parameters} parameters once pruned"),
             ("quality", f"{task.quality_steps} steps, error < {funnel.quality_rmse:g} of the target's deviation"),
             ("fitness", f"validation rmse after {task.fitness_steps} steps, in deviations of the target"),
+            *self.settings.described_rungs(),
             *described(funnel.objectives, "an MLP of the same widths"),
         )
 

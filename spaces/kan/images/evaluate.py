@@ -9,6 +9,7 @@ from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, Outcome
 from layersearch.spaces.costs import measured_costs
 from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, settled
+from layersearch.spaces.fidelity import is_rung, place_of
 from layersearch.spaces.kan.images.genome import ImageGenome, from_json
 from layersearch.spaces.kan.images.network import build, count_parameters
 from layersearch.spaces.kan.images.published import known, plain_like
@@ -23,6 +24,8 @@ _REFERENCES = ("kan-conv", "kat-vit")
 
 class ImageKANEvaluator:
     """``layersearch.spaces.contracts.Evaluator`` of the kan space on images: holds the data of one worker.
+
+    At a rung the model is measured as it is, its accuracy by weights that the rest of the training would still change.
 
     Args:
         settings: of the run.
@@ -44,6 +47,7 @@ class ImageKANEvaluator:
             "quality": task.quality_steps * per_step + evaluation,
             "fitness": (task.fitness_steps - task.quality_steps) * per_step + evaluation,
         }
+        needed = dict.fromkeys((cut.stage for cut in self.settings.cuts), max(needed.values())) | needed
         for k in range(self.settings.funnel.rerank_seeds):
             rerank = task.rerank_steps * per_step + 5 * evaluation
             needed |= {f"rerank:{k}": rerank, f"test:{k}": 10 * evaluation}
@@ -56,26 +60,38 @@ class ImageKANEvaluator:
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         genome = from_json(job.genome)
         steps = self.settings.task.rerank_steps
-        match job.stage.partition(":")[0]:
-            case "quality":
+        match place_of(job.stage):
+            case "quality", "":
                 return self._quality(genome, job, deadline)
-            case "fitness":
+            case "fitness", "":
                 return self._fitness(genome, job, deadline)
-            case "rerank":
+            case "fitness", step:
+                return self._rung(genome, job, deadline, int(step))
+            case "rerank", "":
                 result, accuracy = self._measured(genome, job, deadline, steps, steps, "holdout")
                 return Outcome("passed", fitness={"accuracy": accuracy}, checkpoint=result.checkpoint())
-            case "test":
+            case "test", "":
                 _, accuracy = self._measured(genome, job, deadline, steps, steps, "test")
                 return Outcome("passed", fitness={"accuracy": accuracy})
         raise ValueError(f"unknown stage '{job.stage}'; the kan space has no such stage")
 
     def _quality(self, genome: ImageGenome, job: Job, deadline: float | None) -> Outcome:
-        """The first steps of the fitness training, which goes on from this checkpoint."""
+        """The first steps of the fitness training, which goes on from this checkpoint; a rung, if one is there."""
         task, limit = self.settings.task, self.settings.funnel.quality_chance * self.chance
         result, accuracy = self._measured(genome, job, deadline, task.quality_steps, task.fitness_steps, "validation")
         if accuracy < limit:
             return Outcome("rejected", f"accuracy below the limit after {task.quality_steps} steps", accuracy, limit)
-        return Outcome("passed", metrics={"quality_accuracy": accuracy}, checkpoint=result.checkpoint())
+        early = is_rung(job.stage, self.settings.cuts)
+        fitness = {"accuracy": accuracy} | self._costs(genome) if early else {}
+        metrics = {"quality_accuracy": accuracy}
+        return Outcome("passed", metrics=metrics, fitness=fitness, checkpoint=result.checkpoint())
+
+    def _rung(self, genome: ImageGenome, job: Job, deadline: float | None, until_step: int) -> Outcome:
+        steps = self.settings.task.fitness_steps
+        result, accuracy = self._measured(genome, job, deadline, until_step, steps, "validation")
+        metrics, fitness = {f"train_accuracy@{until_step}": result.accuracy}, {"accuracy": accuracy}
+        fitness |= self._costs(genome)
+        return Outcome("passed", metrics=metrics, fitness=fitness, checkpoint=result.checkpoint())
 
     def _fitness(self, genome: ImageGenome, job: Job, deadline: float | None) -> Outcome:
         steps = self.settings.task.fitness_steps

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from layersearch.primitives.basis import BASES
 from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.fidelity import FidelitySettings, SteppedSettings
 from layersearch.spaces.kan.images.choices import ShapeLimits
 from layersearch.spaces.kan.images.genome import KINDS, MAX_BLOCKS, MAX_DEPTH, MAX_WIDTH
 from layersearch.spaces.kan.images.presets import NETWORKS, recipe, reference_patch
@@ -130,12 +131,13 @@ class ImageTaskSettings(ImageRecipe):
         return self
 
 
-class ImageKANSettings(RunSettings):
+class ImageKANSettings(RunSettings, SteppedSettings):
     """All of it. ``seed_layers`` are the published designs a population may start from, in order of preference."""
 
     seed_layers: tuple[str, ...] = DEFAULT_SEEDS
     network: ImageNetworkSettings
     funnel: ImageFunnelSettings = ImageFunnelSettings()
+    fidelity: FidelitySettings = FidelitySettings()
     task: ImageTaskSettings
 
     @field_validator("seed_layers")
@@ -183,9 +185,10 @@ def effective(
         "data_dir": data_dir,
         "network": ImageNetworkSettings(**NETWORKS[preset]).model_dump(mode="json"),
         "funnel": ImageFunnelSettings().model_dump(mode="json"),
+        "fidelity": FidelitySettings().model_dump(mode="json"),
         "task": ImageTaskSettings(**recipe(preset, data)).model_dump(mode="json"),
     }
-    override(base, ("network", "funnel", "task"), overrides)
+    override(base, ("network", "funnel", "fidelity", "task"), overrides)
     return parse(base).model_dump(mode="json")
 
 

@@ -29,7 +29,9 @@ class ImageKANSpace(NetworkSpace[ImageGenome]):
     def __init__(self, settings: ImageKANSettings) -> None:
         self.settings = settings
         network = settings.network
-        super().__init__(ImageGenerator(network.bases, network.kinds, settings.limits), settings.funnel.rerank_seeds)
+        super().__init__(
+            ImageGenerator(network.bases, network.kinds, settings.limits), settings.funnel.rerank_seeds, settings.cuts
+        )
         # Ordered by accuracy alone: in a mean, counts of parameters would drown it.
         objectives = {"accuracy": Objective("accuracy"), **cost_objectives("ReLU/GELU network")}
         self.objectives = tuple(objectives[name] for name in settings.funnel.objectives)
@@ -92,6 +94,7 @@ class ImageKANSpace(NetworkSpace[ImageGenome]):
             ("networks", f"{len(network.bases)} bases in {' and '.join(network.kinds)}, {limits}"),
             ("quality", f"{task.quality_steps} steps, {funnel.quality_chance:g} × chance"),
             ("fitness", f"validation accuracy after {task.fitness_steps} steps"),
+            *self.settings.described_rungs(),
             *described(funnel.objectives, "a ReLU network or GELU transformer of the same shape"),
         )
 
