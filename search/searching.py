@@ -141,7 +141,8 @@ class Search:
             turn, self._turn = self._turn, self._turn + 1
             begun.append(turn)
             for later, rung in promoted.get(number, ()):
-                self._hear(turn, _Ended(Standing(number, "", rung, measured.get(number, {})), "paused", None))
+                then = self._measured_until(rung, measured.get(number, {}))
+                self._hear(turn, _Ended(Standing(number, "", rung, then), "paused", None))
                 turn = later
             if state in ("evaluated", "rejected", "failed") or order is not None:
                 standing = Standing(number, "", None, measured.get(number, {}))
@@ -153,6 +154,12 @@ class Search:
         self._n_told = 1 + max((order for order, *_ in arrived), default=-1)
         told_before = [(turn, ended) for _, turn, ended in sorted(arrived, key=lambda row: row[:2])]
         self._replay(told_before, begun, open_turns)
+
+    def _measured_until(self, rung: int, measured: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
+        """Of what was measured of a candidate, that which was known when it waited at ``rung``."""
+        ids = [stage.id for stage in self._space.stages]
+        end = next(ids.index(stage) for stage, ending in self._rung_ends.items() if ending == rung)
+        return {stage: measured[stage] for stage in ids[: end + 1] if stage in measured}
 
     def _reopen(self, turn: int, slot: int, number: int, state: State) -> None:
         """Brings a candidate that is in flight or paused to where it was."""
