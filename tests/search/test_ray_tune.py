@@ -45,7 +45,7 @@ def test_settings_are_those_of_a_search(tmp_path: Path) -> None:
     assert task.space.describe()[0] == ("series", "S (10 nodes)")
     (tmp_path / "r.yaml").write_text("space: kan\ndata: fn:r1\nworkers: 3\nevaluations: 12\nseed: 5\ndriver: random\n")
     task = ray_tune(recipe=tmp_path / "r.yaml", set=TINY_KAN)
-    assert (task.name, task.seed, task.max_budget) == ("kan", 5, 1)
+    assert (task.name, task.seed, task.max_budget) == ("kan", 5, 3)
     assert task.metrics == {"rmse": "min", "parameters": "min"}
     for names in ("memory, rmse", ["memory", "rmse"]):
         assert list(ray_tune("kan", objectives=names, set=TINY_KAN).metrics) == ["rmse", "memory"]
@@ -65,7 +65,11 @@ def task_of_bn_relu() -> list[dict[str, Any]]:
         (lambda: ray_tune("evonorm", evaluations=3), UnknownNameError, "unknown option 'evaluations'"),
         (lambda: ray_tune("evonorm", set={"task.bach": 3}), BadInputError, "task.bach"),
         (lambda: ray_tune("evonorm", eta=1), RecipeError, "scheduler.eta must be a whole number ≥ 2"),
-        (lambda: ray_tune("kan", set=TINY_KAN).asha(), RecipeError, "early stopping must have rungs, but kan"),
+        (
+            lambda: ray_tune("kan", set=TINY_KAN | {"task.quality_steps": 20}).asha(),
+            RecipeError,
+            "early stopping must have rungs, but kan",
+        ),
         (lambda: toy().genome({"ten": 3}), AnswerError, "the answer to odd"),
         (lambda: toy().genome({"known": "none"}), UnknownNameError, "unknown layer 'none'"),
         (lambda: toy().best([]), RunError, "a trial must be evaluated to its end, but none of 0 was"),  # type: ignore[arg-type]

@@ -53,6 +53,17 @@ def test_fitness_goes_on_from_quality(evaluator: KANEvaluator) -> None:
     assert evaluator.run(job("quality", seed=8)).metrics != quality.metrics
 
 
+def test_at_a_rung_the_network_is_measured_as_it_is() -> None:
+    evaluator = evaluator_of(fidelity__rungs=[3, 6])
+    network = evaluator.kan(PUBLISHED["chebykan"], 7)
+    evaluator.task.train(network, until_step=6, total_steps=9, seed=7)
+    rung = evaluator.run(job("fitness@6", checkpoint=evaluator.run(job("quality")).checkpoint))
+    assert rung.fitness["rmse"] == evaluator.task.evaluate(network, "validation").normalised
+    assert set(rung.metrics) == {"rmse_in_units@6"}
+    quality = evaluator.run(job("quality"))
+    assert quality.fitness == {"rmse": quality.metrics["quality_rmse"], "parameters": rung.fitness["parameters"]}
+
+
 def test_rerank_is_on_the_hold_out_and_test_on_the_test_part(evaluator: KANEvaluator) -> None:
     rerank = evaluator.run(job("rerank:0"))
     test = evaluator.run(job("test:0", checkpoint=rerank.checkpoint))

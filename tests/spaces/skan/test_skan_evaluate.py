@@ -93,6 +93,19 @@ def test_fitness_goes_on_from_quality_and_tells_the_selection(evaluator: SKANEva
     assert fitness.fitness["parameters"] == sum(p.numel() for p in network.parameters())
 
 
+def test_at_a_rung_the_network_is_in_its_stage() -> None:
+    """Before its pruning the error is that of all bases together, weighed by the gates as they are."""
+    evaluator = evaluator_of(fidelity__rungs=[4, 5])
+    errors = []
+    for step in (4, 5):
+        network, _ = train(evaluator.task, GENOME, until_step=step, total_steps=10, seed=7)
+        assert (chosen_of(network) is None) == (step == 4)
+        errors.append(evaluator.task.evaluate(network, "validation").normalised)
+        rung = evaluator.run(job(f"fitness@{step}"))
+        assert (rung.fitness, rung.selection) == ({"rmse": errors[-1]}, None)
+    assert errors[0] != errors[1]
+
+
 def test_costs_are_those_of_the_pruned_network() -> None:
     of_all = evaluator_of(funnel__objectives=["memory", "rmse", "latency", "parameters"])
     found = of_all.run(job("fitness"))
