@@ -75,16 +75,18 @@ def test_a_candidate_goes_through_all_stages(arrays: Arrays) -> None:
 
 
 def test_at_the_cut_all_is_final_but_how_well_it_predicts(arrays: Arrays) -> None:
-    evaluator = OptFSEvaluator(settings_of(fidelity__rungs=[2]), arrays, "cpu")
-    early, cut = run(evaluator, LR, "fitness@2"), run(evaluator, LR, "fitness@cut")
-    end = run(evaluator, LR, "fitness", cut.checkpoint)
+    evaluator, genome = OptFSEvaluator(settings_of(fidelity__rungs=[2]), arrays, "cpu"), replace(LR, pressure="ratio")
+    early, cut = run(evaluator, genome, "fitness@2"), run(evaluator, genome, "fitness@cut")
+    end = run(evaluator, genome, "fitness", cut.checkpoint)
     assert cut.fitness["auc"] == end.metrics["cut_auc"] != end.fitness["auc"]
     for name in ("ratio", "parameters"):
         assert cut.fitness[name] == end.fitness[name]
     assert set(early.fitness) == {"auc", "log_loss"}, "nothing is selected yet"
-    learner = make_learner(LR, evaluator.settings.task, evaluator.data, 7)
+    learner = make_learner(genome, evaluator.settings.task, evaluator.data, 7)
     learner.run(max_steps=2 * learner.steps_per_epoch)
     assert early.fitness["auc"] == learner.history[-1]["auc"]
+    learner.run(max_steps=2 * learner.steps_per_epoch)
+    assert cut.fitness["auc"] != learner.history[-1]["auc"], "that was before the cut"
 
 
 @pytest.mark.parametrize("genome", [LR, replace(LR, model="dcn", operator="own", gates="value+pair")], ids=str)
