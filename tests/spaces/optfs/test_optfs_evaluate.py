@@ -75,7 +75,10 @@ def test_a_candidate_goes_through_all_stages(arrays: Arrays) -> None:
 
 
 def test_at_the_cut_all_is_final_but_how_well_it_predicts(arrays: Arrays) -> None:
-    evaluator, genome = OptFSEvaluator(settings_of(fidelity__rungs=[2]), arrays, "cpu"), replace(LR, pressure="ratio")
+    evaluator, genome = (
+        OptFSEvaluator(settings_of(fidelity__rungs=[2]), arrays, "cpu"),
+        replace(LR, pressure="ratio", ratio=0.2).tidy(),
+    )
     early, cut = run(evaluator, genome, "fitness@2"), run(evaluator, genome, "fitness@cut")
     end = run(evaluator, genome, "fitness", cut.checkpoint)
     assert cut.fitness["auc"] == end.metrics["cut_auc"] != end.fitness["auc"]
