@@ -18,7 +18,13 @@ from layersearch.search.screening import Screener
 from layersearch.search.store import Store
 from layersearch.spaces.contracts import Genome, Space
 
-__all__ = ["CHECKED_SLOTS", "MOST_PROPOSALS", "Clock", "Search"]
+__all__ = ["ASKED_ON_S", "CHECKED_SLOTS", "MOST_PROPOSALS", "Clock", "Search"]
+
+ASKED_ON_S = 0.05
+"""Seconds for which the driver is asked on while jobs wait; then those that are there go to the workers.
+
+After each slot, cheap jobs would not come together in batches; after the last, a thousand workers would wait for it.
+"""
 
 MOST_PROPOSALS = 10_000
 """Proposals for one slot, none of which is legal and new, before the run gives up."""
@@ -220,12 +226,14 @@ class Search:
         """Until the end (then true) or until ``interrupted``; either way, what was running is recorded."""
         self._clock.start()
         while not self.over() and not interrupted():
-            while self._dispatcher.free > 0 and self._may_begin() and not interrupted():
+            pause_at = time.monotonic() + ASKED_ON_S
+            while (goes_on := self._may_begin()) and time.monotonic() < pause_at and not interrupted():
                 self._begin()
             self._dispatcher.dispatch()
-            if self._follows is not None and self._dispatcher.idle and not self.over() and not interrupted():
+            idle = self._dispatcher.idle and not goes_on
+            if self._follows is not None and idle and not self.over() and not interrupted():
                 raise self._follows.stuck()
-            self._collect(self._remaining_s())
+            self._collect(0.0 if goes_on else self._remaining_s())
         over = self.over()
         if over:
             self._end()
@@ -273,6 +281,8 @@ class Search:
             self._driver.tell(self._told(track.order, number, "stopped", {}, _n_passed(track), standing))
 
     def _may_begin(self) -> bool:
+        if self._dispatcher.free <= 0:
+            return False
         if self._follows is not None:
             return self._follows.may_begin(self._turn, self._n_heard, self._paused)
         return not self._settings.deterministic or self._turn - self._lookahead < self._frontier

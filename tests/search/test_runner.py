@@ -22,6 +22,7 @@ from layersearch.search.executors.inline import InlineExecutor
 from layersearch.search.lock import RunLock
 from layersearch.search.runner import RunEvent
 from layersearch.search.store_reader import StoreReader
+from layersearch.spaces.contracts import Outline
 
 SCHEDULED: dict[str, dict[str, Any]] = {
     "straight": {"scheduler": "straight"},
@@ -227,6 +228,29 @@ def test_results_that_arrive_together_do_not_overshoot(tmp_path: Path, monkeypat
         run_toy(tmp_path / "a", {"reject_every": 0}, evaluations=evaluations, deterministic=False)
         with StoreReader(tmp_path / "a") as reader:
             assert reader.counts()["evaluated"] == evaluations
+
+
+def test_first_jobs_are_run_while_the_driver_is_asked_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proposal takes longer here than the driver is asked on; workers have room for eight jobs."""
+    moments: list[str] = []
+    outline, results = ToySpace.outline, InlineExecutor.results
+
+    def slow(space: ToySpace, genome: int) -> Outline:
+        moments.append("asked")
+        time.sleep(1.2 * searching.ASKED_ON_S)
+        return outline(space, genome)
+
+    def noted(executor: InlineExecutor, timeout_s: float | None = None) -> list[Any]:
+        moments.append("results")
+        return results(executor, timeout_s)
+
+    monkeypatch.setattr(InlineExecutor, "capacity", 8)
+    monkeypatch.setattr(InlineExecutor, "results", noted)
+    monkeypatch.setattr(ToySpace, "outline", slow)
+    run_toy(tmp_path / "a", evaluations=1, lookahead=8, rerank_top=0)
+    assert moments[:2] == ["asked", "results"]
 
 
 def test_an_arrival_order_can_be_replayed(tmp_path: Path) -> None:
