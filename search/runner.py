@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 import layersearch
 from layersearch.errors import StoreError
+from layersearch.search.clock import Clock
 from layersearch.search.counts import Counts
 from layersearch.search.drivers.base import DRIVERS, Driver
 from layersearch.search.executors.base import EXECUTORS, Executor, SpaceSpec
@@ -22,7 +23,7 @@ from layersearch.search.run_settings import ENDS, RunSettings
 from layersearch.search.runs import find_run
 from layersearch.search.schedulers.base import Scheduler
 from layersearch.search.scheduling import Dispatcher, Report
-from layersearch.search.searching import Clock, Search
+from layersearch.search.searching import Search
 from layersearch.search.store import Store
 from layersearch.search.store_checkpoints import Checkpoints
 from layersearch.search.store_reader import StoreReader

@@ -16,7 +16,7 @@ from toy_space import ToySpace
 
 from layersearch.errors import DataError, RecipeError, RunError, StoreError, UnknownNameError
 from layersearch.primitives.seeds import Seeds
-from layersearch.search import searching
+from layersearch.search import asking, searching
 from layersearch.search.drivers.base import DRIVERS, Told
 from layersearch.search.executors.inline import InlineExecutor
 from layersearch.search.lock import RunLock
@@ -274,7 +274,7 @@ def test_an_arrival_order_can_be_replayed(tmp_path: Path) -> None:
 
 
 def test_an_exhausted_space_ends_the_run_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "MOST_PROPOSALS", 300)
+    monkeypatch.setattr(asking, "MOST_PROPOSALS", 300)
     with pytest.raises(RunError, match=r"300 in a row for slot .* exhausted"):
         run_toy(tmp_path / "a", {"size": 20})
     with StoreReader(tmp_path / "a") as reader:
