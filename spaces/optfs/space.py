@@ -6,7 +6,7 @@ from dataclasses import replace
 from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
 from layersearch.spaces.funnel import NetworkSpace
 from layersearch.spaces.optfs import genome as _genome
-from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES
+from layersearch.spaces.optfs.choices import CONTROLS, LEAST_RATIO, NO_GATES
 from layersearch.spaces.optfs.generate import Generator
 from layersearch.spaces.optfs.genome import OptFSGenome, genome_key
 from layersearch.spaces.optfs.published import named
@@ -23,7 +23,6 @@ _OBJECTIVES = {
     "parameters": Objective("parameters", maximize=False, weight=0.0),
     "latency": Objective("latency", maximize=False, weight=0.0, unit="ms for 512 rows", noisy=True),
 }
-_LEAST_RATIO = 1e-6
 
 
 class OptFSSpace(NetworkSpace[OptFSGenome]):
@@ -49,12 +48,12 @@ class OptFSSpace(NetworkSpace[OptFSGenome]):
     def controls(self, genome: OptFSGenome, measured: Mapping[str, float]) -> Mapping[str, OptFSGenome]:
         """The winner's model with all values, and with as many values as it keeps: the most frequent, and any.
 
-        Where the winner selects pairs of fields, both keep as many pairs as it does, too.
+        Where the winner selects pairs of fields, both keep as many pairs as it does, too, be it none.
         """
         full = _with_gates(genome, NO_GATES)
         found = {} if genome_key(full) == genome_key(self.baselines()["full"]) else {"full": full}
-        ratio = min(1.0, max(_LEAST_RATIO, measured.get("ratio", 1.0)))
-        pairs = measured.get("pair_ratio", 0.0) if "pair" in genome.kinds else 0.0
+        ratio = _share(measured.get("ratio", 1.0))
+        pairs = _share(measured.get("pair_ratio", 1.0)) if "pair" in genome.kinds else 0.0
         if genome.kinds and (ratio < 1 or 0 < pairs < 1):
             found |= {name: _with_gates(genome, name, float(f"{ratio:.6g}"), pairs) for name in CONTROLS}
         return found
@@ -108,6 +107,11 @@ class OptFSSpace(NetworkSpace[OptFSGenome]):
             ("quality", f"{epochs}, validation AUC > {funnel.quality_auc:g}"),
             ("fitness", f"validation AUC after cut, rewind and at most {task.epochs} epochs again{review}"),
         )
+
+
+def _share(measured: float) -> float:
+    """As a ratio of a genome, in which 0 is not one, or no selection at all."""
+    return min(1.0, max(LEAST_RATIO, measured))
 
 
 def _with_gates(genome: OptFSGenome, gates: str, ratio: float = 1.0, pair_ratio: float = 0.0) -> OptFSGenome:
