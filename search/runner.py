@@ -175,6 +175,13 @@ class Runner:
                 f"the space of a run must not change, got another value of {', '.join(changed)} than is recorded; "
                 "resume with the recorded recipe or start another run"
             )
+        units = {objective.name: objective.unit for objective in space.objectives}
+        for objective in store.objectives():
+            if objective.unit != units.get(objective.name, objective.unit):
+                raise StoreError(
+                    f"the unit of an objective must not change, but {objective.name} is recorded in '{objective.unit}' "
+                    f"and would be measured in '{units[objective.name]}' by this version; start another run"
+                )
 
     def _record(self, store: Store, space: Space, settings: RunSettings) -> None:
         store.set_meta(

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
 from layersearch.spaces.funnel import NetworkSpace
+from layersearch.spaces.objectives import cost_objectives
 from layersearch.spaces.optfs import genome as _genome
 from layersearch.spaces.optfs.choices import CONTROLS, LEAST_RATIO, NO_GATES
 from layersearch.spaces.optfs.generate import Generator
@@ -20,8 +21,6 @@ _OBJECTIVES = {
     # In other units than the AUC: they count where one candidate dominates another.
     "log_loss": Objective("log_loss", maximize=False, weight=0.0, unit="nats"),
     "ratio": Objective("ratio", maximize=False, weight=0.0),
-    "parameters": Objective("parameters", maximize=False, weight=0.0),
-    "latency": Objective("latency", maximize=False, weight=0.0, unit="ms for 512 rows", noisy=True),
 }
 
 
@@ -34,7 +33,8 @@ class OptFSSpace(NetworkSpace[OptFSGenome]):
     def __init__(self, settings: OptFSSettings) -> None:
         self.settings = settings
         super().__init__(Generator(settings.search), settings.funnel.rerank_seeds)
-        self.objectives = tuple(_OBJECTIVES[name] for name in settings.funnel.objectives)
+        known = {**_OBJECTIVES, **cost_objectives(f"full {settings.search.reference}")}
+        self.objectives = tuple(known[name] for name in settings.funnel.objectives)
 
     def seeds(self) -> Mapping[str, OptFSGenome]:
         """Named designs on the reference model, where they are within the limits of the run."""

@@ -21,6 +21,7 @@ from layersearch.search.drivers.base import DRIVERS, Told
 from layersearch.search.executors.inline import InlineExecutor
 from layersearch.search.lock import RunLock
 from layersearch.search.runner import RunEvent
+from layersearch.search.store import Store
 from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.contracts import Outline
 
@@ -298,6 +299,16 @@ def test_what_identifies_a_run_must_not_change(tmp_path: Path, change: dict[str,
     with pytest.raises(StoreError, match="the space of a run must not change, got another value of size"):
         run_toy(tmp_path / "a", {"size": 77}, evaluations=5)
     assert content_of(tmp_path / "a") == before
+
+
+def test_a_run_measured_in_other_units_is_not_resumed(tmp_path: Path) -> None:
+    space = {"costs": ["latency"]}
+    run_toy(tmp_path / "a", space, evaluations=3, deterministic=False)
+    with Store(tmp_path / "a") as store:
+        rows = store.meta("objectives")
+        store.set_meta(objectives=[row | ({"unit": "ms"} if row["name"] == "latency" else {}) for row in rows])
+    with pytest.raises(StoreError, match="latency is recorded in 'ms' and would be measured in '× nothing'"):
+        run_toy(tmp_path / "a", space, evaluations=5, deterministic=False)
 
 
 @pytest.mark.parametrize(
