@@ -1,4 +1,4 @@
-"""What a module costs where it is trained: time of a forward and backward pass, and memory at its peak.
+"""What a module costs where it is run: time of a forward and backward pass, and memory at its peak.
 
 Times are ratios to a reference that is measured in turns with it, so that a busy machine, its clock and its libraries
 weigh on both alike.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["latency_ratio", "peak_bytes"]
+__all__ = ["latency_ratio", "peak_bytes", "time_ratio"]
 
 _WARM_UPS = 3
 _PAIRS = 11
@@ -24,23 +24,29 @@ _ENOUGH_S = 3.0  # of a slow module fewer pairs tell as much
 
 
 def latency_ratio(module: nn.Module, reference: nn.Module, x: Tensor) -> float:
-    """Seconds of a forward and backward pass of ``module`` on ``x``, in those of ``reference``.
+    """Seconds of a forward and backward pass of ``module`` on ``x``, in those of ``reference``; see ``time_ratio``.
 
-    The median over 11 pairs of passes, one of each (5 at least, if they take more than 3 s). On the CPU the time of
-    this thread is taken, which other processes do not add to; on CUDA that between two events of the current stream.
     Gradients of ``x`` and of all parameters are computed, and dropped. Both modules are run as they are, in training or
     in eval mode; buffers such as running moments move.
     """
     x = x.detach().requires_grad_()
-    passes = [_pass_of(one, x) for one in (reference, module)]
+    return time_ratio(_pass_of(module, x), _pass_of(reference, x), x.device)
+
+
+def time_ratio(once: Callable[[], object], reference: Callable[[], object], device: torch.device) -> float:
+    """Seconds that a call of ``once`` takes, in those of ``reference``.
+
+    The median over 11 pairs of calls, one of each (5 at least, if they take more than 3 s). On the CPU the time of
+    this thread is taken, which other processes do not add to; on CUDA that between two events of the current stream.
+    """
     for _ in range(_WARM_UPS):
-        for one in passes:
-            one()
-    seconds = _seconds_cuda if x.device.type == "cuda" else _seconds_cpu
+        reference()
+        once()
+    seconds = _seconds_cuda if device.type == "cuda" else _seconds_cpu
     ratios: list[float] = []
     begin = time.monotonic()
     while len(ratios) < _PAIRS and (len(ratios) < _FEWEST_PAIRS or time.monotonic() - begin < _ENOUGH_S):
-        first, second = (seconds(one) for one in passes)
+        first, second = seconds(reference), seconds(once)
         ratios.append(second / first)
     return statistics.median(ratios)
 
@@ -72,13 +78,13 @@ def _pass_of(module: nn.Module, x: Tensor) -> Callable[[], None]:
     return once
 
 
-def _seconds_cpu(once: Callable[[], None]) -> float:
+def _seconds_cpu(once: Callable[[], object]) -> float:
     begin = time.thread_time()
     once()
     return time.thread_time() - begin
 
 
-def _seconds_cuda(once: Callable[[], None]) -> float:
+def _seconds_cuda(once: Callable[[], object]) -> float:
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     begin.record()
     once()

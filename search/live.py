@@ -19,10 +19,11 @@ from layersearch.search.runner import RunEvent
 from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.contracts import Objective, Space
 
-__all__ = ["Found", "Moment", "Progress", "clock", "funnel_rows", "line", "watching"]
+__all__ = ["LINE_S", "Found", "Moment", "Progress", "clock", "funnel_rows", "line", "watching"]
 
 PERIOD_S = 0.5  # of the live view; drawing costs some milliseconds of a training that runs in this process
 LINE_S = 10.0
+"""Between two lines about the same."""
 _FRONT = 6
 
 

@@ -1,7 +1,10 @@
 """The command ``search read`` and ``layersearch.read``: trained KANs as curves, functions, one formula, one picture."""
 
 import json
+import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,7 @@ from layersearch.errors import BadInputError
 from layersearch.search.api import Layer, Run, load
 from layersearch.search.export._files import check_target, new_file
 from layersearch.search.export._origin import Source, from_run
+from layersearch.search.live import LINE_S
 from layersearch.search.tables import output, plain_table
 from layersearch.spaces.catalog import SPACES, layers_of
 from layersearch.spaces.contracts import JsonObject
@@ -18,6 +22,7 @@ from layersearch.spaces.contracts import JsonObject
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from layersearch.primitives.symbolic.read import OnStep
     from layersearch.primitives.symbolic.reading import Reading
 
 __all__ = ["FILES", "command", "read", "write"]
@@ -81,13 +86,27 @@ def _source(what: str | Path | Run | Layer, candidate: str, runs_dir: Path) -> S
     return from_run(run_dir.name, candidate, run_dir.parent)
 
 
-def _of_run(found: Source, weights: Path | None, limit: float, tolerance: float, refit: bool) -> "Reading":
+def _of_run(
+    found: Source,
+    weights: Path | None,
+    limit: float,
+    tolerance: float,
+    refit: bool,
+    on_step: "OnStep | None" = None,
+) -> "Reading":
     entry = SPACES[found.space]
     if entry.reader is None:
         read = " or ".join(name for name, other in SPACES.items() if other.reader is not None)
         raise BadInputError(f"a run to be read must be of the space {read}, got one of {found.space}; read another run")
     reading: Reading = entry.module(entry.reader).read(
-        found.genome, found.settings, found.seed, weights=weights, limit=limit, tolerance=tolerance, refit=refit
+        found.genome,
+        found.settings,
+        found.seed,
+        weights=weights,
+        limit=limit,
+        tolerance=tolerance,
+        refit=refit,
+        on_step=on_step,
     )
     return reading
 
@@ -131,6 +150,22 @@ def _check_folder(out: Path, force: bool) -> None:
         check_target(out, False)
 
 
+class _StepLines:
+    """One line on stderr when a step of a reading begins, and every ``LINE_S`` while it goes on."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._last, self._at = "", 0.0
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if step != self._last or now - self._at >= LINE_S:
+            self._last, self._at = step, now
+            through = f", {done} of {total} edge{'' if total == 1 else 's'}" if total else ""
+            with suppress(OSError):  # nobody reads stderr any more
+                print(f"{self._run}: {step}{through}", file=sys.stderr, flush=True)
+
+
 def command(
     *,
     run: str,
@@ -148,7 +183,7 @@ def command(
     found = from_run(run, candidate, runs_dir)
     if out is not None:
         _check_folder(out, force)
-    reading = _of_run(found, weights, limit, tolerance, refit)
+    reading = _of_run(found, weights, limit, tolerance, refit, None if as_json else _StepLines(run))
     formula = str(layers_of(found.space).formula(found.genome))
     title = f"{run}, candidate {candidate}: {formula}"
     written = [] if out is None else write(reading, out, title, force)

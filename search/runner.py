@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 import layersearch
 from layersearch.errors import StoreError
+from layersearch.search.clock import Clock
 from layersearch.search.counts import Counts
 from layersearch.search.drivers.base import DRIVERS, Driver
 from layersearch.search.executors.base import EXECUTORS, Executor, SpaceSpec
@@ -22,7 +23,7 @@ from layersearch.search.run_settings import ENDS, RunSettings
 from layersearch.search.runs import find_run
 from layersearch.search.schedulers.base import Scheduler
 from layersearch.search.scheduling import Dispatcher, Report
-from layersearch.search.searching import Clock, Search
+from layersearch.search.searching import Search
 from layersearch.search.store import Store
 from layersearch.search.store_checkpoints import Checkpoints
 from layersearch.search.store_reader import StoreReader
@@ -174,6 +175,13 @@ class Runner:
                 f"the space of a run must not change, got another value of {', '.join(changed)} than is recorded; "
                 "resume with the recorded recipe or start another run"
             )
+        units = {objective.name: objective.unit for objective in space.objectives}
+        for objective in store.objectives():
+            if objective.unit != units.get(objective.name, objective.unit):
+                raise StoreError(
+                    f"the unit of an objective must not change, but {objective.name} is recorded in '{objective.unit}' "
+                    f"and would be measured in '{units[objective.name]}' by this version; start another run"
+                )
 
     def _record(self, store: Store, space: Space, settings: RunSettings) -> None:
         store.set_meta(

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,13 +19,16 @@ from layersearch.primitives.symbolic.match import Match, match_curves
 from layersearch.primitives.symbolic.prune import Pruned, connected, prune, shares
 from layersearch.primitives.symbolic.reading import Edge, Reading
 
-__all__ = ["MOST_EDGES", "MOST_IN_FORMULA", "read_network", "readable"]
+__all__ = ["MOST_EDGES", "MOST_IN_FORMULA", "OnStep", "read_network", "readable"]
 
 MOST_EDGES = 500
 """Edges of a network that is read; matching one takes about a tenth of a second."""
 
 MOST_IN_FORMULA = 60
 """Edges that are left of a network that is written as a formula."""
+
+OnStep: TypeAlias = Callable[[str, int, int], None]
+"""Called with the step that begins or goes on, and how many edges are through it of how many; both 0 if not counted."""
 
 _POINTS = 256
 _CURVE = 81
@@ -45,6 +49,7 @@ def read_network(
     limit: float = 0.99,
     tolerance: float = 0.05,
     refit: bool = True,
+    on_step: OnStep | None = None,
 ) -> Reading:
     """Reads ``KANLinear`` layers in a row.
 
@@ -59,6 +64,7 @@ def read_network(
         tolerance: by how much pruning, and rounding, may enlarge the error, in parts of it (and .001 deviations of the
             target besides).
         refit: whether constants are fitted to the targets again once functions have taken the place of the edges.
+        on_step: hears of pruning, functions (of the edges), constants and formula.
     Raises: BadInputError for anything but such layers, more than 500 edges, or data that do not fit.
     """
     chain = readable(layers, limit, tolerance)
@@ -82,13 +88,18 @@ def read_network(
     def allowed(value: float) -> float:
         return max(value * (1 + tolerance), value + _SLACK)
 
+    def say(step: str, done: int = 0, total: int = 0) -> None:
+        if on_step is not None:
+            on_step(step, done, total)
+
+    say("pruning")
     errors = {"network": error(chain(check[0]))}
     share = shares(chain, x)
     pruned = prune(
         chain, x, share, lambda live, means: error(chain.run(check[0], live, means)[-1][2]), allowed(errors["network"])
     )
     errors["pruned"] = error(chain.run(check[0], pruned.live, pruned.means)[-1][2])
-    edges = _edges(chain, x, share, pruned, limit)
+    edges = _edges(chain, x, share, pruned, limit, lambda done: say("functions", done, pruned.n_live))
     matches = {(e.layer, e.output, e.source): e.match for e in edges if e.symbolic and e.match is not None}
     if not matches:
         reason = f"no edge is a function of the library with R² ≥ {limit:g}" if pruned.n_live else "no edge is left"
@@ -105,6 +116,7 @@ def read_network(
         found["refitted"] = _of(fitted, check[0], error)
         return (fitted if found["refitted"] <= found["symbolic"] else network), found
 
+    say("constants")
     closed, found = closed_by(pruned)
     best = min(found.values())
     if len(matches) < pruned.n_live:
@@ -124,6 +136,7 @@ def read_network(
         return Reading(chain.widths, names, edges, errors, limit, None, reason)
     if not math.isfinite(best):
         return Reading(chain.widths, names, edges, errors, limit, None, "the functions are undefined at some points")
+    say("formula")
     shift, scale = torch.tensor(units.shift).double(), torch.tensor(units.scale).double()
     at = (check[0] * scale + shift).numpy()
 
@@ -170,8 +183,12 @@ def _symbolic_only(chain: Chain, pruned: Pruned, matches: Mapping[tuple[int, int
     return Pruned(connected(chain, live), pruned.means)
 
 
-def _edges(chain: Chain, x: Tensor, share: Sequence[Tensor], pruned: Pruned, limit: float) -> tuple[Edge, ...]:
-    found = []
+def _edges(
+    chain: Chain, x: Tensor, share: Sequence[Tensor], pruned: Pruned, limit: float, on_matched: Callable[[int], None]
+) -> tuple[Edge, ...]:
+    """All edges, those that are left with their match; ``on_matched`` is called with the number of matches so far."""
+    found: list[Edge] = []
+    n_matched = 0
     runs = chain.run(x, pruned.live, pruned.means)
     for i, (layer, (sources, _, _)) in enumerate(zip(chain.layers, runs, strict=True)):
         ranked = sources.sort(0).values
@@ -184,6 +201,8 @@ def _edges(chain: Chain, x: Tensor, share: Sequence[Tensor], pruned: Pruned, lim
         for s in range(len(layer.sources)):
             live = pruned.live[i][:, s].nonzero().flatten().tolist()
             if live:
+                on_matched(n_matched)
+                n_matched += len(live)
                 matches |= zip(((o, s) for o in live), match_curves(at[:, s], values[:, live, s]), strict=True)
         found += [
             _edge(layer, i, o, s, share[i], deviations, even, curves, matches.get((o, s)), limit)

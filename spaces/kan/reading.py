@@ -7,7 +7,7 @@ from torch import Tensor
 
 from layersearch.errors import BadInputError
 from layersearch.primitives.symbolic.equations import Units
-from layersearch.primitives.symbolic.read import read_network, readable
+from layersearch.primitives.symbolic.read import OnStep, read_network, readable
 from layersearch.primitives.symbolic.reading import Reading
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan.choices import MLP
@@ -35,6 +35,7 @@ def read(
     limit: float = 0.99,
     tolerance: float = 0.05,
     refit: bool = True,
+    on_step: OnStep | None = None,
 ) -> Reading:
     """Reads a network of a run: fitted on its training part, errors on its validation part, formula in its units.
 
@@ -42,7 +43,7 @@ def read(
         genome, settings: of the space, as the run has them.
         run_seed: seed of the search; of the training.
         weights: a file that ``search export --weights`` wrote; without it the network is trained as it does that.
-        limit, tolerance, refit: as of ``read_network``.
+        limit, tolerance, refit, on_step: as of ``read_network``; a training is a step, too.
     Raises: BadInputError if the network has no edges, is one of images, or the file does not fit; DataError if the
         data is missing; RunError if the network could not be trained.
     """
@@ -59,6 +60,8 @@ def read(
     arrays = space.load_data()
     task = RegressionTask(arrays, own.task, "cpu")
     network = build(parsed, task.in_features, task.out_features)
+    if on_step is not None and weights is None:
+        on_step("training", 0, 0)
     state = _loaded(weights) if weights is not None else trained(genome, settings, run_seed)[0]
     _put(network, state, weights)
     data = from_arrays(arrays)
@@ -76,6 +79,7 @@ def read(
         limit=limit,
         tolerance=tolerance,
         refit=refit,
+        on_step=on_step,
     )
 
 

@@ -15,6 +15,7 @@ from layersearch.spaces.tasks.ctr.models.base import MODELS
 __all__ = [
     "CONTROLS",
     "GATES_OF",
+    "LEAST_RATIO",
     "LIMITS",
     "NO_GATES",
     "OWN",
@@ -42,6 +43,8 @@ NO_GATES = "none"
 """The full model."""
 CONTROLS = ("frequency", "random")
 """Selections that are not learned: the most frequent values, or any, at a given ratio."""
+LEAST_RATIO = 1e-6
+"""Of values, or of pairs of fields, that a genome can name: in place of 0, it keeps no pair."""
 OWN = "own"
 """The operator of a model that has one of its own."""
 PRESSURES = ("price", "ratio")
@@ -113,7 +116,7 @@ LIMITS: Mapping[str, Choice] = {
     "operator": OneOf((*OPERATORS, OWN)),
     "pressure": OneOf(PRESSURES),
     "price": Real(1e-3, 1e4),
-    "ratio": Real(1e-6, 1.0),
+    "ratio": Real(LEAST_RATIO, 1.0),
     "temperature": Real(2.0, 1e5),
     "lr": Real(1e-6, 1.0),
     "dim": OneOf(tuple(range(1, 257))),

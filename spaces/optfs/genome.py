@@ -8,7 +8,7 @@ from typing import Any
 from layersearch.errors import GenomeError
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
-from layersearch.spaces.optfs.choices import CONTROLS, GATES_OF, LIMITS, NO_GATES, OWN, OneOf, Real, grain
+from layersearch.spaces.optfs.choices import CONTROLS, GATES_OF, LEAST_RATIO, LIMITS, NO_GATES, OWN, OneOf, Real, grain
 from layersearch.spaces.tasks.ctr.models.base import MODELS
 
 __all__ = ["FORMAT", "OptFSGenome", "formula", "from_json", "genome_key", "to_json"]
@@ -37,7 +37,8 @@ class OptFSGenome:
         search_epochs: of the search.
         lr: learning rate of the weights.
         dim: of the embeddings.
-        pair_ratio: of a control: the share of pairs of fields that is kept; 0 for no selection of pairs.
+        pair_ratio: of a control: the share of pairs of fields that is kept; 0 for no selection of pairs, the least
+            ratio for none of them.
     """
 
     model: str = "fm"
@@ -161,7 +162,8 @@ def formula(genome: OptFSGenome) -> str:
         return f"{head}, all values, lr {genome.lr:g}"
     if genome.is_control:
         which = "most frequent" if genome.gates == "frequency" else "random"
-        pairs = f" and {genome.pair_ratio:.3g} of pairs" if genome.pair_ratio else ""
+        share = "none" if genome.pair_ratio == LEAST_RATIO else f"{genome.pair_ratio:.3g}"
+        pairs = f" and {share} of the pairs" if genome.pair_ratio else ""
         return f"{head}, {which} values at ratio {genome.ratio:.4g}{pairs}, lr {genome.lr:g}"
     goal = f"price {genome.price:g}" if genome.pressure == "price" else f"ratio {genome.ratio:g}"
     return (

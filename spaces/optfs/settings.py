@@ -128,8 +128,9 @@ class FunnelSettings(Settings):
 
     Args:
         objectives: ``auc``, by which candidates are ordered, and of ``log_loss`` (nats), ``ratio`` (kept share of the
-            rows of the table), ``parameters`` (of the pruned model) and ``latency`` (ms for 512 rows on one core; a
-            run with it is not repeatable) those for which fewer is better where two are equally good.
+            rows of the table), ``parameters`` (of the pruned model) and ``latency`` (time of a prediction by the
+            pruned model for 512 rows, as a multiple of the reference model with all values; a run with it is not
+            repeatable) those for which fewer is better where two are equally good.
         quality_auc: after the quality epochs the validation AUC must be above this. After one epoch (one seed,
             2026-11-25) every base model but DIN (not measured) was above .66 on movielens and frappe at ``small``, lr
             1e-3, FM at .73 on planted; FM and DCN that hardly learn (lr 1e-5 and 1e-7, movielens) were at .49 to .52.

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
 from layersearch.spaces.funnel import NetworkSpace
+from layersearch.spaces.objectives import cost_objectives
 from layersearch.spaces.optfs import genome as _genome
-from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES
+from layersearch.spaces.optfs.choices import CONTROLS, LEAST_RATIO, NO_GATES
 from layersearch.spaces.optfs.generate import Generator
 from layersearch.spaces.optfs.genome import OptFSGenome, genome_key
 from layersearch.spaces.optfs.published import named
@@ -20,10 +21,7 @@ _OBJECTIVES = {
     # In other units than the AUC: they count where one candidate dominates another.
     "log_loss": Objective("log_loss", maximize=False, weight=0.0, unit="nats"),
     "ratio": Objective("ratio", maximize=False, weight=0.0),
-    "parameters": Objective("parameters", maximize=False, weight=0.0),
-    "latency": Objective("latency", maximize=False, weight=0.0, unit="ms for 512 rows", noisy=True),
 }
-_LEAST_RATIO = 1e-6
 
 
 class OptFSSpace(NetworkSpace[OptFSGenome]):
@@ -35,7 +33,8 @@ class OptFSSpace(NetworkSpace[OptFSGenome]):
     def __init__(self, settings: OptFSSettings) -> None:
         self.settings = settings
         super().__init__(Generator(settings.search), settings.funnel.rerank_seeds, settings.cuts)
-        self.objectives = tuple(_OBJECTIVES[name] for name in settings.funnel.objectives)
+        known = {**_OBJECTIVES, **cost_objectives(f"full {settings.search.reference}")}
+        self.objectives = tuple(known[name] for name in settings.funnel.objectives)
 
     def seeds(self) -> Mapping[str, OptFSGenome]:
         """Named designs on the reference model, where they are within the limits of the run."""
@@ -49,12 +48,12 @@ class OptFSSpace(NetworkSpace[OptFSGenome]):
     def controls(self, genome: OptFSGenome, measured: Mapping[str, float]) -> Mapping[str, OptFSGenome]:
         """The winner's model with all values, and with as many values as it keeps: the most frequent, and any.
 
-        Where the winner selects pairs of fields, both keep as many pairs as it does, too.
+        Where the winner selects pairs of fields, both keep as many pairs as it does, too, be it none.
         """
         full = _with_gates(genome, NO_GATES)
         found = {} if genome_key(full) == genome_key(self.baselines()["full"]) else {"full": full}
-        ratio = min(1.0, max(_LEAST_RATIO, measured.get("ratio", 1.0)))
-        pairs = measured.get("pair_ratio", 0.0) if "pair" in genome.kinds else 0.0
+        ratio = _share(measured.get("ratio", 1.0))
+        pairs = _share(measured.get("pair_ratio", 1.0)) if "pair" in genome.kinds else 0.0
         if genome.kinds and (ratio < 1 or 0 < pairs < 1):
             found |= {name: _with_gates(genome, name, float(f"{ratio:.6g}"), pairs) for name in CONTROLS}
         return found
@@ -111,6 +110,11 @@ class OptFSSpace(NetworkSpace[OptFSGenome]):
             ("fitness", f"validation AUC after cut, rewind and at most {task.epochs} epochs again{review}"),
             *([("rungs", f"also after {', '.join([*early, 'the cut'])}")] if rungs else []),
         )
+
+
+def _share(measured: float) -> float:
+    """As a ratio of a genome, in which 0 is not one, or no selection at all."""
+    return min(1.0, max(LEAST_RATIO, measured))
 
 
 def _with_gates(genome: OptFSGenome, gates: str, ratio: float = 1.0, pair_ratio: float = 0.0) -> OptFSGenome:

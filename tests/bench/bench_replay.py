@@ -18,9 +18,9 @@ from itertools import islice
 from common import core_seconds, environment, table
 
 from layersearch.primitives.seeds import Seeds
+from layersearch.search.asking import CHECKED_SLOTS
 from layersearch.search.drivers._optuna import OptunaDriver
 from layersearch.search.drivers.base import Told
-from layersearch.search.searching import CHECKED_SLOTS
 from layersearch.search.trials import UniformTrial
 from layersearch.spaces.contracts import TunableSpace
 from layersearch.spaces.evonorm.settings import effective

@@ -16,7 +16,7 @@ from torch import nn
 from layersearch.primitives.lowering import build_layer
 from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.tasks.images.batches import Images, drawn
-from layersearch.spaces.tasks.images.course import Course
+from layersearch.spaces.tasks.images.course import ImageCourse
 from layersearch.spaces.tasks.images.cuda_graph import CudaGraph, StepGraph
 from layersearch.spaces.tasks.images.graphed import MOST_AHEAD, Feed, run_graphed
 from layersearch.spaces.tasks.images.networks import NETWORKS
@@ -89,12 +89,12 @@ class Trainings:
             self.recipe.batch,
         )
 
-    def graphed(self, model: nn.Module, seed: int, course: Course) -> str:
+    def graphed(self, model: nn.Module, seed: int, course: ImageCourse) -> str:
         make: Callable[[], StepGraph] = (lambda: CudaGraph(self.bench.device)) if self.bench.on_gpu else Rerun
         step = TrainingStep(model, make_optimizer(model, self.recipe))
         return run_graphed(course, step, self.feed(seed), self.bench.device, make)
 
-    def eager(self, model: nn.Module, seed: int, course: Course) -> None:
+    def eager(self, model: nn.Module, seed: int, course: ImageCourse) -> None:
         step, feed = TrainingStep(model, make_optimizer(model, self.recipe)), self.feed(seed)
         while course.goes_on():
             x, y = feed.batch(feed.draw(course.step).to(self.bench.device))
@@ -102,7 +102,7 @@ class Trainings:
             if not course.accepts(loss):
                 return
             step.learn(torch.full((), feed.rate(course.step), dtype=torch.float64, device=self.bench.device))
-            course.count(loss, n_right / feed.batch_size)
+            course.takes(loss, n_right / feed.batch_size)
 
 
 def _maker(layer: str) -> Callable[[int], nn.Module]:
@@ -133,7 +133,7 @@ def graph_step(bench: Bench) -> list[Row]:
                 def tick(*_: object, ends: list[float] = ends) -> None:
                     ends.append(time.perf_counter())
 
-                course = Course(0, (), last, on_step=tick)
+                course = ImageCourse(0, (), last, on_step=tick)
                 model = trainings.model(network, layer)
                 begun = time.perf_counter()
                 if way == "graph":
@@ -194,7 +194,7 @@ def _side_by_side(
                     seed = seeds.pop()
                 except IndexError:
                     return
-                course = Course(0, (), steps)
+                course = ImageCourse(0, (), steps)
                 try:
                     why = trainings.graphed(trainings.model(network, layer), seed, course)
                 except Exception as error:

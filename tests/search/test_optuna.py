@@ -18,7 +18,7 @@ from toy_space import ToySpace
 
 from layersearch.errors import BadInputError, RecipeError, StoreError, UnknownNameError
 from layersearch.primitives.seeds import Seeds
-from layersearch.search import searching
+from layersearch.search import asking
 from layersearch.search.drivers._optuna import OptunaDriver
 from layersearch.search.drivers.base import DRIVERS, Proposal, Told
 from layersearch.search.drivers.optuna import SAMPLERS
@@ -77,7 +77,7 @@ def test_a_run_resumed_midway_makes_the_same_suggestions(
     assert whole["counts"]["evaluated"] == n
     assert {c["origin"] for c in whole["candidates"]} >= {"seed", "suggested"}
     for checked in (1000, 1):
-        monkeypatch.setattr(searching, "CHECKED_SLOTS", checked)
+        monkeypatch.setattr(asking, "CHECKED_SLOTS", checked)
         for evaluations in (3, n // 2, n - 1, n):
             run_toy(tmp_path / f"{checked}", space, evaluations=evaluations, **settings(sampler))
         assert content_of(tmp_path / f"{checked}") == whole
@@ -157,7 +157,7 @@ def test_without_determinism_a_run_goes_on_from_the_recorded_order(tmp_path: Pat
 def test_a_suggestion_that_differs_stops_the_resume(
     tmp_path: Path, checked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(searching, "CHECKED_SLOTS", checked)
+    monkeypatch.setattr(asking, "CHECKED_SLOTS", checked)
     run_toy(tmp_path / "a", evaluations=12, **settings("tpe"))
     db = sqlite3.connect(tmp_path / "a" / "run.sqlite")
     (last,) = db.execute("SELECT max(number) FROM candidates WHERE origin = 'suggested'").fetchone()

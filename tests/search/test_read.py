@@ -1,6 +1,7 @@
 """search read and layersearch.read: from a candidate of a run, or from layers, to functions, formula and picture."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,7 +15,7 @@ import layersearch
 from layersearch.errors import BadInputError
 from layersearch.search.candidate import Candidate, Finish, StageResult
 from layersearch.search.cli import main
-from layersearch.search.reading import FILES
+from layersearch.search.reading import FILES, _StepLines
 from layersearch.search.store import Store
 from layersearch.spaces.contracts import JsonObject, Outcome
 from layersearch.spaces.kan.export import trained
@@ -92,6 +93,34 @@ def test_a_candidate_of_a_run_is_read_and_written(
     assert "error on validation data, in deviations of the target: network " in shown
     assert "x1 → h1_1" in shown
     assert "wrote network.svg, formula.txt, formula.tex, reading.json" in shown
+
+
+def test_progress_is_said_on_stderr_but_not_beside_json(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["read", "kan-0001", "--runs-dir", str(runs), "--r2", "0.9"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["kan-0001: training", "kan-0001: pruning"]
+    assert re.fullmatch(r"kan-0001: functions, 0 of [1-6] edges?", lines[2])
+    assert lines[3:] == ["kan-0001: constants", "kan-0001: formula"]
+    assert main([*arguments, "--json"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_long_step_says_now_and_then_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines, now = _StepLines("a"), 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    for done in range(7):
+        lines("functions", done, 7)
+        now += 4
+    lines("formula", 0, 0)
+    assert capsys.readouterr().err.splitlines() == [
+        "a: functions, 0 of 7 edges",
+        "a: functions, 3 of 7 edges",
+        "a: functions, 6 of 7 edges",
+        "a: formula",
+    ]
 
 
 def test_the_formula_is_what_was_measured(runs: Path) -> None:

@@ -16,12 +16,14 @@ from toy_space import ToySpace
 
 from layersearch.errors import DataError, RecipeError, RunError, StoreError, UnknownNameError
 from layersearch.primitives.seeds import Seeds
-from layersearch.search import searching
+from layersearch.search import asking, searching
 from layersearch.search.drivers.base import DRIVERS, Told
 from layersearch.search.executors.inline import InlineExecutor
 from layersearch.search.lock import RunLock
 from layersearch.search.runner import RunEvent
+from layersearch.search.store import Store
 from layersearch.search.store_reader import StoreReader
+from layersearch.spaces.contracts import Outline
 
 SCHEDULED: dict[str, dict[str, Any]] = {
     "straight": {"scheduler": "straight"},
@@ -229,6 +231,29 @@ def test_results_that_arrive_together_do_not_overshoot(tmp_path: Path, monkeypat
             assert reader.counts()["evaluated"] == evaluations
 
 
+def test_first_jobs_are_run_while_the_driver_is_asked_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proposal takes longer here than the driver is asked on; workers have room for eight jobs."""
+    moments: list[str] = []
+    outline, results = ToySpace.outline, InlineExecutor.results
+
+    def slow(space: ToySpace, genome: int) -> Outline:
+        moments.append("asked")
+        time.sleep(1.2 * searching.ASKED_ON_S)
+        return outline(space, genome)
+
+    def noted(executor: InlineExecutor, timeout_s: float | None = None) -> list[Any]:
+        moments.append("results")
+        return results(executor, timeout_s)
+
+    monkeypatch.setattr(InlineExecutor, "capacity", 8)
+    monkeypatch.setattr(InlineExecutor, "results", noted)
+    monkeypatch.setattr(ToySpace, "outline", slow)
+    run_toy(tmp_path / "a", evaluations=1, lookahead=8, rerank_top=0)
+    assert moments[:2] == ["asked", "results"]
+
+
 def test_an_arrival_order_can_be_replayed(tmp_path: Path) -> None:
     """From ``told`` and ``seen``, a driver makes the recorded proposals again."""
     run_toy(tmp_path / "a", {"sleep_s": 0.001}, deterministic=False, backend="pool", workers=3, evaluations=30)
@@ -250,7 +275,7 @@ def test_an_arrival_order_can_be_replayed(tmp_path: Path) -> None:
 
 
 def test_an_exhausted_space_ends_the_run_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "MOST_PROPOSALS", 300)
+    monkeypatch.setattr(asking, "MOST_PROPOSALS", 300)
     with pytest.raises(RunError, match=r"300 in a row for slot .* exhausted"):
         run_toy(tmp_path / "a", {"size": 20})
     with StoreReader(tmp_path / "a") as reader:
@@ -274,6 +299,16 @@ def test_what_identifies_a_run_must_not_change(tmp_path: Path, change: dict[str,
     with pytest.raises(StoreError, match="the space of a run must not change, got another value of size"):
         run_toy(tmp_path / "a", {"size": 77}, evaluations=5)
     assert content_of(tmp_path / "a") == before
+
+
+def test_a_run_measured_in_other_units_is_not_resumed(tmp_path: Path) -> None:
+    space = {"costs": ["latency"]}
+    run_toy(tmp_path / "a", space, evaluations=3, deterministic=False)
+    with Store(tmp_path / "a") as store:
+        rows = store.meta("objectives")
+        store.set_meta(objectives=[row | ({"unit": "ms"} if row["name"] == "latency" else {}) for row in rows])
+    with pytest.raises(StoreError, match="latency is recorded in 'ms' and would be measured in '× nothing'"):
+        run_toy(tmp_path / "a", space, evaluations=5, deterministic=False)
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ def test_what_runs_is_abandoned_on_demand(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_cpu_time_of_a_job_is_that_of_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     def burn(_: Any, job: Job, limit: float | None) -> Outcome:
-        end = time.monotonic() + 0.3
-        while time.monotonic() < end and job.candidate == 0:
+        end = time.thread_time() + 0.1
+        while job.candidate == 0 and time.thread_time() < end:
             pass
         time.sleep(0.3 if job.candidate else 0)
         return Outcome("passed")
@@ -97,7 +97,7 @@ def test_the_cpu_time_of_a_job_is_that_of_its_thread(monkeypatch: pytest.MonkeyP
     spec = toy_spec()
     found = answers(StreamsExecutor(spec, spec.build(), 2), [Job(n, "quality", {"n": n}, seed=n) for n in (0, 1)])
     busy, idle = (found[n][1].cpu_s for n in (0, 1))
-    assert idle < 0.05 < busy
+    assert idle < 0.05 < 0.1 <= busy
 
 
 def test_a_lost_gpu_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from layersearch.spaces.contracts import Arrays
 from layersearch.spaces.tasks.checkpoint import check_same_training
 from layersearch.spaces.tasks.images.batches import Images, channel_moments, drawn, shrunk, training_batch
 from layersearch.spaces.tasks.images.checkpoint import Progress, read_checkpoint, write_checkpoint
-from layersearch.spaces.tasks.images.course import Course, OnStep, TrainResult
+from layersearch.spaces.tasks.images.course import ImageCourse, OnStep, TrainResult
 from layersearch.spaces.tasks.images.cuda_graph import CudaGraph, StepGraph
 from layersearch.spaces.tasks.images.data import from_arrays
 from layersearch.spaces.tasks.images.graphed import LEAST_GRAPHED, Feed, run_graphed
@@ -124,7 +124,7 @@ class ClassifierTask:
             progress = read_checkpoint(checkpoint, model, optimizer)
             check_same_training(progress, total_steps, seed, settings.fingerprint())
             before, recent = progress.step, progress.recent
-        course = Course(before, recent, until_step, deadline, on_step, changes)
+        course = ImageCourse(before, recent, until_step, deadline, on_step, changes)
         step = TrainingStep(model.train(), optimizer)
         feed = Feed(
             lambda i: drawn(self.parts.train, settings, seed, i),
@@ -142,8 +142,8 @@ class ClassifierTask:
             course.status,
             course.reason,
             tuple(course.losses),
-            course.accuracy,
             lambda: write_checkpoint(model, optimizer, now),
+            course.accuracy,
             graph_failure,
         )
 
@@ -174,7 +174,7 @@ class ClassifierTask:
         return Evaluation(right.item() / len(rows) if is_finite else None, is_finite, len(rows))
 
 
-def _run_one_by_one(course: Course, step: TrainingStep, feed: Feed, device: torch.device) -> None:
+def _run_one_by_one(course: ImageCourse, step: TrainingStep, feed: Feed, device: torch.device) -> None:
     """Runs ``course`` to its end."""
     while course.goes_on():
         x, y = feed.batch(feed.draw(course.step).to(device))
@@ -182,4 +182,4 @@ def _run_one_by_one(course: Course, step: TrainingStep, feed: Feed, device: torc
         if not course.accepts(loss):
             return
         step.learn(torch.full((), feed.rate(course.step), dtype=torch.float64, device=device))
-        course.count(loss, n_right / feed.batch_size)
+        course.takes(loss, n_right / feed.batch_size)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from layersearch.spaces.tasks.images.course import Course
+from layersearch.spaces.tasks.images.course import ImageCourse
 from layersearch.spaces.tasks.images.cuda_graph import StepGraph, beside_default
 from layersearch.spaces.tasks.images.step import TrainingStep
 
@@ -45,7 +45,7 @@ class Feed:
 
 
 def run_graphed(
-    course: Course, step: TrainingStep, feed: Feed, device: torch.device, make_graph: Callable[[], StepGraph]
+    course: ImageCourse, step: TrainingStep, feed: Feed, device: torch.device, make_graph: Callable[[], StepGraph]
 ) -> str:
     """Runs ``course`` to its end. Captures once, and again after each change of the model.
 
@@ -66,7 +66,7 @@ def run_graphed(
     return ""
 
 
-def _run_until_change(course: Course, replayed: "_ReplayedStep") -> None:
+def _run_until_change(course: ImageCourse, replayed: "_ReplayedStep") -> None:
     ahead = 1
     n = min(ahead, course.steps_ahead(course.step))
     tables = replayed.tables(course.step, n)
@@ -81,7 +81,7 @@ def _run_until_change(course: Course, replayed: "_ReplayedStep") -> None:
             if not course.accepts(loss):
                 replayed.go_back(i, look=True)
                 return
-            if not course.count(loss, n_right / replayed.batch_size):
+            if not course.takes(loss, n_right / replayed.batch_size):
                 replayed.go_back(i + 1, look=False)
                 return
         if n <= 0:

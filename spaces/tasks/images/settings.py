@@ -3,41 +3,25 @@
 ``ImageRecipe`` is what every space that learns from images has; ``ImageSettings`` adds the anchor networks.
 """
 
-import hashlib
-import math
-from collections.abc import Collection
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from layersearch.errors import LayerSearchError, RecipeError
+from layersearch.errors import RecipeError
 from layersearch.spaces.tasks.images.data import IMAGE_SETS
 from layersearch.spaces.tasks.images.networks import MIN_DEPTH, MIN_SIDE, NETWORKS
+from layersearch.spaces.tasks.settings import Schedule, TrainingSettings, annealed, check_rules, rules_of_parts
+from layersearch.spaces.validation import Settings
 
 __all__ = ["AnchorSettings", "ImageRecipe", "ImageSettings", "OptimizerName"]
 
 OptimizerName = Literal["adamw", "sgd"]
 
 
-_NOT_OF_TRAINING = {  # the horizon and the shapes of the network are compared by themselves
-    "anchors",
-    "cuda_graphs",
-    "eval_batch",
-    "eval_size",
-    "fitness_steps",
-    "quality_steps",
-    "rerank_steps",
-    "rerank_width",
-    "validation_cap",
-}
-
-
-class _Checked(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-
-class AnchorSettings(_Checked):
+class AnchorSettings(Settings):
     """An anchor network and its size: ``width`` and ``depth`` multiply the published channels and blocks."""
+
+    model_config = ConfigDict(strict=True)
 
     network: str
     width: float = Field(gt=0, le=4)
@@ -59,7 +43,7 @@ class AnchorSettings(_Checked):
         return name
 
 
-class ImageRecipe(_Checked):
+class ImageRecipe(TrainingSettings):
     """Data, parts and training of a classifier of images. Sizes are sides in pixels.
 
     Args:
@@ -82,6 +66,19 @@ class ImageRecipe(_Checked):
 
     optimizer: ClassVar[OptimizerName] = "sgd"
     """With Nesterov momentum, or AdamW; the same in all runs of a space."""
+    not_of_training = frozenset(
+        {
+            "anchors",
+            "cuda_graphs",
+            "eval_batch",
+            "eval_size",
+            "fitness_steps",
+            "quality_steps",
+            "rerank_steps",
+            "rerank_width",
+            "validation_cap",
+        }
+    )
 
     data: str
     shrink: int = Field(default=1, ge=1, le=4)
@@ -95,7 +92,7 @@ class ImageRecipe(_Checked):
     learning_rate: float = Field(gt=0, le=100)
     momentum: float = Field(default=0.9, gt=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0, le=1)
-    schedule: Literal["constant", "cosine"]
+    schedule: Schedule
     quality_steps: int = Field(default=100, ge=1)
     fitness_steps: int = Field(ge=1)
     rerank_steps: int = Field(ge=1)
@@ -125,45 +122,14 @@ class ImageRecipe(_Checked):
                 f"crop must be at most image_size + 2 * padding, got {self.crop}",
             ),
             (self.eval_size <= self.image_size, f"eval_size must be at most image_size, got {self.eval_size}"),
-            (
-                self.quality_steps <= self.fitness_steps,
-                f"quality_steps must be at most fitness_steps, got {self.quality_steps} > {self.fitness_steps}",
-            ),
-            (
-                self.validation_fraction + self.holdout_fraction < 1,
-                "validation_fraction + holdout_fraction must be less than 1, "
-                f"got {self.validation_fraction + self.holdout_fraction:g}",
-            ),
+            *rules_of_parts(self),
         ]
-        for holds, rule in rules:
-            if not holds:
-                raise ValueError(rule)
+        check_rules(rules)
         return self
 
     def learning_rate_at(self, step: int, total_steps: int) -> float:
-        """η, or η·(1 + cos(π·step/total))/2: a function of the step and the whole horizon alone."""
-        if self.schedule == "constant":
-            return self.learning_rate
-        return self.learning_rate * (1 + math.cos(math.pi * step / total_steps)) / 2
-
-    def fingerprint(self) -> str:
-        """Equal for settings that train alike; a checkpoint is continued under no others."""
-        text = self.model_dump_json(exclude=_NOT_OF_TRAINING)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    @classmethod
-    def parse(cls, values: dict[str, Any]) -> Self:
-        """Settings from plain values, as of JSON. Raises: RecipeError with one sentence."""
-        try:
-            return cls.model_validate(values)
-        except LayerSearchError:
-            raise
-        except ValidationError as error:
-            raise RecipeError(_sentence(error, cls.model_fields)) from None
-
-    def replace(self, **changes: Any) -> Self:
-        """A copy with ``changes``, checked as a whole. Raises: RecipeError with one sentence."""
-        return self.parse({**self.model_dump(), **changes})
+        """See ``annealed``."""
+        return annealed(self.learning_rate, self.schedule, step, total_steps)
 
 
 class ImageSettings(ImageRecipe):
@@ -202,16 +168,3 @@ class ImageSettings(ImageRecipe):
             if anchor.network == network:
                 return anchor
         raise RecipeError(f"network must be one of the anchors {', '.join(self.networks)}, got '{network}'")
-
-
-def _sentence(error: ValidationError, known: Collection[str]) -> str:
-    first = error.errors()[0]
-    name = ".".join(map(str, first["loc"])) or "settings"
-    if first["type"] == "value_error":
-        return f"{first['ctx']['error']}; correct the setting"
-    if first["type"] == "extra_forbidden":
-        return f"unknown setting '{name}' (known: {', '.join(sorted(known))})"
-    if first["type"] == "missing":
-        return f"setting '{name}' must be given, got nothing; add it"
-    rule = first["msg"].replace("Input should be", "must be")
-    return f"setting '{name}' {rule}, got {first['input']!r}; correct it"

@@ -1,21 +1,17 @@
 """All that defines a regression task, every value checked: a run is what its settings say, on any machine."""
 
-import hashlib
-import math
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from layersearch.spaces.tasks.functions import Sampling
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
-from layersearch.spaces.validation import checked
+from layersearch.spaces.tasks.settings import Schedule, TrainingSettings, annealed, check_rules, rules_of_parts
 
 __all__ = ["RegressionSettings"]
 
-_NOT_OF_TRAINING = {"eval_batch", "fitness_steps", "quality_steps", "rerank_steps"}
 
-
-class RegressionSettings(BaseModel):
+class RegressionSettings(TrainingSettings):
     """Settings of a regression task.
 
     Args:
@@ -32,7 +28,7 @@ class RegressionSettings(BaseModel):
     Raises: pydantic's ValidationError; ``parse`` and ``replace`` raise RecipeError, in one sentence.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+    not_of_training = frozenset({"eval_batch", "fitness_steps", "quality_steps", "rerank_steps"})
 
     data: str
     split: int = Field(default=0, ge=0)
@@ -47,7 +43,7 @@ class RegressionSettings(BaseModel):
     optimizer: Literal["adam", "adamw", "lbfgs"] = "adam"
     learning_rate: float = Field(gt=0, le=100)
     weight_decay: float = Field(default=0.0, ge=0, le=1)
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     quality_steps: int = Field(ge=1)
     fitness_steps: int = Field(ge=1)
     rerank_steps: int = Field(ge=1)
@@ -69,15 +65,7 @@ class RegressionSettings(BaseModel):
                 if splits
                 else f"split must be 0 for {self.data}, which has no published splits, got {self.split}",
             ),
-            (
-                self.quality_steps <= self.fitness_steps,
-                f"quality_steps must be at most fitness_steps, got {self.quality_steps} > {self.fitness_steps}",
-            ),
-            (
-                self.validation_fraction + self.holdout_fraction < 1,
-                "validation_fraction + holdout_fraction must be less than 1, "
-                f"got {self.validation_fraction + self.holdout_fraction:g}",
-            ),
+            *rules_of_parts(self),
             (
                 self.optimizer != "lbfgs" or self.batch == 0,
                 f"batch must be 0 (all rows) with lbfgs, got {self.batch}",
@@ -87,9 +75,7 @@ class RegressionSettings(BaseModel):
                 f"weight_decay must be 0 but with adamw, got {self.weight_decay:g} with {self.optimizer}",
             ),
         ]
-        for holds, rule in rules:
-            if not holds:
-                raise ValueError(rule)
+        check_rules(rules)
         return self
 
     @property
@@ -98,21 +84,6 @@ class RegressionSettings(BaseModel):
         return Sampling(self.points, self.test_points, self.sample_seed)
 
     def learning_rate_at(self, step: int, total_steps: int) -> float:
-        """η, or η·(1 + cos(π·step/total))/2: a function of the step and the whole horizon alone."""
-        if self.schedule == "constant" or self.optimizer == "lbfgs":
-            return self.learning_rate
-        return self.learning_rate * (1 + math.cos(math.pi * step / total_steps)) / 2
-
-    def fingerprint(self) -> str:
-        """Equal for settings that train alike; a checkpoint is continued under no others."""
-        text = self.model_dump_json(exclude=_NOT_OF_TRAINING)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    @classmethod
-    def parse(cls, values: dict[str, Any]) -> Self:
-        """Settings from plain values, as of JSON. Raises: RecipeError or UnknownNameError with one sentence."""
-        return checked(cls, values)
-
-    def replace(self, **changes: Any) -> Self:
-        """A copy with ``changes``, checked as a whole. Raises: as ``parse``."""
-        return self.parse({**self.model_dump(), **changes})
+        """See ``annealed``."""
+        constant = self.optimizer == "lbfgs"
+        return annealed(self.learning_rate, "constant" if constant else self.schedule, step, total_steps)

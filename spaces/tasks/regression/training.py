@@ -6,9 +6,8 @@ A training depends on its seed, settings and horizon alone, never on the rungs i
 
 import functools
 import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -20,37 +19,15 @@ from layersearch.errors import DataError
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays
 from layersearch.spaces.tasks.checkpoint import Progress, check_same_training
+from layersearch.spaces.tasks.course import Course, TrainResult
 from layersearch.spaces.tasks.regression.checkpoint import read_checkpoint, write_checkpoint
 from layersearch.spaces.tasks.regression.data import Floats, from_arrays
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
 from layersearch.spaces.tasks.regression.splits import split
 
-__all__ = ["Evaluation", "Part", "RegressionTask", "Status", "TrainResult", "optimizer_of"]
+__all__ = ["Evaluation", "Part", "RegressionTask", "TrainResult", "optimizer_of"]
 
 Part: TypeAlias = Literal["train", "validation", "holdout", "test"]
-Status: TypeAlias = Literal["ok", "nonfinite", "timeout"]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a training ended.
-
-    Args:
-        steps: steps done since the very beginning.
-        status: ``ok`` reached its goal; ``nonfinite`` met a loss that is not finite; ``timeout`` passed the deadline.
-        reason: one sentence unless ``ok``.
-        losses: mean squared error of each step of this call, of the standardised target.
-    """
-
-    steps: int
-    status: Status
-    reason: str
-    losses: tuple[float, ...]
-    _capture: Callable[[], bytes] = field(repr=False, compare=False)
-
-    def checkpoint(self) -> bytes:
-        """The state to continue from; to be taken before the model is trained on or changed."""
-        return self._capture()
 
 
 @dataclass(frozen=True)
@@ -165,31 +142,30 @@ class RegressionTask:
             raise ValueError(f"until_step must be in 1..total_steps = {total_steps}, got {until_step}")
         settings = self.settings
         optimizer = optimizer_of(model, settings)
-        step = 0
+        before = 0
         if checkpoint is not None:
             progress = read_checkpoint(checkpoint, model, optimizer)
             check_same_training(progress, total_steps, seed, settings.fingerprint())
-            step = progress.step
-        losses: list[float] = []
-
-        def result(status: Status, reason: str = "") -> TrainResult:
-            now = Progress(step, total_steps, seed, settings.fingerprint())
-            return TrainResult(step, status, reason, tuple(losses), lambda: write_checkpoint(model, optimizer, now))
-
+            before = progress.step
+        course = Course(before, until_step, deadline)
         model.train()
-        while step < until_step:
-            if deadline is not None and time.monotonic() >= deadline:
-                return result("timeout", f"the time limit was reached after {step} steps")
+        while course.goes_on():
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate_at(step, total_steps)
+                group["lr"] = settings.learning_rate_at(course.step, total_steps)
             if before_step is not None:
-                before_step(step)
-            loss = _step(model, optimizer, *self.batch(seed, step))
-            if not math.isfinite(loss):
-                return result("nonfinite", f"the loss is not finite at step {step + 1}")
-            step += 1
-            losses.append(loss)
-        return result("ok")
+                before_step(course.step)
+            loss = _step(model, optimizer, *self.batch(seed, course.step))
+            if not course.accepts(loss):
+                break
+            course.count(loss)
+        now = Progress(course.step, total_steps, seed, settings.fingerprint())
+        return TrainResult(
+            course.step,
+            course.status,
+            course.reason,
+            tuple(course.losses),
+            lambda: write_checkpoint(model, optimizer, now),
+        )
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, part: Part) -> Evaluation:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import special
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from layersearch.primitives import BASES, BasisFunctions
 from layersearch.primitives.basis import Basis
@@ -135,3 +136,29 @@ def test_rotation_keeps_many_harmonics_accurate_in_float32() -> None:
     x = torch.linspace(-3.2, 3.2, 801).unsqueeze(-1)
     basis = BASES["fourier"].configure(grid=64)
     assert float((basis.evaluate(x, {}) - basis.evaluate(x.double(), {})).abs().max()) < 1e-5
+
+
+class _Passes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the elements that operators go over: of the largest tensor that each reads or writes."""
+
+    n = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.n += max((t.numel() for t in (*args, found) if isinstance(t, Tensor)), default=0)
+        return found
+
+
+@pytest.mark.parametrize("degree", [4, 8])
+def test_what_learning_the_exponents_of_jacobi_costs_is_counted(degree: int) -> None:
+    def passes(basis: Basis) -> int:
+        state = {name: value.float().requires_grad_(basis.learned != ()) for name, value in basis.state(4).items()}
+        x = torch.linspace(-0.9, 0.9, 4000).view(1000, 4).requires_grad_()
+        with _Passes() as counted:
+            y = basis.columns(x, state, lowering="torch")
+            torch.autograd.grad(y.sum(), [x, *(value for value in state.values() if value.requires_grad)])
+        return counted.n
+
+    learned, fixed = (BASES["jacobi"].configure(degree=degree, learn=learn) for learn in (True, False))
+    assert learned.flops / fixed.flops == pytest.approx(passes(learned) / passes(fixed), rel=0.1)

@@ -151,6 +151,22 @@ def test_controls_of_pairs_keep_pairs_and_follow_their_seed(arrays: Arrays) -> N
     assert len({kept(seed, "random")[1] for seed in range(8)}) > 1
 
 
-def test_latency_is_measured_if_asked_for(arrays: Arrays) -> None:
+def test_controls_of_a_winner_without_pairs_have_none(arrays: Arrays) -> None:
+    settings = settings_of()
+    space, data = OptFSSpace(settings), from_arrays(arrays)
+    winner = replace(LR, model="fm", operator="inner", gates="value+pair")
+    controls = space.controls(winner, {"ratio": 0.5, "pair_ratio": 0.0})
+    for name in ("frequency", "random"):
+        learner = make_learner(controls[name], settings.task, data, 0)
+        assert not learner.gates.selection().pairs.any()
+        assert learner.run(max_steps=1) is False
+        assert "none of the pairs" in space.formula(controls[name])
+
+
+def test_latency_is_that_of_the_reference_model_with_all_values(arrays: Arrays) -> None:
+    """The odds of a false alarm are those that half of 11 pairs are off by a factor of three."""
     settings = settings_of(funnel__objectives=["auc", "latency"])
-    assert 0 < run(OptFSEvaluator(settings, arrays, "cpu"), LR, "fitness").fitness["latency"] < 1000
+    space = OptFSSpace(settings)
+    assert space.objectives[1].unit == f"× full {settings.search.reference}"
+    found = run(OptFSEvaluator(settings, arrays, "cpu"), space.baselines()["full"], "fitness")
+    assert 1 / 3 < found.fitness["latency"] < 3

@@ -60,6 +60,7 @@ def test_the_paper_preset_is_the_published_recipe() -> None:
         ({"anchors": [{"network": "resnet", "width": 1.0, "depth": 0.1}]}, r"'anchors.0.depth'"),
         ({"anchors": [{"network": "resnet", "width": 1.0, "depth": 1.0}] * 2}, "must be different networks"),
         ({"lr": 0.1}, r"unknown setting 'lr' \(known: anchors, batch"),
+        ({"bacth": 64}, "unknown setting 'bacth'; did you mean 'batch'"),
     ],
 )
 def test_illegal_values_are_refused_with_one_sentence(changes: dict[str, Any], message: str) -> None:
