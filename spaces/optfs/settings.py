@@ -195,8 +195,8 @@ class CutFidelity(FidelitySettings):
     cut the weights begin anew, which is at another epoch for each length of the search. So the rung is the cut itself.
     There all candidates are alike: what they select is known and final, and so is all that is counted of it. The AUC is
     that of the hard selection by the weights of the search; retraining, which is spared to those that wait, changes it.
-    Of 20 random candidates on a planted task its rank correlation with the AUC at the end was .86, that of the AUC after
-    any epoch before at most .30 (``tests/bench/RESULTS.md``).
+    Its rank correlation with the AUC at the end was .86 over 20 random candidates on a planted task, that of the AUC
+    after any epoch before at most .30 (``tests/bench/RESULTS.md``).
 
     Args:
         ratio: 0 for no rung; any other one gives the rung at the cut.
