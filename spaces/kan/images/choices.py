@@ -65,8 +65,8 @@ class ShapeLimits:
     side: int
     max_channels: int
     max_blocks: int
-    max_width: int
-    max_depth: int
+    max_width: int = 8
+    max_depth: int = 1
 
     @property
     def channels(self) -> Multiples:
