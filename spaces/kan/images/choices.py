@@ -59,7 +59,7 @@ class ShapeLimits:
         max_channels: of stem and blocks.
         max_blocks: of a convolutional network; there are two at least.
         max_width: of tokens; the feed-forward part is at most four times as wide.
-        max_depth: blocks of a transformer.
+        max_depth: blocks of a transformer. Both are the least there may be where no transformers are searched.
     """
 
     side: int
