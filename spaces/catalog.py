@@ -152,7 +152,7 @@ SPACES.add(
     "skan",
     SpaceEntry(
         name="skan",
-        summary="Kolmogorov-Arnold networks whose nodes choose a basis of a pool while they are trained",
+        summary="Kolmogorov-Arnold networks and convolutions whose nodes choose a basis of a pool in training",
         entry="layersearch.spaces.skan.space:from_settings",
         settings="layersearch.spaces.skan.settings:effective",
         presets={
@@ -161,8 +161,8 @@ SPACES.add(
             "smoke": Budget(evaluations=20, population=10, rerank_top=3),
         },
         data="fn:r3",
-        data_sets="layersearch.spaces.tasks.regression.sets:REGRESSION_SETS",
-        load="layersearch.spaces.tasks.regression.sets:load_regression",
+        data_sets="layersearch.spaces.kan.data:DATA_SETS",
+        load="layersearch.spaces.kan.data:load",
         network=True,
         rungs="fidelity.ratio",
         objectives="funnel.objectives",

@@ -84,6 +84,10 @@ class NodeGates(nn.Module):
         self.logits = nn.Parameter(torch.zeros(n_nodes, n_spaces))
         self._noise: Tensor | None = None
 
+    def no_weight_decay(self) -> set[str]:
+        """Decayed, logits would tend to no choice at all."""
+        return {"logits"}
+
     def set_temperature(self, temperature: float | None) -> None:
         """Full stage (None) or selective stage at τ > 0; noise is dropped. Raises: BadInputError."""
         if temperature is not None and not 0 < temperature < float("inf"):

@@ -22,8 +22,7 @@ from layersearch.spaces.kan.layer_source import LOAD, LayerSource, indented, mod
 from layersearch.spaces.kan.network import build, plans
 from layersearch.spaces.kan.settings import parse
 from layersearch.spaces.kan.space import KANSpace
-from layersearch.spaces.tasks.checkpoint import unpack
-from layersearch.spaces.tasks.regression.checkpoint import MODEL
+from layersearch.spaces.tasks.checkpoint import MODEL, unpack
 from layersearch.spaces.tasks.regression.training import RegressionTask
 
 __all__ = ["MODEL_CLASS", "exported_state", "python_file", "trained"]

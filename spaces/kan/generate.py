@@ -60,6 +60,10 @@ class Generator:
         known = genome.basis in self.bases and self._depth.holds(len(genome.hidden))
         return known and all(map(self._width.holds, genome.hidden))
 
+    def searches(self, genome: KANGenome) -> bool:
+        """Whether it is a KAN, within the limits or not."""
+        return genome.basis != MLP
+
     def sample(self, rng: random.Random) -> KANGenome:
         """Every basis is as likely as any other, and so is every depth from one hidden layer on."""
         basis = rng.choice(self.bases)
@@ -75,7 +79,7 @@ class Generator:
 
     def mutate(self, genome: KANGenome, rng: random.Random) -> KANGenome:
         """One thing changed: most often a setting of the basis or a width, sometimes the basis itself."""
-        if genome.basis == MLP:
+        if not self.searches(genome):
             return self.sample(rng)
         for _ in range(_TRIES):
             change = rng.choices(

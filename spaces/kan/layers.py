@@ -16,16 +16,17 @@ from layersearch.spaces.kan.network import build as build_network
 from layersearch.spaces.kan.published import PUBLISHED
 from layersearch.spaces.tasks.images.models import ConvShape, ViTShape
 
-__all__ = ["build", "formula", "known", "latex"]
+__all__ = ["CONV_28", "build", "formula", "known", "latex"]
 
-_CONV = ConvShape(side=28, stem=12, channels=(16, 24), kernel=3, pool="max")
+CONV_28 = ConvShape(side=28, stem=12, channels=(16, 24), kernel=3, pool="max")
+"""Of designs without a run."""
 _VIT = ViTShape(side=28, patch=4, width=32, depth=3, heads=4, hidden=64)
 
 
 def known(name: str) -> JsonObject:
     """Genome of a published design, with two hidden layers of 8, or for images of 28x28. Raises: UnknownNameError."""
     if name in DESIGNS:
-        return images.to_json(published.known(name, _CONV, _VIT))
+        return images.to_json(published.known(name, CONV_28, _VIT))
     if name not in PUBLISHED:
         raise unknown_name("design", name, [*PUBLISHED, *DESIGNS])
     return to_json(PUBLISHED[name])

@@ -13,7 +13,8 @@ from layersearch.spaces.skan.genome import Genome, SKANGenome, from_json
 from layersearch.spaces.skan.network import selection_of
 from layersearch.spaces.skan.published import PUBLISHED
 from layersearch.spaces.skan.settings import SKANSettings
-from layersearch.spaces.skan.training import chosen_of, train
+from layersearch.spaces.skan.stages import chosen_of
+from layersearch.spaces.skan.training import train
 from layersearch.spaces.tasks.regression.training import TrainResult
 
 __all__ = ["SKANEvaluator"]

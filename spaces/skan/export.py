@@ -6,21 +6,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layersearch.errors import BadInputError
 from layersearch.primitives.layers.mixed import MixedKANLinear
 from layersearch.spaces.contracts import JsonObject, PythonFile
 from layersearch.spaces.funnel import again
 from layersearch.spaces.kan import export as kan
-from layersearch.spaces.kan.choices import NONE
+from layersearch.spaces.kan.data import has_images
 from layersearch.spaces.kan.export_check import largest_difference
 from layersearch.spaces.kan.genome import KANGenome
+from layersearch.spaces.kan.images.genome import is_image_genome
 from layersearch.spaces.kan.layer_source import LOAD, indented, module_text
 from layersearch.spaces.kan.network import Network
 from layersearch.spaces.skan.evaluate import SKANEvaluator
 from layersearch.spaces.skan.formula import formula, selected
 from layersearch.spaces.skan.genome import SKANGenome, from_json
-from layersearch.spaces.skan.layer_source import layer_call, layer_class, space_class
+from layersearch.spaces.skan.images import export as images
+from layersearch.spaces.skan.layer_source import layer_call, layer_class, space_classes
 from layersearch.spaces.skan.network import choices_of, pruned_network
+from layersearch.spaces.skan.selection import layers_in
 from layersearch.spaces.skan.settings import parse
 from layersearch.spaces.skan.space import SKANSpace
 
@@ -38,20 +40,17 @@ def python_file(
     Args:
         genome: of the space.
         settings: of the run it was found in.
-        num_features: inputs of a network of the kan space that is of no run.
+        num_features: inputs, or channels, of a network that is of no run.
         selection: what the nodes chose.
     Raises: GenomeError; BadInputError if nothing was selected yet.
     """
+    if is_image_genome(genome):
+        return images.python_file(genome, settings, num_features, selection)
     parsed = from_json(genome)
     inputs = num_features if settings is None else parse(settings).in_features
     if isinstance(parsed, KANGenome):
         return kan.python_file(genome, None, inputs)
-    if selection is None:
-        raise BadInputError(
-            "an export of skan must know what the nodes chose in training, and no training of this genome is recorded; "
-            "name an evaluated candidate of a run"
-        )
-    layers: list[list[str]] = selection["layers"]
+    layers = layers_in(selection)
     generator = torch.Generator().manual_seed(0)
     network = pruned_network(
         parsed, inputs, _OUTPUTS, choices_of(parsed, layers), generator=generator, dtype=torch.float64
@@ -80,6 +79,8 @@ def trained(
 
     Raises: DataError if the data is missing; RunError if the network could not be trained.
     """
+    if has_images(settings):
+        return images.trained(genome, settings, run_seed)
     parsed = parse(settings)
     evaluator = SKANEvaluator(parsed, SKANSpace(parsed).load_data(), "cpu")
     outcome, checkpoint = again(evaluator, genome, run_seed)
@@ -88,20 +89,8 @@ def trained(
 
 def _body(genome: SKANGenome, network: Network, shape: str, inputs: int) -> str:
     layers = [layer for layer in network if isinstance(layer, MixedKANLinear)]
-    rows = {layer.pool[m].name: layer.pool[m] for layer in layers for m in layer.used}
-    normalises = genome.domain == "layernorm"
-    base = None if genome.base == NONE else genome.base
-    last = layers[-1]
-    constants: dict[str, None] = {}
-    classes, taken = [], set[str]()
-    for name in sorted(rows):
-        domain = genome.domain if normalises else last.domain or rows[name].domain
-        constant, text = space_class(rows[name], domain, taken)
-        if constant:
-            constants[constant] = None
-        classes.append(text)
+    head, classes = space_classes(layers, genome.domain)
     made = "\n".join(layer_call(layer, genome.domain) for layer in layers)
     model = kan.MODEL_CLASS.format(shape=shape, inputs=inputs, outputs=_OUTPUTS, layers=indented(made, 12)) + LOAD
-    head = "\n".join(constants) + "\n\n\n" if constants else "\n"
-    parts = "\n\n".join([*classes, layer_class(base, normalises), model])
-    return module_text(head + parts, ["MixedKANLinear", "Model"])
+    own = layer_class(layers[0].base_name, genome.domain == "layernorm")
+    return module_text(head + "\n\n".join([*classes.values(), own, model]), ["MixedKANLinear", "Model"])

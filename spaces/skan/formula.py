@@ -8,9 +8,9 @@ from layersearch.spaces.kan import formula as kan
 from layersearch.spaces.kan.choices import NONE
 from layersearch.spaces.kan.genome import KANGenome
 from layersearch.spaces.skan.choices import OWN
-from layersearch.spaces.skan.genome import Genome
+from layersearch.spaces.skan.genome import Genome, SKANGenome
 
-__all__ = ["formula", "latex", "selected"]
+__all__ = ["formula", "latex", "layer_text", "selected"]
 
 _MOST_NODES = 64
 
@@ -19,13 +19,18 @@ def formula(genome: Genome) -> str:
     """E.g. ``S-KAN …-8-8-…, one of bspline(grid=5, order=3) | chebyshev(degree=4) per node, base silu, …``."""
     if isinstance(genome, KANGenome):
         return kan.formula(genome)
+    widths = "-".join(["…", *map(str, genome.hidden), "…"])
+    return f"S-KAN {widths}, {layer_text(genome, 'node')}"
+
+
+def layer_text(genome: SKANGenome, unit: str) -> str:
+    """All but the widths; ``unit`` is what chooses."""
     pool = " | ".join(kan.basis_text(name, own) for name, own in genome.pool)
     base = "no base" if genome.base == NONE else f"base {genome.base}"
     domain = {NONE: "no domain map", OWN: "own domain maps"}.get(genome.domain, f"domain {genome.domain}")
     stages = "/".join(f"{100 * share:g}" for share in genome.shares)
     learned = f"{genome.gate} gates to {genome.cold:g} {genome.cooling}, stages {stages} %, pruned by {genome.pruning}"
-    widths = "-".join(["…", *map(str, genome.hidden), "…"])
-    return f"S-KAN {widths}, one of {pool} per node, {base}, {domain}, init {genome.init}, {learned}"
+    return f"one of {pool} per {unit}, {base}, {domain}, init {genome.init}, {learned}"
 
 
 def latex(genome: Genome) -> str:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 from layersearch.spaces.contracts import Trial
 from layersearch.spaces.kan.choices import BASE_BRANCHES, INIT_NAMES, Choice, OneOf, Value, Whole
@@ -68,6 +69,10 @@ class Generator:
         shape = len(genome.hidden) <= self.max_depth and all(map(self._width.holds, genome.hidden))
         return plain and shape and set(genome.bases) <= set(self.bases) and self._holds_shares(genome.shares)
 
+    def searches(self, genome: Genome) -> TypeGuard[SKANGenome]:
+        """Whether its nodes choose, within the limits or not."""
+        return isinstance(genome, SKANGenome)
+
     def _holds_shares(self, shares: Shares) -> bool:
         if self.shares is not None:
             return shares == self.shares
@@ -90,7 +95,7 @@ class Generator:
 
     def mutate(self, genome: Genome, rng: random.Random) -> SKANGenome:
         """One thing changed: most often a setting, the pool or a width."""
-        if not isinstance(genome, SKANGenome):
+        if not self.searches(genome):
             return self.sample(rng)
         for _ in range(_TRIES):
             change = rng.choices((self._setting, self._pool, self._widths, self._depths, self._one_of), (3, 3, 3, 1, 3))

@@ -1,7 +1,7 @@
 """Genomes as networks: with all spaces of the pool, and pruned to what the nodes chose."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from layersearch.errors import GenomeError, LayerSearchError
 from layersearch.primitives.basis import BASES, Basis
 from layersearch.primitives.layers.mixed import MixedKANLinear
-from layersearch.primitives.layers.selective import SelectiveKANLinear
-from layersearch.spaces.kan.choices import NONE
+from layersearch.primitives.layers.selective import SelectiveKANConv2d, SelectiveKANLinear, SelectiveLayer
+from layersearch.spaces.kan.choices import NONE, Value
 from layersearch.spaces.kan.network import Network
 from layersearch.spaces.skan.choices import DROP, OWN
 from layersearch.spaces.skan.genome import SKANGenome
@@ -21,12 +21,16 @@ __all__ = [
     "Selection",
     "build",
     "choices_of",
+    "layer_parameters",
     "most_parameters",
     "plans",
+    "pool_of",
     "prune",
+    "pruned_modules",
     "pruned_network",
     "selection_of",
     "set_stage",
+    "shared",
 ]
 
 Choices = tuple[tuple[int, ...], ...]
@@ -50,7 +54,7 @@ def build(
     """
     try:
         layers = [
-            SelectiveKANLinear(*plan, gate=genome.gate, generator=generator, dtype=dtype, **_shared(genome, i))
+            SelectiveKANLinear(*plan, gate=genome.gate, generator=generator, dtype=dtype, **shared(genome, i == 0))
             for i, plan in enumerate(plans(genome, in_features, out_features))
         ]
     except LayerSearchError as error:
@@ -76,7 +80,7 @@ def pruned_network(
         )
     try:
         layers = [
-            MixedKANLinear(*plan, choice, generator=generator, dtype=dtype, **_shared(genome, i))
+            MixedKANLinear(*plan, choice, generator=generator, dtype=dtype, **shared(genome, i == 0))
             for i, (plan, choice) in enumerate(zip(layer_plans, choices, strict=True))
         ]
     except LayerSearchError as error:
@@ -84,42 +88,56 @@ def pruned_network(
     return Network(layers, in_features, out_features).to(device)
 
 
-@torch.no_grad()
 def prune(network: Network, pruning: str, data: Tensor) -> Network:
     """A network of ``build`` with one space per node, chosen and fitted as ``SKANGenome.pruning`` says.
 
     Args:
         data: inputs of the network ``[N, I]``; each layer is fitted on what it gets of them.
     """
-    was_training, x = network.training, data
+    layers = pruned_modules(network, pruning, data, len(data))
+    return Network(layers, network.in_features, network.out_features).train(network.training)
+
+
+@torch.no_grad()
+def pruned_modules(network: nn.Sequential, pruning: str, data: Tensor, at_once: int) -> list[nn.Module]:
+    """The modules of a network whose selective layers are in its row, each of them pruned; the others as they are.
+
+    Args:
+        pruning: as in ``SKANGenome``.
+        data: inputs ``[N, …]``; each layer is fitted on what it gets of them, in evaluation.
+        at_once: rows that are evaluated together.
+    """
+    was_training, parts = network.training, torch.split(data, at_once)
     network.eval()
-    layers: list[MixedKANLinear] = []
-    for layer in map(_selective, network):
-        layers.append(layer.pruned("gate") if pruning == DROP else layer.pruned(pruning, x))  # type: ignore[arg-type]
-        x = layer(x)
+    found: list[nn.Module] = []
+    for module in network:
+        if isinstance(module, SelectiveKANLinear | SelectiveKANConv2d):
+            kept = module.pruned("gate") if pruning == DROP else module.pruned(pruning, torch.cat(parts))  # type: ignore[arg-type]
+            found.append(kept)
+        else:
+            found.append(module)
+        parts = tuple(module(part) for part in parts)
     network.train(was_training)
-    return Network(layers, network.in_features, network.out_features).train(was_training)
+    return found
 
 
-def set_stage(network: Network, temperature: float | None, generator: torch.Generator) -> None:
-    """Puts all gates of a network of ``build`` there (``SelectiveLayer.set_stage``)."""
-    for layer in map(_selective, network):
-        layer.set_stage(temperature, generator)
-
-
-def _selective(layer: nn.Module) -> SelectiveKANLinear:
-    assert isinstance(layer, SelectiveKANLinear)
-    return layer
+def set_stage(network: nn.Module, temperature: float | None, generator: torch.Generator) -> None:
+    """Puts all gates of a network there (``SelectiveLayer.set_stage``)."""
+    for module in network.modules():
+        if isinstance(module, SelectiveLayer):
+            module.set_stage(temperature, generator)
 
 
 def most_parameters(genome: SKANGenome, in_features: int, out_features: int) -> int:
     """Upper bound of the trained numbers of the pruned network, whatever the nodes choose."""
-    total = 0
-    for inputs, outputs, rows in plans(genome, in_features, out_features):
-        learned = [_learned(row, inputs) for row in rows]
-        functions = max(row.n_functions for row in rows)
-        total += outputs * (inputs * (functions + (genome.base != NONE)) + 1) + sum(learned)
-    return total
+    return sum(layer_parameters(genome, *plan) for plan in plans(genome, in_features, out_features))
+
+
+def layer_parameters(genome: SKANGenome, inputs: int, outputs: int, rows: Sequence[Basis], area: int = 1) -> int:
+    """That of a layer with the pool ``rows``, and a kernel of ``area`` places."""
+    learned = sum(_learned(row, inputs) for row in rows)
+    per_edge = max(row.n_functions for row in rows) + (genome.base != NONE)
+    return inputs * outputs * area * per_edge + outputs + learned
 
 
 def selection_of(genome: SKANGenome, choices: Choices) -> Selection:
@@ -141,22 +159,25 @@ def plans(genome: SKANGenome, in_features: int, out_features: int) -> tuple[tupl
     widths = (in_features, *genome.hidden, out_features)
     found = []
     for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-        rows = []
-        for name, settings in genome.pool:
-            values: dict[str, Any] = dict(settings)
-            if "start" in values and i == 0:
-                values["start"] = "identity"
-            rows.append(BASES[name].configure(**values))
-        found.append((inputs, outputs, tuple(rows)))
+        found.append((inputs, outputs, pool_of(genome, {"start": "identity"} if i == 0 else {})))
     return tuple(found)
 
 
-def _shared(genome: SKANGenome, i: int) -> dict[str, Any]:
-    """What layer ``i`` has beside its size and pool; layer norm would mix the inputs of the first one."""
+def pool_of(genome: SKANGenome, instead: Mapping[str, Value]) -> tuple[Basis, ...]:
+    """The rows of a pool, with these settings in place of its own where a basis has them."""
+    rows = []
+    for name, settings in genome.pool:
+        values: dict[str, Any] = {key: instead.get(key, value) for key, value in settings}
+        rows.append(BASES[name].configure(**values))
+    return tuple(rows)
+
+
+def shared(genome: SKANGenome, takes_inputs: bool) -> dict[str, Any]:
+    """What a layer has beside its size and pool; layer norm would mix the inputs of the network."""
     domain = None if genome.domain == OWN else genome.domain
     return {
         "base": None if genome.base == NONE else genome.base,
-        "domain": NONE if domain == "layernorm" and i == 0 else domain,
+        "domain": NONE if domain == "layernorm" and takes_inputs else domain,
         "init": genome.init,
     }
 

@@ -11,7 +11,7 @@ from layersearch.spaces.kan.screen import agree, probe_inputs, probed
 from layersearch.spaces.skan.genome import SKANGenome
 from layersearch.spaces.skan.network import build, most_parameters, plans
 
-__all__ = ["outline", "probe", "same"]
+__all__ = ["learning", "outline", "probe", "same"]
 
 
 def outline(genome: SKANGenome, in_features: int, out_features: int, most: int) -> Outline:
@@ -32,16 +32,17 @@ def probe(genome: SKANGenome, in_features: int, out_features: int) -> Probe:
     """
     novelty = f"{'+'.join(genome.bases)}|{genome.gate}|{genome.base}|{genome.domain}|{len(genome.hidden)}"
     drawn, x = (lambda: _drawn(genome, in_features, out_features, 0)), probe_inputs(in_features)[0]
-    return probed(drawn, x, novelty, learning=f"|{_learning(genome)}")
+    return probed(drawn, x, novelty, learning=f"|{learning(genome)}")
 
 
 def same(a: SKANGenome, b: SKANGenome, in_features: int, out_features: int) -> bool:
     """Whether both learn alike and outputs agree to 1e-9 with other weights, on a batch that no key is made from."""
     networks = [_drawn(genome, in_features, out_features, 1) for genome in (a, b)]
-    return _learning(a) == _learning(b) and agree(networks, probe_inputs(in_features)[1])
+    return learning(a) == learning(b) and agree(networks, probe_inputs(in_features)[1])
 
 
-def _learning(genome: SKANGenome) -> tuple[object, ...]:
+def learning(genome: SKANGenome) -> tuple[object, ...]:
+    """How it learns to choose: what two trainings of the same layers may differ in."""
     return genome.gate, genome.cooling, genome.cold, genome.shares, genome.pruning
 
 
@@ -49,7 +50,7 @@ def _canonical(genome: SKANGenome, in_features: int, out_features: int) -> tuple
     """Equal for genomes that stand for the same training of the same layers."""
     layers: tuple[tuple[int, int, tuple[Basis, ...]], ...] = plans(genome, in_features, out_features)
     domain = genome.domain if genome.hidden or genome.domain != "layernorm" else "none"
-    return layers, genome.base, domain, genome.init, _learning(genome)
+    return layers, genome.base, domain, genome.init, learning(genome)
 
 
 def _drawn(genome: SKANGenome, in_features: int, out_features: int, seed: int) -> Network:

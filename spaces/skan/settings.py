@@ -1,81 +1,23 @@
 """Every knob of the skan space, with the effective values written into the recipe of a run."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator
 
-from layersearch.primitives.basis import BASES
-from layersearch.primitives.layers.selection import GATE_KINDS
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.fidelity import FidelitySettings, SteppedSettings
+from layersearch.spaces.kan.data import is_image_set
 from layersearch.spaces.kan.settings import FunnelSettings, WidthSettings
-from layersearch.spaces.skan.choices import MAX_POOL
-from layersearch.spaces.skan.genome import fault_of_shares
+from layersearch.spaces.skan.images import settings as images
+from layersearch.spaces.skan.pool import PoolSettings
 from layersearch.spaces.skan.published import PUBLISHED
 from layersearch.spaces.tasks.regression.presets import preset as regression_preset
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
-from layersearch.spaces.validation import RunSettings, Settings, all_known, checked, override, torch_alone
+from layersearch.spaces.validation import RunSettings, all_known, checked, override, torch_alone
 
-__all__ = ["PoolSettings", "SKANSettings", "effective", "parse"]
-
-DEFAULT_BASES = (
-    "bspline",
-    "chebyshev",
-    "fourier",
-    "gram",
-    "mexican_hat",
-    "piecewise_linear",
-    "rational",
-    "rbf",
-)
-
-
-class PoolSettings(Settings):
-    """What pools are made of, and how nodes may choose.
-
-    Args:
-        bases: names of ``BASES``, at least two.
-        smallest, largest: number of bases of a pool.
-        gates: kinds of gates, of ``GATE_KINDS``.
-        shares: of the full, the selective and the pruning stage, with sum 1; searched if none are given.
-    """
-
-    bases: tuple[str, ...] = DEFAULT_BASES
-    smallest: int = Field(2, ge=2, le=MAX_POOL)
-    largest: int = Field(4, ge=2, le=MAX_POOL)
-    gates: tuple[str, ...] = Field(GATE_KINDS, min_length=1)
-    shares: tuple[float, float, float] | None = None
-
-    @field_validator("bases")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(sorted(set(all_known(names, "basis", list(BASES)))))
-
-    @field_validator("gates")
-    @classmethod
-    def _kinds(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(sorted(set(all_known(names, "kind of gates", GATE_KINDS))))
-
-    @field_validator("shares")
-    @classmethod
-    def _of_one(cls, shares: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
-        fault = None if shares is None else fault_of_shares(shares)
-        if fault is not None:
-            raise ValueError(f"pool.{fault}")
-        return shares
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> Self:
-        if len(self.bases) < self.smallest:
-            raise ValueError(
-                f"pool.bases must have at least {self.smallest} bases, got {', '.join(self.bases) or 'none'}; networks "
-                "of one are those of the space kan"
-            )
-        if self.smallest > self.largest:
-            raise ValueError(f"pool.smallest must be at most pool.largest, got {self.smallest} > {self.largest}")
-        return self
+__all__ = ["SKANSettings", "effective", "parse"]
 
 
 class SKANSettings(RunSettings, SteppedSettings):
@@ -122,7 +64,7 @@ def effective(
 
     Args:
         series: the space has none.
-        data: a name of ``REGRESSION_SETS``.
+        data: a name of ``DATA_SETS``; one of images gives ``images.settings.ImageSKANSettings``.
         data_dir: folder of the data sets, if the set needs one.
         preset: ``smoke``, ``small`` or ``paper``.
         overrides: values by dotted key, e.g. ``{"pool.largest": 3, "task.batch": 64}``.
@@ -131,6 +73,8 @@ def effective(
     Raises: RecipeError or UnknownNameError with one sentence for an unknown name or an illegal value.
     """
     torch_alone("skan", series, lowering)
+    if is_image_set(data):
+        return images.effective(data, data_dir, preset, overrides, seed_layers)
     pool, network = _SIZES[preset]
     base: JsonObject = {
         "seed_layers": list(PUBLISHED if seed_layers is None else seed_layers),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
 from layersearch.spaces.funnel import NetworkSpace
 from layersearch.spaces.kan import screen as kan_screen
+from layersearch.spaces.kan.data import has_images
 from layersearch.spaces.kan.published import mlp_of
 from layersearch.spaces.objectives import cost_objectives, described
 from layersearch.spaces.skan import formula as _formula
@@ -13,6 +14,8 @@ from layersearch.spaces.skan import genome as _genome
 from layersearch.spaces.skan import screen
 from layersearch.spaces.skan.generate import Generator
 from layersearch.spaces.skan.genome import Genome, SKANGenome
+from layersearch.spaces.skan.images import settings as images
+from layersearch.spaces.skan.images.space import ImageSKANSpace
 from layersearch.spaces.skan.network import most_parameters
 from layersearch.spaces.skan.published import PUBLISHED, design, single
 from layersearch.spaces.skan.settings import SKANSettings, parse
@@ -31,12 +34,8 @@ class SKANSpace(NetworkSpace[Genome]):
 
     def __init__(self, settings: SKANSettings) -> None:
         self.settings = settings
-        pool, network = settings.pool, settings.network
-        largest = min(pool.largest, len(pool.bases))
-        generator = Generator(
-            pool.bases, pool.smallest, largest, pool.gates, pool.shares, network.max_depth, network.min_width,
-            network.max_width,
-        )  # fmt: skip
+        network = settings.network
+        generator = settings.pool.generator(network.max_depth, network.min_width, network.max_width)
         super().__init__(generator, settings.funnel.rerank_seeds, settings.cuts)
         # Ordered by error alone, as in kan.
         known = {"rmse": Objective("rmse", maximize=False), **cost_objectives("MLP")}
@@ -103,15 +102,11 @@ class SKANSpace(NetworkSpace[Genome]):
         return SKANEvaluator(self.settings, data, device)
 
     def describe(self) -> Sequence[tuple[str, str]]:
-        settings = self.settings
-        task, network, pool, funnel = settings.task, settings.network, settings.pool, settings.funnel
+        task, network, funnel = self.settings.task, self.settings.network, self.settings.funnel
         shape = f"at most {network.max_depth} hidden layers of {network.min_width} to {network.max_width}"
-        fixed = "/".join(f"{100 * share:g}" for share in pool.shares or ())
-        shares = f"{fixed} % of the steps" if fixed else "searched"
         return (
             ("data", task.data),
-            ("pools", f"{self.generator.min_pool} to {self.generator.max_pool} of {', '.join(pool.bases)}"),
-            ("stages", f"full, selective, pruning: {shares}"),
+            *self.settings.pool.described(),
             ("networks", f"{shape}, {network.most_parameters} parameters once pruned"),
             ("quality", f"{task.quality_steps} steps, error < {funnel.quality_rmse:g} of the target's deviation"),
             ("fitness", f"validation rmse after {task.fitness_steps} steps, in deviations of the target"),
@@ -128,6 +123,8 @@ def _designs() -> dict[tuple[object, ...], str]:
     return {design(genome): name for name, genome in PUBLISHED.items()}
 
 
-def from_settings(settings: JsonObject) -> SKANSpace:
+def from_settings(settings: JsonObject) -> SKANSpace | ImageSKANSpace:
     """The space of a run from the plain settings in its recipe; what workers call."""
+    if has_images(settings):
+        return ImageSKANSpace(images.parse(settings))
     return SKANSpace(parse(settings))

@@ -13,7 +13,20 @@ from torch import Tensor
 from layersearch.errors import StoreError
 from layersearch.spaces.contracts import JsonObject
 
-__all__ = ["Progress", "check_fit", "check_same_training", "pack", "position_of", "put", "unpack", "unreadable"]
+__all__ = [
+    "MODEL",
+    "Progress",
+    "check_fit",
+    "check_same_training",
+    "pack",
+    "position_of",
+    "put",
+    "unpack",
+    "unreadable",
+]
+
+MODEL = "model/"
+"""Before the names of a state dict, in every checkpoint of a network."""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,7 @@ from layersearch.spaces.kan.images.network import build, count_parameters
 from layersearch.spaces.kan.images.space import ImageKANSpace
 from layersearch.spaces.kan.settings import effective
 from layersearch.spaces.kan.space import from_settings
-from layersearch.spaces.tasks.checkpoint import unpack
-from layersearch.spaces.tasks.images.checkpoint import MODEL
+from layersearch.spaces.tasks.checkpoint import MODEL, unpack
 
 __all__: list[str] = []
 

@@ -15,6 +15,7 @@ from layersearch.spaces.kan.images.genome import make as image_model
 from layersearch.spaces.kan.published import PUBLISHED
 from layersearch.spaces.optfs.genome import OptFSGenome
 from layersearch.spaces.skan.genome import make as skan_genome
+from layersearch.spaces.skan.images.genome import make as selecting_model
 from layersearch.spaces.tasks.ctr.arrays import to_arrays
 from layersearch.spaces.tasks.ctr.planted import PlantedSettings, planted
 from layersearch.spaces.tasks.images.models import ConvShape
@@ -94,6 +95,11 @@ CASES = {
         "skan", "fn:r1", REGRESSION, replace(SKAN, gate="gumbel", shares=(0.0, 1.0, 0.0)), {"fidelity.ratio": 3},
         {"quality": 0, "fitness": None}, ({"rmse"},),
     ),
+    "skan, images": Case(  # full before step 2, pruned at 3
+        "skan", "digits", IMAGES, selecting_model(replace(SKAN, hidden=()), ConvShape(16, 4, (4, 4), 3, "max"), "kan"),
+        {"fidelity.rungs": [1, 2, 4]}, {"fitness@1": 0, "quality": 1, "fitness@4": 2, "fitness": None},
+        ({"accuracy"},) * 3,
+    ),
     "optfs": Case(  # one epoch without gates, two with, one after a review
         "optfs", "planted", CLICKS, LR, {"fidelity.rungs": [1, 2, 3]},
         {"quality": 0, "fitness@2": 1, "fitness@3": 2, "fitness@cut": 3, "fitness": None},
@@ -162,7 +168,7 @@ def test_every_stage_has_a_time_limit(case: Case) -> None:
     assert all(limit >= 30 for limit in limits.values())
 
 
-@pytest.mark.parametrize("name", ["kan", "kan, images", "skan", "optfs"])
+@pytest.mark.parametrize("name", ["kan", "kan, images", "skan", "skan, images", "optfs"])
 def test_stages_without_rungs_are_what_they_were(name: str) -> None:
     """Stores of earlier runs go on with them."""
     space = CASES[name].make({})
@@ -171,7 +177,7 @@ def test_stages_without_rungs_are_what_they_were(name: str) -> None:
     assert "rungs" in dict(CASES[name].make(CASES[name].rungs).describe())
 
 
-@pytest.mark.parametrize("name", ["kan", "kan, images", "skan", "optfs"])
+@pytest.mark.parametrize("name", ["kan", "kan, images", "skan", "skan, images", "optfs"])
 def test_settings_of_earlier_runs_have_none(name: str) -> None:
     one, entry = CASES[name], SPACES[CASES[name].space]
     settings = entry.settings_of(None, one.data, None, "smoke", dict(one.overrides), None, "torch")

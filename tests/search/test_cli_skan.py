@@ -97,7 +97,7 @@ def test_a_table(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[s
         (["--set", "pool.bases=[rbf]"], "at least 2 bases, got rbf"),
         (["--set", "pool.shares=[0.2,0.3,0.6]"], "must add to 1, got 0.2 + 0.3 + 0.6 = 1.1"),
         (["--set", "pool.gates=[hard]"], "unknown kind of gates 'hard'"),
-        (["--data", "cifar10"], "unknown data set 'cifar10'"),
+        (["--data", "cifar11"], "unknown data set 'cifar11'"),
         (["--series", "b"], "series must be left out"),
         (["--lowering", "c"], "unknown lowering of the space skan 'c'"),
         (["--seed-layers", "kat"], "unknown design 'kat'"),

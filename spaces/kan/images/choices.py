@@ -59,14 +59,14 @@ class ShapeLimits:
         max_channels: of stem and blocks.
         max_blocks: of a convolutional network; there are two at least.
         max_width: of tokens; the feed-forward part is at most four times as wide.
-        max_depth: blocks of a transformer.
+        max_depth: blocks of a transformer. Both are the least there may be where no transformers are searched.
     """
 
     side: int
     max_channels: int
     max_blocks: int
-    max_width: int
-    max_depth: int
+    max_width: int = 8
+    max_depth: int = 1
 
     @property
     def channels(self) -> Multiples:

@@ -2,8 +2,9 @@
 
 import inspect
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +19,25 @@ from layersearch.spaces.kan.images.evaluate import ImageKANEvaluator
 from layersearch.spaces.kan.images.formula import formula
 from layersearch.spaces.kan.images.genome import ImageGenome, from_json
 from layersearch.spaces.kan.images.network import build
-from layersearch.spaces.kan.images.settings import parse
+from layersearch.spaces.kan.images.settings import ImageRunSettings, parse
 from layersearch.spaces.kan.images.space import ImageKANSpace
 from layersearch.spaces.kan.layer_source import LOAD, WIDTH, LayerSource, indented, module_text
 from layersearch.spaces.kan.network import LayerPlan
-from layersearch.spaces.tasks.checkpoint import unpack
-from layersearch.spaces.tasks.images.checkpoint import MODEL
+from layersearch.spaces.tasks.checkpoint import MODEL, unpack
+from layersearch.spaces.tasks.images.classifier import ClassifierTask
 from layersearch.spaces.tasks.images.models import ConvShape, ImageClassifier
 from layersearch.spaces.tasks.images.models.vit import Attention, Block, Patches, TokenMean
 
-__all__ = ["python_file", "trained"]
+__all__ = [
+    "Images",
+    "LayerCall",
+    "classifier_text",
+    "difference_on_images",
+    "exported_state",
+    "file_of",
+    "python_file",
+    "trained",
+]
 
 _CLASSES = 10
 _IMAGES = 4
@@ -52,25 +62,47 @@ _MODEL = '''class Model(nn.Module):
 '''
 
 
+LayerCall: TypeAlias = Callable[[nn.Module, int], str | None]
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a classifier takes and gives."""
+
+    channels: int
+    side: int
+    classes: int
+    shrink: int
+
+    @classmethod
+    def of(cls, genome: ImageGenome[Any], settings: ImageRunSettings | None, channels: int) -> "Images":
+        """Those of a run, or of 10 classes in so many ``channels``."""
+        side = genome.shape.side
+        if settings is None:
+            return cls(channels, side, _CLASSES, 1)
+        return cls(settings.in_channels, side, settings.classes, settings.task.shrink)
+
+
 def python_file(genome: JsonObject, settings: JsonObject | None, num_features: int) -> PythonFile:
     """The module of a classifier: for the images of a run, or for ``num_features`` channels and 10 classes.
 
     Raises: GenomeError.
     """
-    parsed = from_json(genome)
-    channels, classes, shrink = num_features, _CLASSES, 1
-    if settings is not None:
-        run = parse(settings)
-        channels, classes, shrink = run.in_channels, run.classes, run.task.shrink
-    model = build(parsed, channels, classes, generator=torch.Generator().manual_seed(0))
+    return file_of(from_json(genome), None if settings is None else parse(settings), num_features)
+
+
+def file_of(parsed: ImageGenome, settings: ImageRunSettings | None, channels: int) -> PythonFile:
+    """The module of a classifier of kan: for the images of a run of any space, or for so many channels."""
+    images = Images.of(parsed, settings, channels)
+    model = build(parsed, images.channels, images.classes, generator=torch.Generator().manual_seed(0))
     kind = "a convolutional network" if isinstance(parsed.shape, ConvShape) else "a vision transformer"
     of = "ordinary layers" if parsed.layer.basis == MLP else "KAN layers"
     return PythonFile(
         class_name="Model",
         title=f"Model: {kind} of {of}. Plain PyTorch, needs nothing else.",
         formula=formula(parsed),
-        body=_body(model, parsed.shape.side, channels, classes, shrink),
-        check=lambda namespace: _difference(parsed, channels, classes, namespace),
+        body=_body(model, images),
+        check=lambda namespace: _difference(parsed, images, namespace),
     )
 
 
@@ -79,30 +111,61 @@ def trained(genome: JsonObject, settings: JsonObject, run_seed: int) -> tuple[di
     parsed = parse(settings)
     evaluator = ImageKANEvaluator(parsed, ImageKANSpace(parsed).load_data(), "cpu")
     outcome, checkpoint = again(evaluator, genome, run_seed)
+    return exported_state(checkpoint, evaluator.task), dict(outcome.fitness)
+
+
+def exported_state(checkpoint: bytes, task: ClassifierTask) -> dict[str, Tensor]:
+    """State dict of ``Model`` with the weights of a checkpoint, and the units of the task."""
     tensors, _ = unpack(checkpoint)
     state = {exported_name(name.removeprefix(MODEL)): t for name, t in tensors.items() if name.startswith(MODEL)}
-    units = {"shift": evaluator.task.mean, "scale": evaluator.task.std}
-    return state | {name: t.float().view(-1, 1, 1) for name, t in units.items()}, dict(outcome.fitness)
+    units = {"shift": task.mean, "scale": task.std}
+    return state | {name: t.float().view(-1, 1, 1) for name, t in units.items()}
 
 
-def _body(model: ImageClassifier, side: int, channels: int, classes: int, shrink: int) -> str:
+def _body(model: ImageClassifier, images: Images) -> str:
     searched = [m for m in model.modules() if isinstance(m, KANConv2d | KANLinear)]
-    source = LayerSource(_plan(searched[0])) if searched else None
-    parts: list[str] = []
-    names = []
-    for kind, code in ((KANConv2d, LayerSource.conv), (KANLinear, LayerSource.linear)):
-        if source is not None and any(isinstance(m, kind) for m in searched):
-            parts.append(code(source))
-            names.append(kind.__name__)
+    if not searched:
+        return classifier_text(model, images, {}, "\n", _not_searched)
+    source = LayerSource(_plan(searched[0]))
+    codes = ((KANConv2d, source.conv), (KANLinear, source.linear))
+    classes = {kind.__name__: code() for kind, code in codes if any(isinstance(m, kind) for m in searched)}
+
+    def call(module: nn.Module, width: int) -> str | None:
+        if not isinstance(module, KANConv2d | KANLinear):
+            return None
+        kernel = module.kernel_size[0] if isinstance(module, KANConv2d) else None
+        return source.call(_plan(module), kernel, width).removesuffix(",")
+
+    return classifier_text(model, images, classes, source.constants, call)
+
+
+def _not_searched(module: nn.Module, width: int) -> str | None:
+    return None
+
+
+def classifier_text(
+    model: ImageClassifier, images: Images, classes: Mapping[str, str], head: str, call: LayerCall
+) -> str:
+    """The module of a classifier.
+
+    Args:
+        model: of ``conv_network`` or ``vit``.
+        images: what it takes.
+        classes: code of the classes of its searched layers, by name.
+        head: constants that these need, with the blank lines that follow.
+        call: a searched layer as an expression, in lines of at most that width; None for any other module.
+    """
+    found = dict(classes)
     for own in (Patches, Attention, Block, TokenMean):
         if any(isinstance(m, own) for m in model.modules()):
-            parts.append(_code(own))
-            names.append(own.__name__)
-    layers = "\n".join(f"{_written(module, source, WIDTH - 13)}," for module in model)
-    of = f"averages over {shrink}x{shrink} pixels of 0 to 255" if shrink > 1 else "pixels of 0 to 255"
-    text = _MODEL.format(channels=channels, side=side, classes=classes, pixels=of, layers=indented(layers, 12))
-    head = source.constants if source is not None else "\n"
-    return module_text(head + "\n\n".join([*parts, text + LOAD]), [*names, "Model"])
+            found[own.__name__] = _code(own)
+    layers = "\n".join(f"{_written(module, call, WIDTH - 13)}," for module in model)
+    n = images.shrink
+    of = f"averages over {n}x{n} pixels of 0 to 255" if n > 1 else "pixels of 0 to 255"
+    text = _MODEL.format(
+        channels=images.channels, side=images.side, classes=images.classes, pixels=of, layers=indented(layers, 12)
+    )
+    return module_text(head + "\n\n".join([*found.values(), text + LOAD]), [*found, "Model"])
 
 
 def _code(own: type[nn.Module]) -> str:
@@ -115,23 +178,22 @@ def _plan(layer: KANConv2d | KANLinear) -> LayerPlan:
     return LayerPlan(inputs, outputs, layer.basis, layer.base_name, layer.functions.domain.kind, layer.init)
 
 
-def _written(module: nn.Module, source: LayerSource | None, width: int) -> str:
+def _written(module: nn.Module, call: LayerCall, width: int) -> str:
     """A module as the expression that makes it, in lines of at most ``width``."""
 
     def of(*arguments: str | nn.Module) -> str:
         name = type(module).__name__
-        texts = [a if isinstance(a, str) else _written(a, source, width - 5) for a in arguments]
+        texts = [a if isinstance(a, str) else _written(a, call, width - 5) for a in arguments]
         name = name if name in _OURS else f"nn.{name}"
         line = f"{name}({', '.join(texts)})"
         if "\n" not in line and len(line) <= width:
             return line
         return f"{name}(\n" + "\n".join(indented(f"{text},", 4) for text in texts) + "\n)"
 
+    searched = call(module, width)
+    if searched is not None:
+        return searched
     match module:
-        case KANConv2d() | KANLinear():
-            assert source is not None, "a model with such layers has a source of them"
-            kernel = module.kernel_size[0] if isinstance(module, KANConv2d) else None
-            return source.call(_plan(module), kernel, width).removesuffix(",")
         case nn.Sequential():
             return of(*module)
         case Block():
@@ -160,10 +222,16 @@ def _written(module: nn.Module, source: LayerSource | None, width: int) -> str:
 _OURS = {own.__name__ for own in (Attention, Block, Patches, TokenMean)}
 
 
-def _difference(genome: ImageGenome, channels: int, classes: int, namespace: Mapping[str, Any]) -> float:
-    """Of the file's ``Model`` from our own; with pixels beyond the intervals of the basis."""
+def _difference(genome: ImageGenome, images: Images, namespace: Mapping[str, Any]) -> float:
     generator = torch.Generator().manual_seed(0)
-    ours = build(genome, channels, classes, generator=generator, dtype=torch.float64)
-    side = genome.shape.side
-    x = torch.randn(_IMAGES, channels, side, side, generator=generator, dtype=torch.float64) * 2
+    ours = build(genome, images.channels, images.classes, generator=generator, dtype=torch.float64)
+    return difference_on_images(ours, images, generator, namespace)
+
+
+def difference_on_images(
+    ours: ImageClassifier, images: Images, generator: torch.Generator, namespace: Mapping[str, Any]
+) -> float:
+    """Of the file's ``Model`` from our own in float64; with pixels beyond the intervals of the bases."""
+    shape = (_IMAGES, images.channels, images.side, images.side)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64) * 2
     return largest_difference(ours, namespace["Model"]().double(), x)

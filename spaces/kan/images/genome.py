@@ -1,10 +1,14 @@
 """What a genome of the kan space is where the data are images: the choices of a layer, and the model around it.
 
-In JSON the key ``kind`` tells it from a genome of plain networks, which has none.
+In JSON the key ``kind`` tells it from a genome of plain networks, which has none. Other spaces put layers of their own
+into the same models: ``written`` and ``read`` are for any of them.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Generic, TypeAlias
+
+from typing_extensions import TypeVar
 
 from layersearch.errors import GenomeError
 from layersearch.primitives.registry import unknown_name
@@ -29,11 +33,20 @@ __all__ = [
     "MAX_WIDTH",
     "POOLS",
     "ImageGenome",
+    "Shape",
+    "check_shape",
+    "check_side",
     "from_json",
     "is_image_genome",
     "make",
+    "need",
+    "read",
     "to_json",
+    "written",
 ]
+
+Shape: TypeAlias = ConvShape | ViTShape
+Layer = TypeVar("Layer", default=KANGenome, covariant=True)
 
 CONV, KAT = "conv", "kat"
 KINDS = (CONV, KAT)
@@ -62,7 +75,7 @@ _SHAPES: dict[str, dict[str, Choice]] = {
 
 
 @dataclass(frozen=True)
-class ImageGenome:
+class ImageGenome(Generic[Layer]):
     """A classifier of images. Made by ``make`` or ``from_json``, which check it.
 
     Args:
@@ -73,8 +86,8 @@ class ImageGenome:
         head: ``linear`` or ``kan``: what gives the logits.
     """
 
-    layer: KANGenome
-    shape: ConvShape | ViTShape
+    layer: Layer
+    shape: Shape
     head: str
 
     @property
@@ -82,7 +95,7 @@ class ImageGenome:
         return CONV if isinstance(self.shape, ConvShape) else KAT
 
 
-def make(layer: KANGenome, shape: ConvShape | ViTShape, head: str = "linear") -> ImageGenome:
+def make(layer: KANGenome, shape: Shape, head: str = "linear") -> ImageGenome:
     """A checked genome. Raises: GenomeError with one sentence."""
     genome = ImageGenome(layer.with_widths(()), shape, head)
     _check(genome)
@@ -97,16 +110,15 @@ def is_image_genome(data: Any) -> bool:
 def to_json(genome: ImageGenome) -> JsonObject:
     """Plain data; inverse of ``from_json``."""
     layer = plain.to_json(genome.layer)
+    return written(genome, {key: layer[key] for key in _LAYER_KEYS})
+
+
+def written(genome: ImageGenome[Any], layer: JsonObject) -> JsonObject:
+    """Plain data of a genome whose layer is ``layer``; inverse of ``read``."""
     shape = asdict(genome.shape)
     if isinstance(genome.shape, ConvShape):
         shape["channels"] = list(genome.shape.channels)
-    return {
-        "format": plain.FORMAT,
-        "kind": genome.kind,
-        "layer": {key: layer[key] for key in _LAYER_KEYS},
-        "head": genome.head,
-        "shape": shape,
-    }
+    return {"format": plain.FORMAT, "kind": genome.kind, "layer": layer, "head": genome.head, "shape": shape}
 
 
 def from_json(data: Any) -> ImageGenome:
@@ -114,29 +126,48 @@ def from_json(data: Any) -> ImageGenome:
 
     Raises: GenomeError with one sentence for anything malformed, illegal or over the limits.
     """
-    _need("a genome of images", data, _KEYS)
-    check_format(data["format"])
-    kind = data["kind"]
-    if kind not in KINDS:
-        raise GenomeError(str(unknown_name("kind of a genome", f"{kind!s:.40}", list(KINDS))))
-    _need("layer of a genome", data["layer"], _LAYER_KEYS)
-    layer = plain.from_json({"format": plain.FORMAT, "hidden": [], **data["layer"]})
-    given = data["shape"]
-    if kind == CONV:
-        _need(f"shape of a {CONV} genome", given, (*_SHAPES[CONV], "channels"))
-        channels = given["channels"]
-        if not isinstance(channels, list):
-            raise GenomeError(f"channels of a genome must be a list, got {channels!r:.40}; correct it")
-        shape: ConvShape | ViTShape = ConvShape(**{**given, "channels": tuple(channels)})
-    else:
-        _need(f"shape of a {KAT} genome", given, tuple(_SHAPES[KAT]))
-        shape = ViTShape(**given)
-    genome = ImageGenome(layer, shape, data["head"])
+
+    def layer_of(given: JsonObject) -> KANGenome:
+        need("layer of a genome", given, _LAYER_KEYS)
+        return plain.from_json({"format": plain.FORMAT, "hidden": [], **given})
+
+    genome = read(data, layer_of)
     _check(genome)
     return genome
 
 
-def _need(what: str, data: Any, keys: tuple[str, ...]) -> None:
+def read(data: Any, layer_of: Callable[[Any], Layer]) -> ImageGenome[Layer]:
+    """The genome in plain data, its shape unchecked; ``layer_of`` takes its layer, which may be anything.
+
+    Raises: GenomeError with one sentence for anything malformed, and what ``layer_of`` raises.
+    """
+    need("a genome of images", data, _KEYS)
+    check_format(data["format"])
+    kind = data["kind"]
+    if kind not in KINDS:
+        raise GenomeError(str(unknown_name("kind of a genome", f"{kind!s:.40}", list(KINDS))))
+    layer = layer_of(data["layer"])
+    given = data["shape"]
+    if kind == CONV:
+        need(f"shape of a {CONV} genome", given, (*_SHAPES[CONV], "channels"))
+        channels = given["channels"]
+        if not isinstance(channels, list):
+            raise GenomeError(f"channels of a genome must be a list, got {channels!r:.40}; correct it")
+        shape: Shape = ConvShape(**{**given, "channels": tuple(channels)})
+    else:
+        need(f"shape of a {KAT} genome", given, tuple(_SHAPES[KAT]))
+        shape = ViTShape(**given)
+    return ImageGenome(layer, shape, data["head"])
+
+
+def check_side(genome: ImageGenome[Any], side: int) -> None:
+    """Raises: GenomeError for a genome of images of another side than that of a run."""
+    if genome.shape.side != side:
+        raise GenomeError(f"side of a genome must be that of the images, {side}, got {genome.shape.side}")
+
+
+def need(what: str, data: Any, keys: tuple[str, ...]) -> None:
+    """Raises: GenomeError unless ``data`` is an object with these keys, and no others."""
     if not isinstance(data, dict) or sorted(map(str, data)) != sorted(keys):
         found = (
             f"one with {', '.join(map(str, list(data)[:8])) or 'nothing'}" if isinstance(data, dict) else f"{data!r}"
@@ -145,6 +176,13 @@ def _need(what: str, data: Any, keys: tuple[str, ...]) -> None:
 
 
 def _check(genome: ImageGenome) -> None:
+    check_shape(genome)
+    if genome.layer.basis == MLP and genome.head != "linear":
+        raise GenomeError(f"head of a genome without a basis must be 'linear', got '{genome.head}'; correct the genome")
+
+
+def check_shape(genome: ImageGenome[Any]) -> None:
+    """Raises: GenomeError with one sentence for a head or shape that is illegal."""
     shape = genome.shape
     parts: list[tuple[str, Choice, object]] = [("head", HEADS, genome.head)]
     parts += [(name, choice, getattr(shape, name)) for name, choice in _SHAPES[genome.kind].items()]
@@ -158,8 +196,6 @@ def _check(genome: ImageGenome) -> None:
     for name, choice, value in parts:
         if not choice.holds(value):
             raise GenomeError(f"{name} of a genome must be {choice}, got {value!r:.40}; correct the genome")
-    if genome.layer.basis == MLP and genome.head != "linear":
-        raise GenomeError(f"head of a genome without a basis must be 'linear', got '{genome.head}'; correct the genome")
     if isinstance(shape, ViTShape):
         if shape.side % shape.patch or shape.tokens > MAX_TOKENS:
             raise GenomeError(

@@ -1,7 +1,7 @@
 """Genomes as classifiers of images: how many parameters and operations they have, and the modules."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -16,7 +16,18 @@ from layersearch.spaces.tasks.images.models import ConvShape, ImageClassifier, c
 from layersearch.spaces.tasks.images.models.conv import STEM_KERNEL
 from layersearch.spaces.tasks.plain_layers import seeded_conv2d, seeded_linear
 
-__all__ = ["ELEMENTWISE", "MODULES", "build", "canonical", "count_parameters", "operations", "searched_layers"]
+__all__ = [
+    "ELEMENTWISE",
+    "MODULES",
+    "build",
+    "canonical",
+    "canonical_shape",
+    "count_parameters",
+    "frame_parameters",
+    "operations",
+    "searched_layers",
+    "stem_operations",
+]
 
 MODULES: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -94,8 +105,7 @@ def count_parameters(genome: ImageGenome, in_channels: int, classes: int) -> int
     shape = genome.shape
     count = sum(layer.n_parameters for layer in searched_layers(genome, classes))
     if isinstance(shape, ConvShape):
-        stem = in_channels * shape.stem * STEM_KERNEL**2
-        return count + stem + 2 * sum((shape.stem, *shape.channels))
+        return count + frame_parameters(shape, in_channels)
     width = shape.width
     embedding = (in_channels * shape.patch**2 + 1) * width + shape.tokens * width
     block = (width + 1) * 3 * width + (width + 1) * width + 4 * width
@@ -110,18 +120,32 @@ def operations(genome: ImageGenome, in_channels: int, classes: int) -> float:
     shape = genome.shape
     total = sum(layer.operations for layer in searched_layers(genome, classes))
     if isinstance(shape, ConvShape):
-        positions = next(shape.blocks())[2] ** 2
-        return total + 2.0 * positions * in_channels * shape.stem * STEM_KERNEL**2
+        return total + stem_operations(shape, in_channels)
     width, tokens = shape.width, shape.tokens
     attention = 8.0 * tokens * width**2 + 4.0 * tokens**2 * width
     return total + 2.0 * tokens * in_channels * shape.patch**2 * width + shape.depth * attention
 
 
+def frame_parameters(shape: ConvShape, in_channels: int) -> int:
+    """Of the stem and the norms: all but the searched layers."""
+    return in_channels * shape.stem * STEM_KERNEL**2 + 2 * sum((shape.stem, *shape.channels))
+
+
+def stem_operations(shape: ConvShape, in_channels: int) -> float:
+    positions = next(shape.blocks())[2] ** 2
+    return 2.0 * positions * in_channels * shape.stem * STEM_KERNEL**2
+
+
+def canonical_shape(shape: ConvShape) -> ConvShape:
+    """Without a kind of pooling where nothing is pooled."""
+    return shape if any(pooled for *_, pooled in shape.blocks()) else replace(shape, pool="none")
+
+
 def canonical(genome: ImageGenome, classes: int) -> tuple[object, ...]:
     """Equal for genomes that stand for the same layers: what makes no difference is dropped."""
     shape = genome.shape
-    if isinstance(shape, ConvShape) and not any(pooled for *_, pooled in shape.blocks()):
-        shape = ConvShape(shape.side, shape.stem, shape.channels, shape.kernel, "none")
+    if isinstance(shape, ConvShape):
+        shape = canonical_shape(shape)
     activation = genome.layer.base if genome.layer.basis == MLP else ""
     return (shape, activation, tuple(searched_layers(genome, classes)))
 

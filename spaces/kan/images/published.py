@@ -5,17 +5,29 @@ weights start by our own rules. Normalisation is that of our models, batch norm 
 instance norms of the published layers; deviations of our bases stand with the bases.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from layersearch.spaces.kan.choices import MLP
 from layersearch.spaces.kan.genome import KANGenome
 from layersearch.spaces.kan.genome import make as plain
-from layersearch.spaces.kan.images.genome import CONV, KAT, ImageGenome, make
+from layersearch.spaces.kan.images.genome import CONV, KAT, MAX_WIDTH, ImageGenome, make
 from layersearch.spaces.kan.images.network import count_parameters
 from layersearch.spaces.kan.published import PUBLISHED
 from layersearch.spaces.tasks.images.models import ConvShape, ViTShape
 
-__all__ = ["CONV_RELU", "DESIGNS", "VIT_GELU", "design", "known", "ordinary", "plain_like"]
+__all__ = [
+    "CONV_RELU",
+    "DESIGNS",
+    "VIT_GELU",
+    "design",
+    "known",
+    "largest",
+    "of_parameters",
+    "ordinary",
+    "plain_like",
+]
 
 CONV_RELU, VIT_GELU = "conv-relu", "vit-gelu"
 """The ordinary networks."""
@@ -48,32 +60,39 @@ def design(genome: ImageGenome) -> str | None:
 
 
 def ordinary(genome: ImageGenome, in_channels: int, classes: int) -> ImageGenome:
-    """The convolutional network with ReLU, or the transformer with GELU, that has the parameters of ``genome``.
+    """The convolutional network with ReLU, or the transformer with GELU, that has the parameters of ``genome``."""
+    return of_parameters(plain_like(genome), count_parameters(genome, in_channels, classes), in_channels, classes)
 
-    At most as many, and as near as whole widths come: all channels grow or shrink alike, or the hidden layers do.
-    """
-    wanted = count_parameters(genome, in_channels, classes)
+
+def of_parameters(genome: ImageGenome, most: int, in_channels: int, classes: int) -> ImageGenome:
+    """``genome`` with at most ``most`` parameters, and as near to that as whole widths come; see ``largest``."""
+    return largest(genome, lambda sized: count_parameters(sized, in_channels, classes) <= most)
+
+
+def largest(genome: ImageGenome, fits: Callable[[ImageGenome], bool]) -> ImageGenome:
+    """``genome`` in the largest legal size that ``fits``: all channels grow alike, or the hidden layers do."""
+    widest = 4 * MAX_WIDTH if isinstance(genome.shape, ViTShape) else MAX_WIDTH
     size = 1
-    while count_parameters(_scaled(genome, 2 * size), in_channels, classes) <= wanted:
+    while 2 * size <= widest and fits(_scaled(genome, 2 * size)):
         size *= 2
     step = size
     while step > 1:
         step //= 2
-        if count_parameters(_scaled(genome, size + step), in_channels, classes) <= wanted:
+        if size + step <= widest and fits(_scaled(genome, size + step)):
             size += step
     return _scaled(genome, size)
 
 
-def plain_like(genome: ImageGenome) -> ImageGenome:
+def plain_like(genome: ImageGenome[Any]) -> ImageGenome:
     """The convolutional network with ReLU, or the transformer with GELU, of the very shape of ``genome``."""
     return make(plain(MLP, base="gelu" if isinstance(genome.shape, ViTShape) else "relu"), genome.shape)
 
 
 def _scaled(genome: ImageGenome, size: int) -> ImageGenome:
-    """An ordinary network whose size rises with ``size``, a whole number from 1 on."""
+    """With a size that rises with ``size``, a whole number from 1 on."""
     shape = genome.shape
     if isinstance(shape, ViTShape):
-        return make(plain(MLP, base="gelu"), replace(shape, hidden=size))
+        return replace(genome, shape=replace(shape, hidden=size))
     widest = max(shape.stem, *shape.channels)
     stem, *channels = (max(1, round(width * size / widest)) for width in (shape.stem, *shape.channels))
-    return make(plain(MLP, base="relu"), replace(shape, stem=stem, channels=tuple(channels)))
+    return replace(genome, shape=replace(shape, stem=stem, channels=tuple(channels)))

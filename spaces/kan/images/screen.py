@@ -13,7 +13,7 @@ from layersearch.spaces.kan.images.network import build, canonical, count_parame
 from layersearch.spaces.kan.screen import agree, probed
 from layersearch.spaces.tasks.images.models import ConvShape, ImageClassifier
 
-__all__ = ["outline", "probe", "same_function"]
+__all__ = ["outline", "probe", "probe_images", "same_function"]
 
 _IMAGES = 4
 
@@ -40,14 +40,16 @@ def probe(genome: ImageGenome, in_channels: int, classes: int) -> Probe:
     layer, shape = genome.layer, genome.shape
     depth = len(shape.channels) if isinstance(shape, ConvShape) else shape.depth
     novelty = f"{genome.kind}|{layer.basis}|{layer.base}|{layer.domain}|{depth}"
-    return probed(lambda: _drawn(genome, in_channels, classes, 0), _inputs(in_channels, shape.side)[0], novelty)
+    return probed(lambda: _drawn(genome, in_channels, classes, 0), probe_images(in_channels, shape.side)[0], novelty)
 
 
 def same_function(a: ImageGenome, b: ImageGenome, in_channels: int, classes: int) -> bool:
     """Whether outputs agree with other weights, on a batch that no key is made from."""
     if a.shape.side != b.shape.side:
         return False
-    return agree([_drawn(genome, in_channels, classes, 1) for genome in (a, b)], _inputs(in_channels, a.shape.side)[1])
+    return agree(
+        [_drawn(genome, in_channels, classes, 1) for genome in (a, b)], probe_images(in_channels, a.shape.side)[1]
+    )
 
 
 def _drawn(genome: ImageGenome, in_channels: int, classes: int, seed: int) -> ImageClassifier:
@@ -56,7 +58,7 @@ def _drawn(genome: ImageGenome, in_channels: int, classes: int, seed: int) -> Im
 
 
 @functools.cache
-def _inputs(in_channels: int, side: int) -> tuple[Tensor, ...]:
+def probe_images(in_channels: int, side: int) -> tuple[Tensor, ...]:
     """Two batches of normal pixels; python's generator is stable across versions."""
     rng = random.Random("layersearch.kan.images.probe")
     size = _IMAGES * in_channels * side * side

@@ -1,6 +1,7 @@
 """Every knob of the kan space on images, with the effective values written into the recipe of a run."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -20,9 +21,11 @@ from layersearch.spaces.validation import RunSettings, Settings, all_known, chec
 
 __all__ = [
     "DEFAULT_SEEDS",
+    "ConvNetworkSettings",
     "ImageFunnelSettings",
     "ImageKANSettings",
     "ImageNetworkSettings",
+    "ImageRunSettings",
     "ImageTaskSettings",
     "ReferenceViT",
     "effective",
@@ -49,28 +52,46 @@ class ReferenceViT(Settings):
         return self
 
 
-class ImageNetworkSettings(Settings):
+class ConvNetworkSettings(Settings):
+    """Which convolutional networks are searched.
+
+    Args:
+        max_channels, max_blocks: there are two blocks at least.
+        most_parameters, most_operations: larger models are screened out; operations of one image, forward.
+        reference_conv: sizes of the designs by name, as seeds and baselines: channels of stem and blocks.
+    """
+
+    max_channels: int = Field(ge=4, le=MAX_WIDTH)
+    max_blocks: int = Field(ge=2, le=MAX_BLOCKS)
+    most_parameters: int = Field(ge=1, le=100_000_000)
+    most_operations: int = Field(ge=1, le=10**12)
+    reference_conv: tuple[int, ...]
+
+    @field_validator("reference_conv")
+    @classmethod
+    def _channels(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if not 2 <= len(widths) <= MAX_BLOCKS + 1 or not all(1 <= width <= MAX_WIDTH for width in widths):
+            shown = ", ".join(map(str, widths)) or "none"
+            raise ValueError(
+                f"network.reference_conv must be 2 to {MAX_BLOCKS + 1} channels in [1, {MAX_WIDTH}], got {shown}"
+            )
+        return widths
+
+
+class ImageNetworkSettings(ConvNetworkSettings):
     """Which models are searched.
 
     Args:
         bases: names of ``BASES``; all of them by default.
         kinds: ``conv`` (convolutional networks) and ``kat`` (transformers).
-        max_channels, max_blocks: of convolutional networks, which have two blocks at least.
         max_width, max_depth: of transformers; their hidden layers are at most four times as wide.
-        most_parameters, most_operations: larger models are screened out; operations of one image, forward.
-        reference_conv, reference_vit: sizes of the published designs, as seeds and baselines: channels of stem and
-            blocks, and sizes of the transformer.
+        reference_vit: sizes of the published transformers.
     """
 
     bases: tuple[str, ...] = Field(default_factory=lambda: tuple(BASES), min_length=1)
     kinds: tuple[Literal["conv", "kat"], ...] = Field(("conv", "kat"), min_length=1)
-    max_channels: int = Field(ge=4, le=MAX_WIDTH)
-    max_blocks: int = Field(ge=2, le=MAX_BLOCKS)
     max_width: int = Field(ge=8, le=MAX_WIDTH)
     max_depth: int = Field(ge=1, le=MAX_DEPTH)
-    most_parameters: int = Field(ge=1, le=100_000_000)
-    most_operations: int = Field(ge=1, le=10**12)
-    reference_conv: tuple[int, ...]
     reference_vit: ReferenceViT
 
     @field_validator("bases")
@@ -82,16 +103,6 @@ class ImageNetworkSettings(Settings):
     @classmethod
     def _sorted(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(kind for kind in KINDS if kind in names)
-
-    @field_validator("reference_conv")
-    @classmethod
-    def _channels(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if not 2 <= len(widths) <= MAX_BLOCKS + 1 or not all(1 <= width <= MAX_WIDTH for width in widths):
-            shown = ", ".join(map(str, widths)) or "none"
-            raise ValueError(
-                f"network.reference_conv must be 2 to {MAX_BLOCKS + 1} channels in [1, {MAX_WIDTH}], got {shown}"
-            )
-        return widths
 
 
 class ImageFunnelSettings(Settings):
@@ -131,19 +142,13 @@ class ImageTaskSettings(ImageRecipe):
         return self
 
 
-class ImageKANSettings(RunSettings, SteppedSettings):
-    """All of it. ``seed_layers`` are the published designs a population may start from, in order of preference."""
+class ImageRunSettings(RunSettings, SteppedSettings):
+    """What the settings of a run on images have in every space of KANs."""
 
-    seed_layers: tuple[str, ...] = DEFAULT_SEEDS
-    network: ImageNetworkSettings
+    network: ConvNetworkSettings
     funnel: ImageFunnelSettings = ImageFunnelSettings()
     fidelity: FidelitySettings = FidelitySettings()
     task: ImageTaskSettings
-
-    @field_validator("seed_layers")
-    @classmethod
-    def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return all_known(names, "design", list(DESIGNS))
 
     @property
     def in_channels(self) -> int:
@@ -156,15 +161,28 @@ class ImageKANSettings(RunSettings, SteppedSettings):
 
     @property
     def limits(self) -> ShapeLimits:
-        network = self.network
-        return ShapeLimits(
-            self.task.image_size, network.max_channels, network.max_blocks, network.max_width, network.max_depth
-        )
+        return ShapeLimits(self.task.image_size, self.network.max_channels, self.network.max_blocks)
 
     @property
     def reference_conv(self) -> ConvShape:
         stem, *channels = self.network.reference_conv
         return ConvShape(self.task.image_size, stem, tuple(channels), 3, "max")
+
+
+class ImageKANSettings(ImageRunSettings):
+    """All of it. ``seed_layers`` are the published designs a population may start from, in order of preference."""
+
+    seed_layers: tuple[str, ...] = DEFAULT_SEEDS
+    network: ImageNetworkSettings
+
+    @field_validator("seed_layers")
+    @classmethod
+    def _published(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return all_known(names, "design", list(DESIGNS))
+
+    @property
+    def limits(self) -> ShapeLimits:
+        return replace(super().limits, max_width=self.network.max_width, max_depth=self.network.max_depth)
 
     @property
     def reference_vit(self) -> ViTShape:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from layersearch.errors import GenomeError
 from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
 from layersearch.spaces.funnel import NetworkSpace
+from layersearch.spaces.kan.generate import Generator
+from layersearch.spaces.kan.genome import KANGenome
 from layersearch.spaces.kan.images import formula as _formula
 from layersearch.spaces.kan.images import genome as _genome
 from layersearch.spaces.kan.images import screen
@@ -24,14 +25,14 @@ class ImageKANSpace(NetworkSpace[ImageGenome]):
     """``layersearch.spaces.contracts.TunableSpace`` of models of KAN layers for one set of images."""
 
     name = "kan"
-    generator: ImageGenerator
+    generator: ImageGenerator[KANGenome]
 
     def __init__(self, settings: ImageKANSettings) -> None:
         self.settings = settings
         network = settings.network
-        super().__init__(
-            ImageGenerator(network.bases, network.kinds, settings.limits), settings.funnel.rerank_seeds, settings.cuts
-        )
+        layers = Generator(network.bases, 0, 1, 1)
+        generator = ImageGenerator(layers, network.kinds, settings.limits)
+        super().__init__(generator, settings.funnel.rerank_seeds, settings.cuts)
         # Ordered by accuracy alone: in a mean, counts of parameters would drown it.
         objectives = {"accuracy": Objective("accuracy"), **cost_objectives("ReLU/GELU network")}
         self.objectives = tuple(objectives[name] for name in settings.funnel.objectives)
@@ -68,9 +69,8 @@ class ImageKANSpace(NetworkSpace[ImageGenome]):
         return _genome.to_json(genome)
 
     def from_json(self, data: JsonObject) -> ImageGenome:
-        genome, side = _genome.from_json(data), self.settings.task.image_size
-        if genome.shape.side != side:
-            raise GenomeError(f"side of a genome must be that of the images, {side}, got {genome.shape.side}")
+        genome = _genome.from_json(data)
+        _genome.check_side(genome, self.settings.task.image_size)
         return genome
 
     def formula(self, genome: ImageGenome) -> str:

@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from layersearch.spaces.tasks.checkpoint import MODEL, check_fit, pack, position_of, put, unpack, unreadable
 from layersearch.spaces.tasks.checkpoint import Progress as TaskProgress
-from layersearch.spaces.tasks.checkpoint import check_fit, pack, position_of, put, unpack, unreadable
 from layersearch.spaces.tasks.images import step as optimizers
 
-__all__ = ["MODEL", "Progress", "read_checkpoint", "step_of", "write_checkpoint"]
+__all__ = ["Progress", "progress_of", "read_checkpoint", "step_of", "write_checkpoint"]
 
-MODEL = "model/"
 _KEPT = {
     optimizers.MOMENTUM: "momentum/",
     optimizers.FIRST: "first_moment/",
@@ -45,10 +44,7 @@ def read_checkpoint(data: bytes, model: nn.Module, optimizer: torch.optim.Optimi
     Raises: StoreError if ``data`` is no checkpoint, or not one of this model.
     """
     tensors, _ = unpack(data)
-    try:
-        progress = _progress(data)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise unreadable(error) from None
+    progress = progress_of(data)
     state = model.state_dict()
     saved = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
     check_fit(saved, state, complete=True)
@@ -77,12 +73,13 @@ def _like(kept: str, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor
 
 def step_of(data: bytes) -> int:
     """Number of steps done at a checkpoint. Raises: StoreError if ``data`` is none."""
+    return progress_of(data).step
+
+
+def progress_of(data: bytes) -> Progress:
+    """Where a checkpoint stands. Raises: StoreError if ``data`` is none."""
     try:
-        return _progress(data).step
+        values = position_of(data)
+        return Progress(**{**values, "recent": tuple(values["recent"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise unreadable(error) from None
-
-
-def _progress(data: bytes) -> Progress:
-    values = position_of(data)
-    return Progress(**{**values, "recent": tuple(values["recent"])})

@@ -97,6 +97,7 @@ class ClassifierTask:
         deadline: float | None = None,
         on_step: OnStep | None = None,
         changes: Mapping[int, Callable[[], None]] | None = None,
+        before_step: Callable[[int], None] | None = None,
         graphed: bool = True,
     ) -> TrainResult:
         """By the optimiser of the recipe from the checkpoint (or step 0) to ``until_step``.
@@ -111,6 +112,8 @@ class ClassifierTask:
             on_step: called for each step in order, when its numbers are known: in a graph, some steps late. A reason
                 returned ends the training after that step.
             changes: called after that many steps; each may put other modules into the model, with the same parameters.
+            before_step: called with the number of steps done, for a model that changes with it; such steps are run one
+                by one.
             graphed: False for steps that are run one by one.
         Raises: StoreError if the checkpoint does not fit the model, the seed, the horizon or the settings.
         """
@@ -133,9 +136,9 @@ class ClassifierTask:
             settings.batch,
         )
         graph_failure = ""
-        if self.make_graph is not None and graphed and until_step - before >= LEAST_GRAPHED:
+        if self.make_graph is not None and graphed and before_step is None and until_step - before >= LEAST_GRAPHED:
             graph_failure = run_graphed(course, step, feed, self.device, self.make_graph)
-        _run_one_by_one(course, step, feed, self.device)
+        _run_one_by_one(course, step, feed, self.device, before_step)
         now = Progress(course.step, total_steps, seed, settings.fingerprint(), tuple(course.recent))
         return TrainResult(
             course.step,
@@ -174,9 +177,13 @@ class ClassifierTask:
         return Evaluation(right.item() / len(rows) if is_finite else None, is_finite, len(rows))
 
 
-def _run_one_by_one(course: ImageCourse, step: TrainingStep, feed: Feed, device: torch.device) -> None:
+def _run_one_by_one(
+    course: ImageCourse, step: TrainingStep, feed: Feed, device: torch.device, before_step: Callable[[int], None] | None
+) -> None:
     """Runs ``course`` to its end."""
     while course.goes_on():
+        if before_step is not None:
+            before_step(course.step)
         x, y = feed.batch(feed.draw(course.step).to(device))
         loss, n_right = step.look(x, y).tolist()  # the one wait for the device
         if not course.accepts(loss):

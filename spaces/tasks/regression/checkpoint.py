@@ -6,11 +6,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from layersearch.spaces.tasks.checkpoint import Progress, check_fit, pack, put, unpack, unreadable
+from layersearch.spaces.tasks.checkpoint import MODEL, Progress, check_fit, pack, put, unpack, unreadable
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
-MODEL, STATE = "model/", "optimizer/"
+STATE = "optimizer/"
 
 Skeleton: TypeAlias = Any
 """JSON in which ``{"tensor": name}`` stands for a tensor."""

@@ -64,7 +64,7 @@ def test_rerank_is_on_the_hold_out_and_test_on_the_test_part(evaluator: ImageKAN
     rerank = evaluator.run(job("rerank:0"))
     test = evaluator.run(job("test:0", checkpoint=rerank.checkpoint))
     assert list(rerank.fitness) == list(test.fitness) == ["accuracy"]
-    model = evaluator._model(CONV, 7)
+    model = evaluator.kan(CONV, 7)
     evaluator.task.train(model, until_step=3, total_steps=3, seed=7)
     for outcome, part in ((rerank, "holdout"), (test, "test")):
         assert outcome.fitness["accuracy"] == evaluator.task.evaluate(model, part).accuracy  # type: ignore[arg-type]

@@ -15,7 +15,8 @@ from layersearch.spaces.skan.genome import Genome, make, to_json
 from layersearch.spaces.skan.published import PUBLISHED
 from layersearch.spaces.skan.settings import effective, parse
 from layersearch.spaces.skan.space import SKANSpace
-from layersearch.spaces.skan.training import chosen_in, chosen_of, train
+from layersearch.spaces.skan.stages import chosen_in, chosen_of
+from layersearch.spaces.skan.training import train
 
 STEPS = {
     "task.points": 150,
