@@ -24,6 +24,8 @@ __all__ = ["CRITERIA", "SelectiveKANConv2d", "SelectiveKANLinear", "SelectiveLay
 
 CRITERIA = ("fit", "gate")
 """How a node's space is chosen when it is pruned: by what the space can say of the node, or by its gate."""
+_ORDER = 0
+"""Seed of the order of pixels."""
 
 Mixed = TypeVar("Mixed", MixedKANLinear, MixedKANConv2d)
 
@@ -301,7 +303,10 @@ class SelectiveKANConv2d(NodeConv2d, SelectiveLayer):
         return self.convolved(self.features(x.movedim(1, -1)), self.gated_weight())
 
     def _samples(self, x: Tensor) -> Tensor:
-        return x.movedim(1, -1).reshape(-1, self.n_nodes)
+        """All pixels in one fixed random order: of rows in order, a fit takes every so many, which is one column."""
+        pixels = x.movedim(1, -1).reshape(-1, self.n_nodes)
+        order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(_ORDER))
+        return pixels[order.to(x.device)]
 
     def pruned(
         self, choice: Sequence[int] | Literal["gate", "fit"] = "gate", data: Tensor | None = None

@@ -18,7 +18,7 @@ from layersearch.spaces.tasks.images.step import make_optimizer
 __all__ = ["train"]
 
 _FITTED_IMAGES = 512
-"""That nodes are fitted on when they are pruned: of the last feature maps, 4x4, more places than a fit takes."""
+"""That channels are fitted on when they are pruned, more pixels than a fit takes; a head has one row of each image."""
 
 
 def train(

@@ -179,6 +179,16 @@ def test_fitting_a_convolution_keeps_it_inside_the_border() -> None:
     layer.pruned([1, 1], images)(images)
 
 
+def test_fitting_a_convolution_sees_all_columns_of_many_images() -> None:
+    """Of more pixels than a fit takes, every so many in order would be the left edge alone."""
+    layer = SelectiveKANConv2d(1, 2, 1, ("chebyshev", "rbf"), dtype=torch.float64, generator=seeded()).eval()
+    images = torch.linspace(-2, 2, 16, dtype=torch.float64).expand(256, 1, 16, 16)
+    with torch.no_grad():
+        wanted = layer(images)
+        lost = (layer.pruned([1], images)(images) - wanted).var() / wanted.var()
+    assert lost < 0.01
+
+
 def test_fitting_does_not_run_wild_between_the_values_of_a_column() -> None:
     pool = (BASES["chebyshev"].configure(degree=12), "rbf")
     layer = SelectiveKANLinear(1, 2, pool, dtype=torch.float64, generator=seeded())
