@@ -157,7 +157,7 @@ def prune(model: ImageClassifier, pruning: str, images: Tensor, at_once: int) ->
     Small errors of many channels and places add up where the channels' functions had balanced each other: norms get the
     moments of what the pruned layers give. Digits, pruned after 90 of 300 steps, validation accuracy on the mean of
     seeds 0 to 4: ``sconvkan`` .893 before, .875 with the moments of before, .899 with new ones; ``sconvkan-diverse``
-    .934, .709 and .935. They are those of ``model``, which is not to be used any more.
+    .934, .709 and .935. The norms are those of ``model``, which is not to be used any more.
 
     Args:
         images: ``[N, C, S, S]``, of the training; each layer is fitted on what it gets of them.

@@ -10,7 +10,7 @@ from layersearch.spaces.skan.images.network import build, prune, pruned_network
 from layersearch.spaces.skan.network import Choices
 from layersearch.spaces.skan.schedule import Schedule
 from layersearch.spaces.skan.stages import train_through
-from layersearch.spaces.tasks.images.checkpoint import progress_of, write_checkpoint
+from layersearch.spaces.tasks.images.checkpoint import write_checkpoint
 from layersearch.spaces.tasks.images.classifier import ClassifierTask, TrainResult
 from layersearch.spaces.tasks.images.models import ImageClassifier
 from layersearch.spaces.tasks.images.step import make_optimizer
@@ -53,7 +53,7 @@ class _Trial:
         return prune(network, self.genome.layer.pruning, images, self.task.settings.batch)
 
     def begun(self, network: ImageClassifier, result: TrainResult) -> bytes:
-        return write_checkpoint(network, make_optimizer(network, self.task.settings), progress_of(result.checkpoint()))
+        return write_checkpoint(network, make_optimizer(network, self.task.settings), result.progress)
 
     def train(self, network: ImageClassifier, **how: Any) -> TrainResult:
         return self.task.train(network, **how)

@@ -147,6 +147,7 @@ class ClassifierTask:
             tuple(course.losses),
             lambda: write_checkpoint(model, optimizer, now),
             course.accuracy,
+            now,
             graph_failure,
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from layersearch.spaces.tasks import course
+from layersearch.spaces.tasks.images.checkpoint import Progress
 
 __all__ = ["RECENT", "ImageCourse", "OnStep", "TrainResult"]
 
@@ -21,11 +22,13 @@ class TrainResult(course.TrainResult):
 
     Args:
         accuracy: fraction of right answers in the last 10 training batches, earlier calls included.
+        progress: where the training stands, as in its checkpoint; stays true when the model is changed.
         graph_failure: why the steps could not be captured as a CUDA graph and were run one by one; empty if they were
             captured, or were not to be.
     """
 
     accuracy: float
+    progress: Progress
     graph_failure: str = field(default="", compare=False)
 
 

@@ -16,6 +16,7 @@ from layersearch.spaces.kan.images.published import plain_like
 from layersearch.spaces.kan.settings import effective
 from layersearch.spaces.kan.space import from_settings
 from layersearch.spaces.tasks.images import Evaluation, TrainResult
+from layersearch.spaces.tasks.images.checkpoint import Progress
 from layersearch.spaces.tasks.images.models import ConvShape, ViTShape
 
 STEPS = {
@@ -102,7 +103,8 @@ def test_logits_that_are_not_finite_have_no_accuracy(
     monkeypatch.setattr(evaluator.task, "evaluate", lambda *_: Evaluation(None, False, 1))
     outcome = evaluator.run(job("fitness"))
     assert (outcome.state, outcome.reason) == ("rejected", "logits are not finite")
-    monkeypatch.setattr(evaluator.task, "train", lambda *_, **__: TrainResult(3, "nonfinite", "", (), 0.0, lambda: b""))
+    ended = TrainResult(3, "nonfinite", "", (), lambda: b"", 0.0, Progress(3, 9, 0, "", ()))
+    monkeypatch.setattr(evaluator.task, "train", lambda *_, **__: ended)
     outcome = evaluator.run(job("fitness"))
     assert (outcome.state, outcome.reason, outcome.measured) == ("rejected", "loss is not finite", 4.0)
 
