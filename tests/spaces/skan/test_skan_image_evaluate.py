@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from layersearch.primitives.cost import peak_bytes
 from layersearch.primitives.layers.mixed import MixedKANConv2d, MixedKANLinear
 from layersearch.primitives.layers.selective import SelectiveKANConv2d
 from layersearch.spaces.contracts import Job
+from layersearch.spaces.kan.images.published import plain_like
 from layersearch.spaces.skan.genome import make as layer
 from layersearch.spaces.skan.images.evaluate import ImageSKANEvaluator
 from layersearch.spaces.skan.images.genome import AnyImageGenome, make, to_json
@@ -20,6 +22,7 @@ from layersearch.spaces.skan.network import set_stage
 from layersearch.spaces.skan.settings import effective
 from layersearch.spaces.skan.space import from_settings
 from layersearch.spaces.skan.stages import chosen_in, chosen_of
+from layersearch.spaces.tasks.images.classifier import TrainResult
 from layersearch.spaces.tasks.images.models import ConvShape
 
 STEPS = {
@@ -79,6 +82,25 @@ def test_a_training_cut_anywhere_is_the_same_training(evaluator: ImageSKANEvalua
     assert rung.accuracy == at_once.accuracy
     equal = checkpoint == at_once.checkpoint()
     assert equal  # by itself: pytest takes minutes to show how long bytes differ
+
+
+def test_the_network_is_not_packed_to_be_pruned(evaluator: ImageSKANEvaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then it has been changed, and its checkpoint would be of another network."""
+    real = evaluator.task.train
+
+    def unpacked() -> bytes:
+        raise AssertionError("packed")
+
+    def without(*args: Any, **how: Any) -> TrainResult:
+        return replace(real(*args, **how), _capture=unpacked)
+
+    whole, result = train(evaluator.task, GENOME, until_step=7, total_steps=10, seed=5)
+    monkeypatch.setattr(evaluator.task, "train", without)
+    model, same = train(evaluator.task, GENOME, until_step=7, total_steps=10, seed=5)
+    assert result.progress == same.progress
+    assert result.progress.recent != ()
+    for ours, theirs in zip(model.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_pruning_comes_at_its_step_and_leaves_one_space_per_channel(evaluator: ImageSKANEvaluator) -> None:
@@ -164,9 +186,12 @@ def test_costs_are_those_of_the_pruned_network_against_an_ordinary_one() -> None
     of_all = evaluator_of(funnel__objectives=["accuracy", "latency", "memory", "parameters"])
     fitness = of_all.run(job("fitness")).fitness
     assert list(fitness) == ["accuracy", "latency", "memory", "parameters"]
-    unpruned = of_all.run(job("fitness", replace(GENOME, layer=replace(LAYER, hidden=(), shares=(0.0, 1.0, 0.0)))))
-    assert fitness["memory"] == pytest.approx(unpruned.fitness["memory"], rel=0.5), "pruned at the last step"
-    assert fitness["memory"] > 1
+    pruned, _ = train(of_all.task, GENOME, until_step=10, total_steps=10, seed=7)
+    x = torch.randn(32, 1, 8, 8).contiguous(memory_format=torch.channels_last)
+    ordinary, unpruned = of_all.kan(plain_like(GENOME), 0), build(GENOME, 1, 10)
+    memory, of_unpruned = (peak_bytes(m.train(), x) / peak_bytes(ordinary.train(), x) for m in (pruned, unpruned))
+    assert fitness["memory"] == memory
+    assert 1 < memory < of_unpruned / 2
     assert fitness["latency"] > 0
 
 
