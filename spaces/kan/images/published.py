@@ -59,18 +59,26 @@ def design(genome: ImageGenome) -> str | None:
     return None
 
 
-def ordinary(genome: ImageGenome, in_channels: int, classes: int) -> ImageGenome:
-    """The convolutional network with ReLU, or the transformer with GELU, that has the parameters of ``genome``."""
+def ordinary(genome: ImageGenome, in_channels: int, classes: int) -> ImageGenome | None:
+    """The convolutional network with ReLU, or the transformer with GELU, that has the parameters of ``genome``.
+
+    None if it has more of them at its smallest.
+    """
     return of_parameters(plain_like(genome), count_parameters(genome, in_channels, classes), in_channels, classes)
 
 
-def of_parameters(genome: ImageGenome, most: int, in_channels: int, classes: int) -> ImageGenome:
+def of_parameters(genome: ImageGenome, most: int, in_channels: int, classes: int) -> ImageGenome | None:
     """``genome`` with at most ``most`` parameters, and as near to that as whole widths come; see ``largest``."""
     return largest(genome, lambda sized: count_parameters(sized, in_channels, classes) <= most)
 
 
-def largest(genome: ImageGenome, fits: Callable[[ImageGenome], bool]) -> ImageGenome:
-    """``genome`` in the largest legal size that ``fits``: all channels grow alike, or the hidden layers do."""
+def largest(genome: ImageGenome, fits: Callable[[ImageGenome], bool]) -> ImageGenome | None:
+    """``genome`` in the largest legal size that ``fits``: all channels grow alike, or the hidden layers do.
+
+    None if the smallest one does not fit; what is larger than one that does not fit must not fit either.
+    """
+    if not fits(_scaled(genome, 1)):
+        return None
     widest = 4 * MAX_WIDTH if isinstance(genome.shape, ViTShape) else MAX_WIDTH
     size = 1
     while 2 * size <= widest and fits(_scaled(genome, 2 * size)):

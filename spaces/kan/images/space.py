@@ -108,4 +108,4 @@ def baselines(settings: ImageKANSettings) -> dict[str, ImageGenome]:
     """All there are for a run, by name."""
     found = {name: published(settings, name) for name in DESIGNS}
     alike = {n: ordinary(found[of], settings.in_channels, settings.classes) for n, of in _LIKE.items()}
-    return found | alike
+    return found | {name: genome for name, genome in alike.items() if genome is not None}

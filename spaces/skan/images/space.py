@@ -47,19 +47,17 @@ class ImageSKANSpace(NetworkSpace[AnyImageGenome]):
     def baselines(self) -> Mapping[str, AnyImageGenome]:
         """Networks of each basis of the pools alone, and with ReLU, of as many parameters as ``sconvkan`` has at most.
 
-        ``conv-relu-most`` is as large as any candidate may be.
+        ``conv-relu-most`` is as large as any candidate may be. What is too large at its smallest is left out.
         """
         settings, shape = self.settings, self.settings.reference_conv
         sizes = (settings.in_channels, settings.classes)
         reference = known(_REFERENCE, shape)
         most = min(most_parameters(reference, *sizes), settings.network.most_parameters)
         plain = plain_like(reference)
-        found: dict[str, AnyImageGenome] = {
-            name: of_parameters(single_conv(name, shape), most, *sizes) for name in settings.pool.bases
-        }
+        found = {name: of_parameters(single_conv(name, shape), most, *sizes) for name in settings.pool.bases}
         found[CONV_RELU] = of_parameters(plain, most, *sizes)
         found[f"{CONV_RELU}-most"] = largest(plain, lambda sized: self.outline(sized).reason is None)
-        return self.possible(found)
+        return self.possible({name: genome for name, genome in found.items() if genome is not None})
 
     def outline(self, genome: AnyImageGenome) -> Outline:
         settings, network = self.settings, self.settings.network

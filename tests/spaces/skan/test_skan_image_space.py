@@ -112,10 +112,21 @@ def test_presets_have_all_seeds_and_baselines_of_equal_parameters(preset: str, d
 
 def test_a_size_more_is_too_many_parameters() -> None:
     genome = of_parameters(single_conv("rbf", CONV), 5000, 1, 10)
+    assert genome is not None
     shape = genome.shape
     assert isinstance(shape, ConvShape)
     wider = replace(genome, shape=replace(shape, stem=shape.stem + 1, channels=(shape.stem + 1, 2 * shape.stem + 2)))
     assert count_parameters(genome, 1, 10) <= 5000 < count_parameters(wider, 1, 10)
+
+
+def test_what_is_too_large_at_its_smallest_is_no_baseline() -> None:
+    least = single_conv("rbf", replace(CONV, stem=1, channels=(1, 1)))
+    n = count_parameters(least, 1, 10)
+    assert of_parameters(least, n, 1, 10) == least
+    assert of_parameters(least, n - 1, 1, 10) is None
+    space = space_of(network__reference_conv=[1, 1])
+    baselines = set(space.baselines())
+    assert {*space.settings.pool.bases, "conv-relu", "conv-relu-most"} - baselines == {"fourier"}
 
 
 @pytest.mark.parametrize("head", ["kan", "linear"])
