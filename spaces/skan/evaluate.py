@@ -10,10 +10,9 @@ from layersearch.spaces.contracts import Arrays, JsonObject
 from layersearch.spaces.kan.network import Network
 from layersearch.spaces.kan.regression import RegressionEvaluator
 from layersearch.spaces.skan.genome import Genome, SKANGenome, from_json
-from layersearch.spaces.skan.network import selection_of
 from layersearch.spaces.skan.published import PUBLISHED
+from layersearch.spaces.skan.selection import selection_of
 from layersearch.spaces.skan.settings import SKANSettings
-from layersearch.spaces.skan.stages import chosen_of
 from layersearch.spaces.skan.training import train
 from layersearch.spaces.tasks.regression.training import TrainResult
 
@@ -53,8 +52,5 @@ class SKANEvaluator(RegressionEvaluator[Genome]):
         return genome.hidden
 
     def selection(self, genome: Genome, network: Network) -> JsonObject | None:
-        """``{"layers": …}``, per layer the name of each node's basis; None for a network that was not pruned."""
-        chosen = chosen_of(network)
-        if not isinstance(genome, SKANGenome) or chosen is None:
-            return None
-        return {"layers": [list(layer) for layer in selection_of(genome, chosen)]}
+        """See ``selection_of``; None for a baseline."""
+        return selection_of(genome, network) if isinstance(genome, SKANGenome) else None

@@ -21,8 +21,8 @@ from layersearch.spaces.skan.formula import formula, selected
 from layersearch.spaces.skan.genome import SKANGenome, from_json
 from layersearch.spaces.skan.images import export as images
 from layersearch.spaces.skan.layer_source import layer_call, layer_class, space_classes
-from layersearch.spaces.skan.network import choices_of, pruned_network
-from layersearch.spaces.skan.selection import layers_in
+from layersearch.spaces.skan.network import pruned_network
+from layersearch.spaces.skan.selection import choices_of, layers_in
 from layersearch.spaces.skan.settings import parse
 from layersearch.spaces.skan.space import SKANSpace
 

@@ -15,12 +15,10 @@ from layersearch.spaces.kan.choices import NONE, Value
 from layersearch.spaces.kan.network import Network
 from layersearch.spaces.skan.choices import DROP, OWN
 from layersearch.spaces.skan.genome import SKANGenome
+from layersearch.spaces.skan.selection import Choices
 
 __all__ = [
-    "Choices",
-    "Selection",
     "build",
-    "choices_of",
     "layer_parameters",
     "most_parameters",
     "plans",
@@ -28,15 +26,9 @@ __all__ = [
     "prune",
     "pruned_modules",
     "pruned_network",
-    "selection_of",
     "set_stage",
     "shared",
 ]
-
-Choices = tuple[tuple[int, ...], ...]
-"""Per layer, the index into the pool of each of its nodes."""
-Selection = tuple[tuple[str, ...], ...]
-"""Per layer, the name of each node's basis."""
 
 
 def build(
@@ -138,20 +130,6 @@ def layer_parameters(genome: SKANGenome, inputs: int, outputs: int, rows: Sequen
     learned = sum(_learned(row, inputs) for row in rows)
     per_edge = max(row.n_functions for row in rows) + (genome.base != NONE)
     return inputs * outputs * area * per_edge + outputs + learned
-
-
-def selection_of(genome: SKANGenome, choices: Choices) -> Selection:
-    """Indices as names."""
-    return tuple(tuple(genome.bases[m] for m in choice) for choice in choices)
-
-
-def choices_of(genome: SKANGenome, selection: Sequence[Sequence[str]]) -> Choices:
-    """Names as indices. Raises: GenomeError for a name that is not in the pool."""
-    names = list(genome.bases)
-    for name in {name for layer in selection for name in layer}:
-        if name not in names:
-            raise GenomeError(f"a selection must be of the pool {', '.join(names)}, got {name!r:.40}; correct it")
-    return tuple(tuple(names.index(name) for name in layer) for layer in selection)
 
 
 def plans(genome: SKANGenome, in_features: int, out_features: int) -> tuple[tuple[int, int, tuple[Basis, ...]], ...]:

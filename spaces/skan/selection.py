@@ -1,13 +1,45 @@
-"""What was selected in a training, as it is stored."""
+"""What the nodes of a network chose: read from a network or its checkpoint, and as it is stored."""
 
-from layersearch.errors import BadInputError
+import re
+from collections.abc import Sequence
+
+from torch import nn
+
+from layersearch.errors import BadInputError, GenomeError
+from layersearch.primitives.layers.mixed import MixedKANConv2d, MixedKANLinear
 from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.skan.genome import SKANGenome
+from layersearch.spaces.tasks.checkpoint import MODEL, unpack
 
-__all__ = ["layers_in"]
+__all__ = ["Choices", "choices_of", "chosen_in", "chosen_of", "layers_in", "selection_of"]
+
+Choices = tuple[tuple[int, ...], ...]
+"""Per layer, the index into the pool of each of its nodes."""
+
+_CHOICE = re.compile(rf"{MODEL}(\d+)\.choice")
+
+
+def chosen_in(checkpoint: bytes) -> Choices | None:
+    """What was chosen, of the checkpoint of a pruned network; None if it is not pruned yet. Raises: StoreError."""
+    tensors, _ = unpack(checkpoint)
+    found = {int(match[1]): tensors[name] for name in tensors if (match := _CHOICE.fullmatch(name))}
+    return tuple(tuple(found[place].tolist()) for place in sorted(found)) or None
+
+
+def chosen_of(network: nn.Module) -> Choices | None:
+    """The same of a network."""
+    layers = [module for module in network.modules() if isinstance(module, MixedKANLinear | MixedKANConv2d)]
+    return tuple(tuple(layer.choice.tolist()) for layer in layers) or None
+
+
+def selection_of(layer: SKANGenome, network: nn.Module) -> JsonObject | None:
+    """``{"layers": …}``, per layer the name of each node's basis; None for a network that was not pruned."""
+    chosen = chosen_of(network)
+    return None if chosen is None else {"layers": [[layer.bases[m] for m in choice] for choice in chosen]}
 
 
 def layers_in(selection: JsonObject | None) -> list[list[str]]:
-    """Per layer the name of each node's basis. Raises: BadInputError if nothing was selected yet."""
+    """The names in a selection. Raises: BadInputError if nothing was selected yet."""
     if selection is None:
         raise BadInputError(
             "an export of skan must know what the nodes chose in training, and no training of this genome is recorded; "
@@ -15,3 +47,12 @@ def layers_in(selection: JsonObject | None) -> list[list[str]]:
         )
     layers: list[list[str]] = selection["layers"]
     return layers
+
+
+def choices_of(layer: SKANGenome, names: Sequence[Sequence[str]]) -> Choices:
+    """Names as indices. Raises: GenomeError for a name that is not in the pool."""
+    pool = list(layer.bases)
+    for name in {name for row in names for name in row}:
+        if name not in pool:
+            raise GenomeError(f"a selection must be of the pool {', '.join(pool)}, got {name!r:.40}; correct it")
+    return tuple(tuple(pool.index(name) for name in row) for row in names)

@@ -4,22 +4,18 @@ Cut at any step and continued from its checkpoint, on either side of the pruning
 checkpoint of a pruned network says by its ``choice`` tensors what was chosen.
 """
 
-import re
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 
-from layersearch.primitives.layers.mixed import MixedKANConv2d, MixedKANLinear
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.ending import Ended
-from layersearch.spaces.skan.network import Choices, set_stage
+from layersearch.spaces.skan.network import set_stage
 from layersearch.spaces.skan.schedule import Schedule
-from layersearch.spaces.tasks.checkpoint import MODEL, unpack
+from layersearch.spaces.skan.selection import Choices, chosen_in
 
-__all__ = ["Trial", "chosen_in", "chosen_of", "train_through"]
-
-_CHOICE = re.compile(rf"{MODEL}(\d+)\.choice")
+__all__ = ["Trial", "train_through"]
 
 Net = TypeVar("Net", bound=nn.Sequential)
 Result = TypeVar("Result", bound="Trained")
@@ -89,16 +85,3 @@ def train_through(
     else:
         pruned = trial.pruned_to(chosen)
     return pruned, trial.train(pruned, until_step=until_step, checkpoint=checkpoint, **how)
-
-
-def chosen_in(checkpoint: bytes) -> Choices | None:
-    """What was chosen, of the checkpoint of a pruned network; None if it is not pruned yet. Raises: StoreError."""
-    tensors, _ = unpack(checkpoint)
-    found = {int(match[1]): tensors[name] for name in tensors if (match := _CHOICE.fullmatch(name))}
-    return tuple(tuple(found[place].tolist()) for place in sorted(found)) or None
-
-
-def chosen_of(network: nn.Module) -> Choices | None:
-    """The same of a network."""
-    layers = [module for module in network.modules() if isinstance(module, MixedKANLinear | MixedKANConv2d)]
-    return tuple(tuple(layer.choice.tolist()) for layer in layers) or None

@@ -7,8 +7,9 @@ import torch
 
 from layersearch.spaces.kan.network import Network
 from layersearch.spaces.skan.genome import SKANGenome
-from layersearch.spaces.skan.network import Choices, build, prune, pruned_network
+from layersearch.spaces.skan.network import build, prune, pruned_network
 from layersearch.spaces.skan.schedule import Schedule
+from layersearch.spaces.skan.selection import Choices
 from layersearch.spaces.skan.stages import train_through
 from layersearch.spaces.tasks.checkpoint import Progress
 from layersearch.spaces.tasks.regression.checkpoint import write_checkpoint

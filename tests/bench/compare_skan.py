@@ -27,7 +27,7 @@ from layersearch.spaces.kan.network import Network, build
 from layersearch.spaces.kan.published import mlp_of
 from layersearch.spaces.skan.genome import Genome, SKANGenome
 from layersearch.spaces.skan.published import PUBLISHED, single
-from layersearch.spaces.skan.stages import chosen_of
+from layersearch.spaces.skan.selection import chosen_of
 from layersearch.spaces.skan.training import train
 from layersearch.spaces.tasks.regression import RegressionTask, load_regression, preset, to_arrays
 

@@ -11,8 +11,7 @@ from layersearch.spaces.skan.images.genome import AnyImageGenome, from_json, sel
 from layersearch.spaces.skan.images.published import known
 from layersearch.spaces.skan.images.settings import ImageSKANSettings
 from layersearch.spaces.skan.images.training import train
-from layersearch.spaces.skan.network import selection_of
-from layersearch.spaces.skan.stages import chosen_of
+from layersearch.spaces.skan.selection import selection_of
 from layersearch.spaces.tasks.images.classifier import TrainResult
 from layersearch.spaces.tasks.images.models import ImageClassifier
 
@@ -48,8 +47,5 @@ class ImageSKANEvaluator(ClassificationEvaluator[AnyImageGenome]):
         return model, self.task.train(model, seed=seed, **how)
 
     def selection(self, genome: AnyImageGenome, model: ImageClassifier) -> JsonObject | None:
-        """``{"layers": …}``, per layer the name of each channel's basis; None for a model that was not pruned."""
-        chosen = chosen_of(model)
-        if not selects(genome) or chosen is None:
-            return None
-        return {"layers": [list(layer) for layer in selection_of(genome.layer, chosen)]}
+        """See ``selection_of``; None for a baseline."""
+        return selection_of(genome.layer, model) if selects(genome) else None

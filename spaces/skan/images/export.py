@@ -19,8 +19,7 @@ from layersearch.spaces.skan.images.network import pruned_network
 from layersearch.spaces.skan.images.settings import parse
 from layersearch.spaces.skan.images.space import ImageSKANSpace
 from layersearch.spaces.skan.layer_source import conv_class, layer_call, layer_class, space_classes
-from layersearch.spaces.skan.network import choices_of
-from layersearch.spaces.skan.selection import layers_in
+from layersearch.spaces.skan.selection import choices_of, layers_in
 from layersearch.spaces.tasks.images.models import ImageClassifier
 
 __all__ = ["python_file", "trained"]

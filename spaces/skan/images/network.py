@@ -14,7 +14,8 @@ from layersearch.primitives.layers.selective import SelectiveKANConv2d, Selectiv
 from layersearch.spaces.kan.choices import NONE
 from layersearch.spaces.kan.images.network import ELEMENTWISE, canonical_shape, frame_parameters, stem_operations
 from layersearch.spaces.skan.images.genome import SelectingGenome, shape_of
-from layersearch.spaces.skan.network import Choices, layer_parameters, pool_of, pruned_modules, shared
+from layersearch.spaces.skan.network import layer_parameters, pool_of, pruned_modules, shared
+from layersearch.spaces.skan.selection import Choices
 from layersearch.spaces.tasks.images.models import ImageClassifier, conv_network
 from layersearch.spaces.tasks.plain_layers import seeded_linear
 

@@ -7,8 +7,8 @@ import torch
 
 from layersearch.spaces.skan.images.genome import SelectingGenome
 from layersearch.spaces.skan.images.network import build, prune, pruned_network
-from layersearch.spaces.skan.network import Choices
 from layersearch.spaces.skan.schedule import Schedule
+from layersearch.spaces.skan.selection import Choices
 from layersearch.spaces.skan.stages import train_through
 from layersearch.spaces.tasks.images.checkpoint import write_checkpoint
 from layersearch.spaces.tasks.images.classifier import ClassifierTask, TrainResult

@@ -13,9 +13,9 @@ from layersearch.spaces.kan.genome import make as kan_genome
 from layersearch.spaces.skan.evaluate import SKANEvaluator
 from layersearch.spaces.skan.genome import Genome, make, to_json
 from layersearch.spaces.skan.published import PUBLISHED
+from layersearch.spaces.skan.selection import chosen_in, chosen_of
 from layersearch.spaces.skan.settings import effective, parse
 from layersearch.spaces.skan.space import SKANSpace
-from layersearch.spaces.skan.stages import chosen_in, chosen_of
 from layersearch.spaces.skan.training import train
 
 STEPS = {

@@ -19,9 +19,9 @@ from layersearch.spaces.skan.images.network import build, prune, pruned_network
 from layersearch.spaces.skan.images.space import ImageSKANSpace
 from layersearch.spaces.skan.images.training import train
 from layersearch.spaces.skan.network import set_stage
+from layersearch.spaces.skan.selection import chosen_in, chosen_of
 from layersearch.spaces.skan.settings import effective
 from layersearch.spaces.skan.space import from_settings
-from layersearch.spaces.skan.stages import chosen_in, chosen_of
 from layersearch.spaces.tasks.images.classifier import TrainResult
 from layersearch.spaces.tasks.images.models import ConvShape
 

@@ -18,7 +18,8 @@ from layersearch.spaces.skan.images.genome import make, selects
 from layersearch.spaces.skan.images.network import build, most_parameters, operations, pruned_network
 from layersearch.spaces.skan.images.published import DESIGNS, single_conv
 from layersearch.spaces.skan.images.space import ImageSKANSpace
-from layersearch.spaces.skan.network import choices_of, pool_of
+from layersearch.spaces.skan.network import pool_of
+from layersearch.spaces.skan.selection import choices_of
 from layersearch.spaces.skan.settings import effective
 from layersearch.spaces.skan.space import SKANSpace, from_settings
 from layersearch.spaces.tasks.images import IMAGE_SETS

@@ -12,9 +12,10 @@ from layersearch.spaces.contracts import SelectingSpace
 from layersearch.spaces.kan.genome import KANGenome
 from layersearch.spaces.skan.formula import selected
 from layersearch.spaces.skan.genome import SKANGenome, make
-from layersearch.spaces.skan.network import build, choices_of, most_parameters, pruned_network
+from layersearch.spaces.skan.network import build, most_parameters, pruned_network
 from layersearch.spaces.skan.published import PUBLISHED
 from layersearch.spaces.skan.schedule import Schedule
+from layersearch.spaces.skan.selection import choices_of
 from layersearch.spaces.skan.settings import effective
 from layersearch.spaces.skan.space import SKANSpace, from_settings
 
