@@ -183,7 +183,7 @@ def command(
     found = from_run(run, candidate, runs_dir)
     if out is not None:
         _check_folder(out, force)
-    reading = _of_run(found, weights, limit, tolerance, refit, None if as_json else _StepLines(run))
+    reading = _of_run(found, weights, limit, tolerance, refit, _StepLines(run))
     formula = str(layers_of(found.space).formula(found.genome))
     title = f"{run}, candidate {candidate}: {formula}"
     written = [] if out is None else write(reading, out, title, force)

@@ -15,7 +15,7 @@ from layersearch.spaces.contracts import Stage
 __all__ = ["Past", "past_of"]
 
 Fitness: TypeAlias = Mapping[str, float]
-Finished: TypeAlias = Callable[[int, int, State, Mapping[str, float], int, Standing], Told]
+Finished: TypeAlias = Callable[[int, int, State, Fitness, int, Standing], Told]
 """What the driver is told of a candidate: from slot, number, state, fitness, number of passed stages and standing."""
 
 

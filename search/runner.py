@@ -113,7 +113,7 @@ class Runner:
                 self._record(store, space, settings)
                 if goes_on and store.meta("phase") != "search":
                     store.reopen_search()
-                with self._recording(store) as recording:
+                with self._recording(store, space) as recording:
                     end = self._work(store, space, settings, driver, scheduler, executor, interrupted, recording)
             except KeyboardInterrupt:
                 end = "interrupted"
@@ -156,13 +156,14 @@ class Runner:
         return "finished" if finishing.run(interrupted) else "interrupted"
 
     @contextmanager
-    def _recording(self, store: Store) -> Iterator[Recording | None]:
+    def _recording(self, store: Store, space: Space) -> Iterator[Recording | None]:
         """Of the run that this one replays, if it does."""
         name = store.meta("replay")
         if name is None:
             yield None
             return
         with StoreReader(find_run(self.run_dir.parent, name)) as reader:
+            _check_units(reader, space)
             yield Recording(reader)
 
     def _check_space(self, store: Store, space: Space) -> None:
@@ -175,13 +176,7 @@ class Runner:
                 f"the space of a run must not change, got another value of {', '.join(changed)} than is recorded; "
                 "resume with the recorded recipe or start another run"
             )
-        units = {objective.name: objective.unit for objective in space.objectives}
-        for objective in store.objectives():
-            if objective.unit != units.get(objective.name, objective.unit):
-                raise StoreError(
-                    f"the unit of an objective must not change, but {objective.name} is recorded in '{objective.unit}' "
-                    f"and would be measured in '{units[objective.name]}' by this version; start another run"
-                )
+        _check_units(store, space)
 
     def _record(self, store: Store, space: Space, settings: RunSettings) -> None:
         store.set_meta(
@@ -253,6 +248,17 @@ def _wants_more(store: Store, settings: RunSettings) -> bool:
     late = settings.minutes is not None and store.meta("elapsed_s", 0.0) >= 60 * settings.minutes
     spent = settings.core_minutes is not None and store.search_core_s() >= 60 * settings.core_minutes
     return not (enough or late or spent)
+
+
+def _check_units(reader: StoreReader, space: Space) -> None:
+    """Raises: StoreError if an objective is recorded in another unit than that in which it would be measured."""
+    units = {objective.name: objective.unit for objective in space.objectives}
+    for objective in reader.objectives():
+        if objective.unit != units.get(objective.name, objective.unit):
+            raise StoreError(
+                f"the unit of an objective must not change, but {objective.name} is recorded in '{objective.unit}' "
+                f"and would be measured in '{units[objective.name]}' by this version; start another run"
+            )
 
 
 def _space_facts(spec: SpaceSpec, space: Space) -> JsonObject:

@@ -62,10 +62,10 @@ class Search:
         self._clock = clock
         self._on_event = on_event
         self._recording = recording
-        self._follows = recording if recording is not None and recording.follows else None
         self._seeds = Seeds(settings.seed)
         self._asking = Asking(space, driver, store, self._seeds)
         self._turns = Turns(driver, scheduler, settings, recording)
+        self._follows = self._turns.follows
         self.counts = store.counts()
         self._slot = 0  # next to be asked for
         self._turn_of: dict[int, int] = {}  # the latest of each candidate in flight or paused

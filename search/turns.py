@@ -36,6 +36,7 @@ class Turns:
         n_heard: tells that the driver has heard.
         n_evaluated: candidates that count towards the end.
         deterministic: whether turns are.
+        follows: the recording whose order is kept, in a replay of a run that was not deterministic.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Turns:
         self.deterministic = bool(settings.deterministic)
         self._wanted = settings.evaluations
         self._recording = recording
-        self._follows = recording if recording is not None and recording.follows else None
+        self.follows = recording if recording is not None and recording.follows else None
         self._lookahead = settings.lookahead or 1
         self.next = 0
         self.frontier = 0
@@ -59,7 +60,7 @@ class Turns:
     def enough(self) -> bool:
         """Whether the search has as many evaluated candidates as it is to have."""
         if self._recording is not None:
-            return self._follows is None and self.frontier > self._recording.end_turn
+            return self.follows is None and self.frontier > self._recording.end_turn
         return self._wanted is not None and self.n_evaluated >= self._wanted
 
     def may_begin(self, paused: Container[int]) -> bool:
@@ -68,8 +69,8 @@ class Turns:
         Args:
             paused: candidates that can be promoted.
         """
-        if self._follows is not None:
-            return self._follows.may_begin(self.next, self.n_heard, paused)
+        if self.follows is not None:
+            return self.follows.may_begin(self.next, self.n_heard, paused)
         return not self.deterministic or self.next - self._lookahead < self.frontier
 
     def take(self) -> None:
@@ -79,8 +80,8 @@ class Turns:
 
     def ended(self, turn: int, ended: Ended) -> None:
         """Driver and scheduler hear of it now, or (deterministic, or in a replay) when it is due."""
-        if self._follows is not None and ended.told is not None:
-            self._held[self._follows.place(ended.told.slot)] = ended
+        if self.follows is not None and ended.told is not None:
+            self._held[self.follows.place(ended.told.slot)] = ended
             self._catch_up()
             return
         if not self.deterministic:
@@ -114,7 +115,7 @@ class Turns:
 
     def _catch_up(self) -> None:
         """In a replay: what has to be heard of before the next turn is taken, as far as it is there."""
-        while self._follows is not None and self.n_heard in self._held:
-            if not self._follows.tells_next(self.next, self.n_heard):
+        while self.follows is not None and self.n_heard in self._held:
+            if not self.follows.tells_next(self.next, self.n_heard):
                 return
             self.tell(self._held.pop(self.n_heard))

@@ -24,6 +24,8 @@ from layersearch.spaces.tasks.ctr.planted import PlantedSettings, planted
 __all__: list[str] = []
 
 PLANTED = PlantedSettings(mains=2, couples=1, noise=3, values=24, every=3, exponent=0.3, rows=(6000, 3000, 800))
+MOST_DRAWS = 100
+"""Genomes drawn for each candidate that is asked for."""
 OF_PLANTED = {
     "task.batch": 400, "search.models": ["fm", "lr", "deepfm"], "search.dims": [2, 4], "search.lr": [0.003, 0.05],
 }  # fmt: skip
@@ -34,7 +36,7 @@ def measured(space: Space, data: Arrays, n: int) -> list[dict[str, tuple[float |
     settle_torch()
     evaluator, name = space.evaluator(data, "cpu"), space.objectives[0].name
     rng, rows, number = random.Random(0), [], 0
-    while len(rows) < n:
+    for _ in range(MOST_DRAWS * n):
         genome = space.sample(rng)
         if space.outline(genome).reason is not None or space.probe(genome).reason is not None:
             continue
@@ -50,12 +52,16 @@ def measured(space: Space, data: Arrays, n: int) -> list[dict[str, tuple[float |
             row[stage.id] = outcome.fitness.get(name), cpu_s
         else:
             rows.append(row)
-    return rows
+            if len(rows) == n:
+                return rows
+    raise SystemExit(
+        f"{n} candidates must pass all stages, but of {MOST_DRAWS * n} drawn {len(rows)} did; ask for fewer"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("space")
+    parser.add_argument("space", choices=("kan", "skan", "optfs"))  # a candidate of these has one training
     parser.add_argument("--data")
     parser.add_argument("--data-dir")
     parser.add_argument("--preset", default="smoke")
@@ -79,6 +85,7 @@ def main() -> None:
             values = [row[stage.id][0] for row in rows]
             cpu_s = sum(row[stage.id][1] for row in rows) / len(rows)
             table[stage.id] = {"Spearman": float(spearmanr(values, final).statistic), "core-s": cpu_s}
+    print(common.environment())
     common.table(f"{arguments.space} on {data}, {len(rows)} candidates", table)
 
 

@@ -1,6 +1,7 @@
 """search read and layersearch.read: from a candidate of a run, or from layers, to functions, formula and picture."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -95,15 +96,17 @@ def test_a_candidate_of_a_run_is_read_and_written(
     assert "wrote network.svg, formula.txt, formula.tex, reading.json" in shown
 
 
-def test_progress_is_said_on_stderr_but_not_beside_json(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["read", "kan-0001", "--runs-dir", str(runs), "--r2", "0.9"]
-    assert main(arguments) == 0
-    lines = capsys.readouterr().err.splitlines()
+def test_progress_is_said_on_stderr(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layersearch.search.reading.LINE_S", math.inf)
+    assert main(["read", "kan-0001", "--runs-dir", str(runs), "--r2", "0.9", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["run"] == "kan-0001"
+    lines = err.splitlines()
     assert lines[:2] == ["kan-0001: training", "kan-0001: pruning"]
     assert re.fullmatch(r"kan-0001: functions, 0 of [1-6] edges?", lines[2])
     assert lines[3:] == ["kan-0001: constants", "kan-0001: formula"]
-    assert main([*arguments, "--json"]) == 0
-    assert capsys.readouterr().err == ""
 
 
 def test_a_long_step_says_now_and_then_how_far_it_is(

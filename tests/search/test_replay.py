@@ -209,6 +209,15 @@ def test_the_first_difference_ends_it_in_one_sentence(tmp_path: Path, statement:
         assert caught.value.exit_code == 1
 
 
+def test_a_run_measured_in_other_units_is_not_repeated(tmp_path: Path) -> None:
+    run_toy(tmp_path / "pool", SLOW | {"costs": ["latency"]}, **FREE | {"evaluations": 3})
+    with Store(tmp_path / "pool") as store:
+        rows = store.meta("objectives")
+        store.set_meta(objectives=[row | ({"unit": "ms"} if row["name"] == "latency" else {}) for row in rows])
+    with pytest.raises(StoreError, match="latency is recorded in 'ms' and would be measured in '× nothing'"):
+        replayed(tmp_path / "pool", tmp_path / "again")
+
+
 def test_only_a_run_whose_search_has_ended_is_repeated(tmp_path: Path) -> None:
     def stop(event: RunEvent) -> None:
         if event.counts["evaluated"] == 3 and event.kind == "result":
