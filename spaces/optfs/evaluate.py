@@ -160,7 +160,7 @@ class OptFSEvaluator:
         value = float(learner.history[-1]["auc"])
         if value <= limit and not genome.is_control:
             return Outcome("rejected", f"AUC at the limit or below after {epochs} epochs", value, limit)
-        fitness = self._objectives(_latest(learner)) if is_rung("quality", self.settings.cuts) else {}
+        fitness = self._early(_latest(learner)) if is_rung("quality", self.settings.cuts) else {}
         metrics = {"quality_auc": value}
         return Outcome("passed", metrics=metrics, fitness=fitness, checkpoint=write_checkpoint(learner))
 
@@ -183,13 +183,14 @@ class OptFSEvaluator:
                 measured = _of_score(learner.cut_score)
             measured["ratio"] = _kept(learner)
             measured |= self._of_pruned(learner) if self._counts_pruned else {}
-        return Outcome("passed", fitness=self._objectives(measured), checkpoint=checkpoint)
+        return Outcome("passed", fitness=self._early(measured), checkpoint=checkpoint)
 
     @property
     def _counts_pruned(self) -> bool:
         return any(name in self.settings.funnel.objectives for name in ("parameters", "latency"))
 
-    def _objectives(self, measured: Mapping[str, float]) -> dict[str, float]:
+    def _early(self, measured: Mapping[str, float]) -> dict[str, float]:
+        """The objectives that are known before the end."""
         return {name: measured[name] for name in self.settings.funnel.objectives if name in measured}
 
     def _through(
@@ -205,7 +206,7 @@ class OptFSEvaluator:
             metrics |= self._of_planted(learner)
             if learner.cut_score is not None and learner.cut_score.auc is not None:
                 metrics["cut_auc"] = learner.cut_score.auc
-        fitness = self._objectives(measured)
+        fitness = {name: measured[name] for name in self.settings.funnel.objectives}
         metrics |= {name: value for name, value in measured.items() if name not in fitness}
         checkpoint = write_checkpoint(learner) if keep else None
         return Outcome("passed", metrics=metrics, fitness=fitness, checkpoint=checkpoint)
