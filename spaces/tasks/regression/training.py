@@ -129,13 +129,14 @@ class RegressionTask:
         deadline: float | None = None,
         before_step: Callable[[int], None] | None = None,
     ) -> TrainResult:
-        """Mean squared error of the standardised target from the checkpoint (or step 0) down to ``until_step``.
+        """Minimises mean squared error of the standardised target, from the checkpoint (or step 0) to ``until_step``.
 
         Args:
             until_step, total_steps: goal of this call, and horizon of the learning rate.
             seed: of the order of the data.
             deadline: on the clock of ``time.monotonic``, seconds; looked at before each step.
             before_step: called with the number of steps done, for a model that changes with it.
+        Returns: its ``losses`` are that error of the batch before each step: 1 is the variance of the target.
         Raises: StoreError if the checkpoint does not fit the model, the seed, the horizon or the settings.
         """
         if not 0 < until_step <= total_steps:
