@@ -1,15 +1,16 @@
 """Where candidates are measured before the end of their training: the settings of rungs, and what they cut it into."""
 
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Protocol, Self
 
 from pydantic import Field, model_validator
 
 from layersearch.spaces.validation import Settings
 
-__all__ = ["UNCUT", "Cut", "FidelitySettings", "SteppedSettings", "cuts", "is_rung", "place_of"]
+__all__ = ["UNCUT", "Cut", "FidelitySettings", "SteppedSettings", "cuts", "early_cuts", "is_rung", "place_of"]
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,27 @@ UNCUT = (Cut("quality"), Cut("fitness"))
 """A training without rungs; nothing is spared in it, so it tells no steps."""
 
 
+def early_cuts(quality: int, rungs: Sequence[int]) -> dict[int, Cut]:
+    """The cuts of a training before its end, by where they are, in rising order; they tell no steps.
+
+    A rung at the end of quality needs no cut of its own.
+    """
+    found = {}
+    for place in sorted({quality, *rungs}):
+        name, at = ("quality", "") if place == quality else ("fitness", f"@{place}")
+        found[place] = Cut(name, at, rungs.index(place) if place in rungs else None)
+    return found
+
+
 def cuts(quality: int, fitness: int, rungs: Sequence[int]) -> tuple[Cut, ...]:
-    """The cuts of a training of ``fitness`` steps; a rung at the end of quality needs no cut of its own.
+    """The cuts of a training of ``fitness`` steps.
 
     >>> [(cut.stage, cut.steps, cut.rung) for cut in cuts(80, 400, (80, 133))]
     [('quality', 80, 0), ('fitness@133', 53, 1), ('fitness', 267, None)]
     """
-    places = sorted({quality, *rungs})
-    found, done = [], 0
-    for step in places:
-        name, at = ("quality", "") if step == quality else ("fitness", f"@{step}")
-        found.append(Cut(name, at, rungs.index(step) if step in rungs else None, step - done))
-        done = step
-    return (*found, Cut("fitness", steps=fitness - done))
+    early = early_cuts(quality, rungs)
+    steps = (end - begin for begin, end in itertools.pairwise((0, *early, fitness)))
+    return tuple(replace(cut, steps=n) for cut, n in zip((*early.values(), Cut("fitness")), steps, strict=True))
 
 
 def is_rung(stage: str, places: Sequence[Cut]) -> bool:
