@@ -4,13 +4,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol, Self
 
 from pydantic import Field, model_validator
 
 from layersearch.spaces.validation import Settings
 
-__all__ = ["UNCUT", "Cut", "FidelitySettings", "SteppedSettings", "cuts", "early_cuts", "is_rung", "place_of"]
+__all__ = ["UNCUT", "Cut", "FidelitySettings", "Place", "SteppedSettings", "cuts", "early_cuts", "is_rung", "place_of"]
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,29 @@ def is_rung(stage: str, places: Sequence[Cut]) -> bool:
     return any(cut.stage == stage and cut.rung is not None for cut in places)
 
 
-def place_of(stage: str) -> tuple[str, str]:
-    """Name of a stage, and of the rung that its id names, if it does; repeats and networks are left out.
+class Place(NamedTuple):
+    """What the id of a stage says, ``name[:network][:repeat][@rung]``; what it leaves out is empty."""
 
-    >>> place_of("fitness@133"), place_of("rerank:0")
-    (('fitness', '133'), ('rerank', ''))
+    name: str
+    network: str = ""
+    repeat: str = ""
+    rung: str = ""
+
+
+def place_of(stage: str) -> Place:
+    """The parts of a stage's id; a repeat is a number, a network is not.
+
+    >>> place_of("fitness:resnet@133")
+    Place(name='fitness', network='resnet', repeat='', rung='133')
+    >>> place_of("rerank:resnet:0")
+    Place(name='rerank', network='resnet', repeat='0', rung='')
+    >>> place_of("rerank:0")
+    Place(name='rerank', network='', repeat='0', rung='')
     """
-    name, _, at = stage.partition(":")[0].partition("@")
-    return name, at
+    head, _, rung = stage.partition("@")
+    name, *rest = head.split(":")
+    repeat = rest.pop() if rest and rest[-1].isdecimal() else ""
+    return Place(name, ":".join(rest), repeat, rung)
 
 
 class FidelitySettings(Settings):

@@ -14,7 +14,7 @@ from layersearch.primitives.gates.base import RELAXATIONS
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, Outcome
 from layersearch.spaces.ending import EndedError, allowed_seconds, settled
-from layersearch.spaces.fidelity import is_rung, place_of
+from layersearch.spaces.fidelity import Place, is_rung, place_of
 from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES, OWN
 from layersearch.spaces.optfs.generate import Generator
 from layersearch.spaces.optfs.genome import OptFSGenome, from_json
@@ -132,7 +132,7 @@ class OptFSEvaluator:
         return {stage: allowed_seconds(seconds) for stage, seconds in needed.items()}
 
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
-        """Runs ``job.stage``, ``name[:repeat]``. An exception of the candidate is a failed outcome."""
+        """Runs ``job.stage``, ``name[:repeat][@rung]``. An exception of the candidate is a failed outcome."""
         return settled(lambda deadline: self._run(job, deadline), time_limit_s)
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
@@ -141,15 +141,15 @@ class OptFSEvaluator:
         if job.checkpoint is not None:
             read_checkpoint(job.checkpoint, learner)
         match place_of(job.stage):
-            case "quality", "":
+            case Place("quality", rung=""):
                 return self._quality(genome, learner, deadline)
-            case "fitness", "":
+            case Place("fitness", rung=""):
                 return self._through(genome, learner, deadline, "validation")
-            case "fitness", place:
+            case Place("fitness", rung=place):
                 return self._rung(genome, learner, deadline, place)
-            case "rerank", "":
+            case Place("rerank", rung=""):
                 return self._through(genome, learner, deadline, "holdout", keep=True)
-            case "test", "":
+            case Place("test", rung=""):
                 return self._through(genome, learner, deadline, "test")
         raise ValueError(f"unknown stage '{job.stage}'; the optfs space has no such stage")
 

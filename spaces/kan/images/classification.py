@@ -12,7 +12,7 @@ from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, JsonObject, Outcome
 from layersearch.spaces.costs import measured_costs
 from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, settled
-from layersearch.spaces.fidelity import is_rung, place_of
+from layersearch.spaces.fidelity import Place, is_rung, place_of
 from layersearch.spaces.kan.images.genome import ImageGenome
 from layersearch.spaces.kan.images.network import build
 from layersearch.spaces.kan.images.published import plain_like
@@ -81,7 +81,7 @@ class ClassificationEvaluator(abc.ABC, Generic[Searched]):
         return {stage: allowed_seconds(seconds) for stage, seconds in needed.items()}
 
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
-        """Runs ``job.stage``, ``name[:repeat]``. An exception of the candidate is a failed outcome."""
+        """Runs ``job.stage``, ``name[:repeat][@rung]``. An exception of the candidate is a failed outcome."""
         return settled(lambda deadline: self._run(job, deadline), time_limit_s)
 
     def kan(self, genome: ImageGenome, seed: int) -> ImageClassifier:
@@ -92,13 +92,13 @@ class ClassificationEvaluator(abc.ABC, Generic[Searched]):
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         genome, steps = self.parsed(job.genome), self.recipe.rerank_steps
         match place_of(job.stage):
-            case "quality", "":
+            case Place("quality", rung=""):
                 return self._quality(genome, job, deadline)
-            case "fitness", "":
+            case Place("fitness", rung=""):
                 return self._fitness(genome, job, deadline)
-            case "fitness", step:
+            case Place("fitness", rung=step):
                 return self._rung(genome, job, deadline, int(step))
-            case ("rerank" | "test") as kind, "":
+            case Place(("rerank" | "test") as kind, rung=""):
                 part: Part = "holdout" if kind == "rerank" else "test"
                 model, result, accuracy = self._measured(genome, job, deadline, steps, steps, part)
                 return Outcome(
