@@ -8,7 +8,7 @@ __all__ = ["undecayed"]
 
 
 def undecayed(model: nn.Module) -> set[str]:
-    """Names of the parameters that ``model`` has in ``no_weight_decay()``, as timm's models do; else its parts do."""
+    """Names of the parameters in ``no_weight_decay()`` of ``model``, as timm's models have it, or else of its parts."""
     if hasattr(model, "no_weight_decay"):
         return cast("set[str]", model.no_weight_decay())  # type: ignore[operator]
     return {f"{name}.{own}" for name, part in model.named_children() for own in undecayed(part)}

@@ -115,7 +115,6 @@ class ClassifierTask:
             before_step: called with the number of steps done, for a model that changes with it; such steps are run one
                 by one.
             graphed: False for steps that are run one by one.
-        Returns: its ``losses`` are the mean cross entropy of the batch before each step, in nats.
         Raises: StoreError if the checkpoint does not fit the model, the seed, the horizon or the settings.
         """
         if not 0 < until_step <= total_steps:
