@@ -10,7 +10,18 @@ from pydantic import Field, model_validator
 
 from layersearch.spaces.validation import Settings
 
-__all__ = ["UNCUT", "Cut", "FidelitySettings", "Place", "SteppedSettings", "cuts", "early_cuts", "is_rung", "place_of"]
+__all__ = [
+    "UNCUT",
+    "Cut",
+    "FidelitySettings",
+    "Place",
+    "SteppedSettings",
+    "Steps",
+    "cuts",
+    "early_cuts",
+    "is_rung",
+    "place_of",
+]
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,9 @@ class FidelitySettings(Settings):
             raise ValueError("fidelity.ratio must be 0 or at least 2, got 1")
 
 
-class _Steps(Protocol):
+class Steps(Protocol):
+    """How long a training of the search is, and its first part."""
+
     @property
     def quality_steps(self) -> int: ...
 
@@ -130,7 +143,7 @@ class SteppedSettings(Settings):
 
     if TYPE_CHECKING:
         fidelity: FidelitySettings
-        task: _Steps
+        task: Steps
 
     @model_validator(mode="after")
     def _rungs_before_the_end(self) -> Self:

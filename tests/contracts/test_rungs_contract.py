@@ -175,7 +175,7 @@ def shares(space: Any) -> dict[str, int]:
 def test_every_stage_has_time_for_its_share_of_the_training(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     space = case.make(case.rungs)
     evaluator = space.evaluator(case.arrays(space), "cpu")
-    of_a_unit = "_seconds_per_epoch" if case.space == "optfs" else "_seconds_per_step"
+    of_a_unit = "_seconds_per_epoch" if case.space == "optfs" else "seconds_per_step"
     monkeypatch.setattr(evaluator, of_a_unit, lambda *_: 1000.0)
     monkeypatch.setattr("layersearch.spaces.optfs.evaluate._SLOWEST_MODEL", 1.0)
     limits = evaluator.time_limits()
