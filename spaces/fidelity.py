@@ -1,15 +1,27 @@
 """Where candidates are measured before the end of their training: the settings of rungs, and what they cut it into."""
 
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Protocol, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol, Self
 
 from pydantic import Field, model_validator
 
 from layersearch.spaces.validation import Settings
 
-__all__ = ["UNCUT", "Cut", "FidelitySettings", "SteppedSettings", "cuts", "is_rung", "place_of"]
+__all__ = [
+    "UNCUT",
+    "Cut",
+    "FidelitySettings",
+    "Place",
+    "SteppedSettings",
+    "Steps",
+    "cuts",
+    "early_cuts",
+    "is_rung",
+    "place_of",
+]
 
 
 @dataclass(frozen=True)
@@ -38,19 +50,27 @@ UNCUT = (Cut("quality"), Cut("fitness"))
 """A training without rungs; nothing is spared in it, so it tells no steps."""
 
 
+def early_cuts(quality: int, rungs: Sequence[int]) -> dict[int, Cut]:
+    """The cuts of a training before its end, by where they are, in rising order; they tell no steps.
+
+    A rung at the end of quality needs no cut of its own.
+    """
+    found = {}
+    for place in sorted({quality, *rungs}):
+        name, at = ("quality", "") if place == quality else ("fitness", f"@{place}")
+        found[place] = Cut(name, at, rungs.index(place) if place in rungs else None)
+    return found
+
+
 def cuts(quality: int, fitness: int, rungs: Sequence[int]) -> tuple[Cut, ...]:
-    """The cuts of a training of ``fitness`` steps; a rung at the end of quality needs no cut of its own.
+    """The cuts of a training of ``fitness`` steps.
 
     >>> [(cut.stage, cut.steps, cut.rung) for cut in cuts(80, 400, (80, 133))]
     [('quality', 80, 0), ('fitness@133', 53, 1), ('fitness', 267, None)]
     """
-    places = sorted({quality, *rungs})
-    found, done = [], 0
-    for step in places:
-        name, at = ("quality", "") if step == quality else ("fitness", f"@{step}")
-        found.append(Cut(name, at, rungs.index(step) if step in rungs else None, step - done))
-        done = step
-    return (*found, Cut("fitness", steps=fitness - done))
+    early = early_cuts(quality, rungs)
+    steps = (end - begin for begin, end in itertools.pairwise((0, *early, fitness)))
+    return tuple(replace(cut, steps=n) for cut, n in zip((*early.values(), Cut("fitness")), steps, strict=True))
 
 
 def is_rung(stage: str, places: Sequence[Cut]) -> bool:
@@ -58,14 +78,29 @@ def is_rung(stage: str, places: Sequence[Cut]) -> bool:
     return any(cut.stage == stage and cut.rung is not None for cut in places)
 
 
-def place_of(stage: str) -> tuple[str, str]:
-    """Name of a stage, and of the rung that its id names, if it does; repeats and networks are left out.
+class Place(NamedTuple):
+    """What the id of a stage says, ``name[:network][:repeat][@rung]``; what it leaves out is empty."""
 
-    >>> place_of("fitness@133"), place_of("rerank:0")
-    (('fitness', '133'), ('rerank', ''))
+    name: str
+    network: str = ""
+    repeat: str = ""
+    rung: str = ""
+
+
+def place_of(stage: str) -> Place:
+    """The parts of a stage's id; a repeat is a number, a network is not.
+
+    >>> place_of("fitness:resnet@133")
+    Place(name='fitness', network='resnet', repeat='', rung='133')
+    >>> place_of("rerank:resnet:0")
+    Place(name='rerank', network='resnet', repeat='0', rung='')
+    >>> place_of("rerank:0")
+    Place(name='rerank', network='', repeat='0', rung='')
     """
-    name, _, at = stage.partition(":")[0].partition("@")
-    return name, at
+    head, _, rung = stage.partition("@")
+    name, *rest = head.split(":")
+    repeat = rest.pop() if rest and rest[-1].isdecimal() else ""
+    return Place(name, ":".join(rest), repeat, rung)
 
 
 class FidelitySettings(Settings):
@@ -93,7 +128,9 @@ class FidelitySettings(Settings):
             raise ValueError("fidelity.ratio must be 0 or at least 2, got 1")
 
 
-class _Steps(Protocol):
+class Steps(Protocol):
+    """How long a training of the search is, and its first part."""
+
     @property
     def quality_steps(self) -> int: ...
 
@@ -106,7 +143,7 @@ class SteppedSettings(Settings):
 
     if TYPE_CHECKING:
         fidelity: FidelitySettings
-        task: _Steps
+        task: Steps
 
     @model_validator(mode="after")
     def _rungs_before_the_end(self) -> Self:

@@ -15,6 +15,7 @@ from layersearch.spaces.contracts import Job, JsonObject, Outcome
 from layersearch.spaces.evonorm.evaluate import EvonormEvaluator
 from layersearch.spaces.evonorm.published import PUBLISHED, graph_of, pad
 from layersearch.spaces.evonorm.space import EvonormSpace, from_settings
+from layersearch.spaces.fidelity import place_of
 
 __all__ = ["MUST_FAIL", "MUST_PASS", "RECORD", "CalibrationRow", "calibrate", "fingerprint", "recorded", "verdict"]
 
@@ -103,9 +104,10 @@ def _row(
         seed = Seeds(k).derive("calibration", stage)
         outcomes.append(evaluator.run(Job(candidate=k, stage=stage, genome=genome, seed=seed)))
     funnel, chance = space.settings.funnel, evaluator.chance
-    limit = {"stability": funnel.stability_limit, "quality": funnel.quality_chance * chance}.get(stage.split(":")[0])
+    kind = place_of(stage).name
+    limit = {"stability": funnel.stability_limit, "quality": funnel.quality_chance * chance}.get(kind)
     measured = [m for o in outcomes if (m := _measured(o)) is not None]
-    worst = None if not measured else max(measured) if stage.startswith("stability") else min(measured)
+    worst = None if not measured else max(measured) if kind == "stability" else min(measured)
     reasons = sorted({o.reason for o in outcomes if o.state != "passed"})
     return CalibrationRow(
         name, stage, sum(o.state == "passed" for o in outcomes), seeds, worst, limit, "; ".join(reasons)

@@ -19,6 +19,7 @@ from layersearch.spaces.ending import EndedError, allowed_seconds, check_finishe
 from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.evonorm.settings import EvonormSettings
 from layersearch.spaces.evonorm.stability import largest_gradient_norm
+from layersearch.spaces.fidelity import Place, place_of
 from layersearch.spaces.tasks.images.checkpoint import step_of
 from layersearch.spaces.tasks.images.training import ImageTask, OnStep, Part, TrainResult
 
@@ -81,7 +82,7 @@ class EvonormEvaluator:
         return limits
 
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
-        """Runs ``job.stage``, ``name:network[:repeat]``. An exception of the candidate is a failed outcome."""
+        """Runs ``job.stage``, ``name:network[:repeat][@rung]``. An exception of the candidate is a failed outcome."""
         deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
         self._marks.found = {}
         try:
@@ -94,23 +95,20 @@ class EvonormEvaluator:
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         graph = graph_from_json(job.genome)
-        stage, _, rest = job.stage.partition(":")
-        network = rest.partition(":")[0]
-        match stage:
-            case "cost":
+        match place_of(job.stage):
+            case Place("cost", rung=""):
                 return self._cost(graph)
-            case "probe":
+            case Place("probe", network, rung=""):
                 return self._probe(graph, network, job, deadline)
-            case "stability":
+            case Place("stability", network, rung=""):
                 return self._stability(graph, network, job, deadline)
-            case "quality":
+            case Place("quality", network, rung=""):
                 return self._quality(graph, network, job, deadline)
-            case "fitness":
-                network, _, step = network.partition("@")
+            case Place("fitness", network, rung=step):
                 return self._fitness(graph, network, job, deadline, int(step or self.settings.task.fitness_steps))
-            case "rerank":
+            case Place("rerank", network, rung=""):
                 return self._rerank(graph, network, job, deadline)
-            case "test":
+            case Place("test", network, rung=""):
                 return self._test(graph, network, job, deadline)
         raise ValueError(f"unknown stage '{job.stage}'; the evonorm space has no such stage")
 
@@ -229,7 +227,7 @@ class EvonormEvaluator:
     ) -> tuple[nn.Module, TrainResult]:
         """The network of a job, trained from its checkpoint by the lowerings of the plan; ``evaluated`` after that."""
         plan = self.settings.lowering
-        first = network == self.settings.task.networks[0] and job.stage.partition(":")[0] not in ("rerank", "test")
+        first = network == self.settings.task.networks[0] and place_of(job.stage).name not in ("rerank", "test")
         swap_step = plan.swap_step if first else 0
         begin = step_of(job.checkpoint) if job.checkpoint is not None else 0
         layers = SwappableLayers(graph, self.settings.task.groups, "torch" if begin < swap_step else plan.name)

@@ -25,9 +25,9 @@ class KANEvaluator(RegressionEvaluator[KANGenome]):
     def parsed(self, genome: JsonObject) -> KANGenome:
         return from_json(genome)
 
-    def timed(self) -> KANGenome:
+    def timed(self) -> tuple[KANGenome, ...]:
         """The first published design."""
-        return next(iter(PUBLISHED.values())).with_widths(self.settings.network.reference)
+        return (next(iter(PUBLISHED.values())).with_widths(self.settings.network.reference),)
 
     def trained(self, genome: KANGenome, *, seed: int, **how: Any) -> tuple[Network, TrainResult]:
         network = self.kan(genome, seed)

@@ -14,7 +14,7 @@ from layersearch.primitives.gates.base import RELAXATIONS
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, Outcome
 from layersearch.spaces.ending import EndedError, allowed_seconds, settled
-from layersearch.spaces.fidelity import is_rung, place_of
+from layersearch.spaces.fidelity import Place, is_rung, place_of
 from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES, OWN
 from layersearch.spaces.optfs.generate import Generator
 from layersearch.spaces.optfs.genome import OptFSGenome, from_json
@@ -132,7 +132,7 @@ class OptFSEvaluator:
         return {stage: allowed_seconds(seconds) for stage, seconds in needed.items()}
 
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
-        """Runs ``job.stage``, ``name[:repeat]``. An exception of the candidate is a failed outcome."""
+        """Runs ``job.stage``, ``name[:repeat][@rung]``. An exception of the candidate is a failed outcome."""
         return settled(lambda deadline: self._run(job, deadline), time_limit_s)
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
@@ -141,15 +141,15 @@ class OptFSEvaluator:
         if job.checkpoint is not None:
             read_checkpoint(job.checkpoint, learner)
         match place_of(job.stage):
-            case "quality", "":
+            case Place("quality", rung=""):
                 return self._quality(genome, learner, deadline)
-            case "fitness", "":
+            case Place("fitness", rung=""):
                 return self._through(genome, learner, deadline, "validation")
-            case "fitness", place:
+            case Place("fitness", rung=place):
                 return self._rung(genome, learner, deadline, place)
-            case "rerank", "":
+            case Place("rerank", rung=""):
                 return self._through(genome, learner, deadline, "holdout", keep=True)
-            case "test", "":
+            case Place("test", rung=""):
                 return self._through(genome, learner, deadline, "test")
         raise ValueError(f"unknown stage '{job.stage}'; the optfs space has no such stage")
 
@@ -160,7 +160,7 @@ class OptFSEvaluator:
         value = float(learner.history[-1]["auc"])
         if value <= limit and not genome.is_control:
             return Outcome("rejected", f"AUC at the limit or below after {epochs} epochs", value, limit)
-        fitness = self._objectives(_latest(learner)) if is_rung("quality", self.settings.cuts) else {}
+        fitness = self._early(_latest(learner)) if is_rung("quality", self.settings.cuts) else {}
         metrics = {"quality_auc": value}
         return Outcome("passed", metrics=metrics, fitness=fitness, checkpoint=write_checkpoint(learner))
 
@@ -183,13 +183,14 @@ class OptFSEvaluator:
                 measured = _of_score(learner.cut_score)
             measured["ratio"] = _kept(learner)
             measured |= self._of_pruned(learner) if self._counts_pruned else {}
-        return Outcome("passed", fitness=self._objectives(measured), checkpoint=checkpoint)
+        return Outcome("passed", fitness=self._early(measured), checkpoint=checkpoint)
 
     @property
     def _counts_pruned(self) -> bool:
         return any(name in self.settings.funnel.objectives for name in ("parameters", "latency"))
 
-    def _objectives(self, measured: Mapping[str, float]) -> dict[str, float]:
+    def _early(self, measured: Mapping[str, float]) -> dict[str, float]:
+        """The objectives that are known before the end."""
         return {name: measured[name] for name in self.settings.funnel.objectives if name in measured}
 
     def _through(
@@ -205,7 +206,7 @@ class OptFSEvaluator:
             metrics |= self._of_planted(learner)
             if learner.cut_score is not None and learner.cut_score.auc is not None:
                 metrics["cut_auc"] = learner.cut_score.auc
-        fitness = self._objectives(measured)
+        fitness = {name: measured[name] for name in self.settings.funnel.objectives}
         metrics |= {name: value for name, value in measured.items() if name not in fitness}
         checkpoint = write_checkpoint(learner) if keep else None
         return Outcome("passed", metrics=metrics, fitness=fitness, checkpoint=checkpoint)

@@ -1,7 +1,6 @@
 """Every knob of the optfs space, with the effective values written into the recipe of a run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -12,7 +11,7 @@ from layersearch.primitives.ctr.interactions import OPERATORS
 from layersearch.primitives.ctr.mlp import ACTIVATIONS
 from layersearch.primitives.gates.base import RELAXATIONS
 from layersearch.spaces.contracts import JsonObject
-from layersearch.spaces.fidelity import UNCUT, Cut, FidelitySettings, cuts
+from layersearch.spaces.fidelity import UNCUT, Cut, FidelitySettings, early_cuts
 from layersearch.spaces.objectives import legal
 from layersearch.spaces.optfs.choices import GATES_OF, LIMITS, PRESSURES
 from layersearch.spaces.optfs.published import DESIGNS
@@ -238,8 +237,8 @@ class OptFSSettings(RunSettings):
         epochs = self.fidelity.rungs
         if not epochs and not self.fidelity.ratio:
             return UNCUT
-        *early, end = (replace(cut, steps=0) for cut in cuts(self.task.quality_epochs, 0, epochs))
-        return (*early, Cut("fitness", f"@{THE_CUT}", len(epochs)), end)
+        early = early_cuts(self.task.quality_epochs, epochs).values()
+        return (*early, Cut("fitness", f"@{THE_CUT}", len(epochs)), Cut("fitness"))
 
 
 _DEEP = ("dcn", "dcnv2", "deepfm", "fm", "ipnn", "lr")

@@ -38,9 +38,9 @@ class SKANEvaluator(RegressionEvaluator[Genome]):
     def parsed(self, genome: JsonObject) -> Genome:
         return from_json(genome)
 
-    def timed(self) -> SKANGenome:
+    def timed(self) -> tuple[Genome, ...]:
         """The first design by name; the timed steps are of its full stage."""
-        return next(iter(PUBLISHED.values())).with_widths(self.settings.network.reference)
+        return (next(iter(PUBLISHED.values())).with_widths(self.settings.network.reference),)
 
     def trained(self, genome: Genome, *, seed: int, **how: Any) -> tuple[Network, TrainResult]:
         if isinstance(genome, SKANGenome):

@@ -20,7 +20,7 @@ class TrainResult:
         status: ``ok`` reached its goal; ``nonfinite`` met a loss that is not finite; ``timeout`` passed the deadline;
             ``stopped`` was ended by who looked on.
         reason: one sentence unless ``ok``.
-        losses: of each step of this call.
+        losses: of each step of this call, in the unit that the task says.
     """
 
     steps: int

@@ -10,6 +10,7 @@ import pytest
 from layersearch.errors import BadInputError
 from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import Arrays, Evaluator, Genome, Job, Outcome, Space, Stage
+from layersearch.spaces.ending import allowed_seconds
 from layersearch.spaces.kan.genome import make as layer
 from layersearch.spaces.kan.images.genome import make as image_model
 from layersearch.spaces.kan.published import PUBLISHED
@@ -162,11 +163,27 @@ def test_a_training_cut_at_rungs_is_the_same_training(case: Case) -> None:
     assert run("fitness", quality.checkpoint) == outcome, "without rungs"
 
 
-def test_every_stage_has_a_time_limit(case: Case) -> None:
+def shares(space: Any) -> dict[str, int]:
+    """Steps of each stage of the search; of optfs, whose stages tell none, epochs where the search is the longest."""
+    if all(stage.steps for stage in space.stages):
+        return {stage.id: stage.steps for stage in space.stages}
+    task, longest = space.settings.task, space.settings.search.search_epochs[-1]
+    known = {"quality": task.quality_epochs, "fitness@cut": longest, "fitness": longest + task.epochs}
+    ends = [known.get(stage.id) or int(stage.id.removeprefix("fitness@")) for stage in space.stages]
+    return {stage.id: end - begin for stage, begin, end in zip(space.stages, (0, *ends), ends, strict=False)}
+
+
+def test_every_stage_has_time_for_its_share_of_the_training(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     space = case.make(case.rungs)
-    limits = space.evaluator(case.arrays(space), "cpu").time_limits()
+    evaluator = space.evaluator(case.arrays(space), "cpu")
+    of_a_unit = "_seconds_per_epoch" if case.space == "optfs" else "seconds_per_step"
+    monkeypatch.setattr(evaluator, of_a_unit, lambda *_: 1000.0)
+    monkeypatch.setattr("layersearch.spaces.optfs.evaluate._SLOWEST_MODEL", 1.0)
+    limits = evaluator.time_limits()
     assert set(limits) == {stage.id for stage in (*space.stages, *space.rerank_stages, *space.test_stages)}
-    assert all(limit >= 30 for limit in limits.values())
+    for stage, units in shares(space).items():
+        assert units > 0
+        assert limits[stage] >= allowed_seconds(units * 1000.0), stage
 
 
 @pytest.mark.parametrize("name", ["kan", "kan, images", "skan", "skan, images", "optfs"])

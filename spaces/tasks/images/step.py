@@ -4,11 +4,13 @@ On a GPU nothing in it waits for the device; the learning rate is a tensor there
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from layersearch.spaces.tasks.decay import undecayed
 
 if TYPE_CHECKING:
     from layersearch.spaces.tasks.images.settings import ImageRecipe
@@ -90,10 +92,10 @@ class TrainingStep:
 def make_optimizer(model: nn.Module, settings: "ImageRecipe") -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW, as the recipe says.
 
-    Vectors - biases and the parameters of a layer, in whatever shape they broadcast - are not decayed, nor are the
-    parameters that a model names in ``no_weight_decay()``, as timm's models do.
+    Vectors - biases and the parameters of a layer, in whatever shape they broadcast - are not decayed, nor are those
+    that the model, or a part of it, names as ``undecayed``.
     """
-    exempt = cast("set[str]", model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
+    exempt = undecayed(model)
     weights: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():

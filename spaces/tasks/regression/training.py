@@ -5,6 +5,7 @@ A training depends on its seed, settings and horizon alone, never on the rungs i
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays
 from layersearch.spaces.tasks.checkpoint import Progress, check_same_training
 from layersearch.spaces.tasks.course import Course, TrainResult
+from layersearch.spaces.tasks.decay import undecayed
 from layersearch.spaces.tasks.regression.checkpoint import read_checkpoint, write_checkpoint
 from layersearch.spaces.tasks.regression.data import Floats, from_arrays
 from layersearch.spaces.tasks.regression.settings import RegressionSettings
@@ -129,13 +131,14 @@ class RegressionTask:
         deadline: float | None = None,
         before_step: Callable[[int], None] | None = None,
     ) -> TrainResult:
-        """Mean squared error of the standardised target from the checkpoint (or step 0) down to ``until_step``.
+        """Minimises mean squared error of the standardised target, from the checkpoint (or step 0) to ``until_step``.
 
         Args:
             until_step, total_steps: goal of this call, and horizon of the learning rate.
             seed: of the order of the data.
             deadline: on the clock of ``time.monotonic``, seconds; looked at before each step.
             before_step: called with the number of steps done, for a model that changes with it.
+        Returns: its ``losses`` are that error of the batch before each step: 1 is the variance of the target.
         Raises: StoreError if the checkpoint does not fit the model, the seed, the horizon or the settings.
         """
         if not 0 < until_step <= total_steps:
@@ -184,15 +187,32 @@ class RegressionTask:
 
 
 def optimizer_of(model: nn.Module, settings: RegressionSettings) -> torch.optim.Optimizer:
-    """A fresh one. ``lbfgs``: one iteration per step, its history kept over the steps."""
+    """A fresh one.
+
+    ``adamw``: all weights decay but those that the model, or a part of it, names as ``undecayed``.
+    ``lbfgs``: one iteration per step, its history kept over the steps.
+    """
     parameters, rate = list(model.parameters()), settings.learning_rate
     match settings.optimizer:
         case "adam":
             return torch.optim.Adam(parameters, lr=rate)
         case "adamw":
-            return torch.optim.AdamW(parameters, lr=rate, weight_decay=settings.weight_decay)
+            return torch.optim.AdamW(_by_decay(model, settings.weight_decay), lr=rate)
         case "lbfgs":
             return torch.optim.LBFGS(parameters, lr=rate, max_iter=1, history_size=10, line_search_fn="strong_wolfe")
+
+
+def _by_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Groups of parameters, a new one wherever the decay changes.
+
+    Parameters so keep their order, by which checkpoints tell them apart, and models that decay them all have one group.
+    """
+    exempt = undecayed(model)
+    groups = itertools.groupby(model.named_parameters(), lambda named: named[0] in exempt)
+    return [
+        {"params": [parameter for _, parameter in group], "weight_decay": 0.0 if spared else weight_decay}
+        for spared, group in groups
+    ]
 
 
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> float:

@@ -7,6 +7,7 @@ import pytest
 
 from layersearch.primitives.lowering.swap import SwappableLayers
 from layersearch.spaces.contracts import Job, Outcome
+from layersearch.spaces.ending import allowed_seconds
 from layersearch.spaces.evonorm.calibration import MUST_FAIL, MUST_PASS, CalibrationRow, fingerprint, recorded, verdict
 from layersearch.spaces.evonorm.evaluate import GRAPH_FAILED, EvonormEvaluator
 from layersearch.spaces.evonorm.published import PUBLISHED, graph_of
@@ -180,8 +181,14 @@ def test_rungs_change_nothing_of_the_training(space: EvonormSpace) -> None:
     assert outcome == run(
         EvonormEvaluator(space.settings, space.load_data(), "cpu"), space, "bn-relu", "fitness:resnet"
     )
+
+
+def test_rungs_have_time_for_their_share_of_the_training(space: EvonormSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = from_settings(space.settings.model_dump(mode="json") | {"fidelity": {"rungs": [3, 8, 10]}})
+    evaluator = EvonormEvaluator(cut.settings, cut.load_data(), "cpu")
+    monkeypatch.setattr(evaluator, "_seconds_per_step", lambda _: 1000.0)
     limits = evaluator.time_limits()
-    assert all(limits[stage.id] >= 30 for stage in cut.stages)
+    assert all(limits[stage.id] >= allowed_seconds(stage.steps * 1000.0) for stage in cut.stages)
 
 
 @pytest.mark.parametrize("stage", ["quality:resnet", "rerank:resnet:0"])

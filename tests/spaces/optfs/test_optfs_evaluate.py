@@ -92,6 +92,17 @@ def test_at_the_cut_all_is_final_but_how_well_it_predicts(arrays: Arrays) -> Non
     assert cut.fitness["auc"] != learner.history[-1]["auc"], "that was before the cut"
 
 
+def test_an_objective_that_is_not_measured_at_the_end_is_an_error(
+    arrays: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = OptFSEvaluator(settings_of(fidelity__rungs=[2]), arrays, "cpu")
+    monkeypatch.setattr(evaluator, "_of_pruned", lambda _: {})
+    cut = run(evaluator, LR, "fitness@cut")
+    assert set(cut.fitness) == {"auc", "log_loss", "ratio"}
+    with pytest.raises(KeyError, match="parameters"):
+        run(evaluator, LR, "fitness", cut.checkpoint)
+
+
 @pytest.mark.parametrize("genome", [LR, replace(LR, model="dcn", operator="own", gates="value+pair")], ids=str)
 def test_fitness_continues_quality_bit_for_bit(arrays: Arrays, genome: OptFSGenome) -> None:
     evaluator = OptFSEvaluator(settings_of(), arrays, "cpu")

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from layersearch.errors import DataError, StoreError
 from layersearch.primitives import KANLinear
+from layersearch.primitives.layers.selective import SelectiveKANLinear
 from layersearch.spaces.contracts import Arrays
 from layersearch.spaces.tasks.functions import Sampling
 from layersearch.spaces.tasks.regression import RegressionSettings, RegressionTask, load_regression, preset, to_arrays
+from layersearch.spaces.tasks.regression.training import optimizer_of
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,26 @@ def test_the_mean_of_the_target_has_error_one(arrays: Arrays) -> None:
     for parameter in zero.parameters():
         nn.init.zeros_(parameter)
     assert task.evaluate(zero, "train").normalised == pytest.approx(1.0, abs=1e-5)
+
+
+def test_gates_are_not_decayed() -> None:
+    """The order of parameters is that of the model: by it checkpoints, older ones too, tell them apart."""
+    model = nn.Sequential(SelectiveKANLinear(2, 3), SelectiveKANLinear(3, 1))
+    optimizer = optimizer_of(model, settings(optimizer="adamw", weight_decay=0.5, learning_rate=0.1))
+    grouped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert all(own is other for own, other in zip(grouped, model.parameters(), strict=True))
+    for parameter in grouped:
+        nn.init.ones_(parameter)
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        expected = 1.0 if name.endswith("gates.logits") else 0.95
+        assert torch.equal(parameter, torch.full_like(parameter, expected)), name
+
+
+def test_what_decays_throughout_has_one_group() -> None:
+    groups = optimizer_of(network(), settings(optimizer="adamw", weight_decay=0.5)).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.5]
 
 
 class _Blowing(nn.Module):

@@ -4,6 +4,7 @@ from torch import nn
 
 from layersearch.primitives.layers.functions import BasisFunctions
 from layersearch.primitives.layers.rational import GroupRational
+from layersearch.spaces.tasks.decay import undecayed
 
 __all__ = ["ImageClassifier"]
 
@@ -13,10 +14,8 @@ class ImageClassifier(nn.Sequential):
 
     def no_weight_decay(self) -> set[str]:
         """Names of the tensors of bases, and of those that a part of the model names itself, in the same way."""
-        exempt: set[str] = set()
+        exempt = {f"{name}.{own}" for name, part in self.named_children() for own in undecayed(part)}
         for name, module in self.named_modules():
             if isinstance(module, BasisFunctions | GroupRational):
                 exempt |= {f"{name}.{own}" for own, _ in module.named_parameters()}
-            elif module is not self and hasattr(module, "no_weight_decay"):
-                exempt |= {f"{name}.{own}" for own in module.no_weight_decay()}
         return exempt
