@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -35,7 +36,7 @@ class PruningOptunaSearch(OptunaSearch):  # type: ignore[misc, unused-ignore]
 
 
 class StagesTrainable(tune.Trainable):  # type: ignore[misc, unused-ignore]
-    """One candidate after the other, stage by stage; a step of Tune goes up to where all objectives are measured."""
+    """One candidate after the other, stage by stage; a step of Tune goes up to the next rung, or to the end."""
 
     def setup(  # type: ignore[override, unused-ignore]
         self, config: dict[str, Any], task: RayTune, data: Mapping[str, Any]
@@ -100,20 +101,25 @@ class StagesTrainable(tune.Trainable):  # type: ignore[misc, unused-ignore]
         return finite(outcome)
 
     def _measured(self, stage: Stage) -> dict[str, Any]:
-        """The report after ``stage``, with which all objectives are measured."""
+        """The report after ``stage``: at the end with all objectives, at a rung with those that order candidates."""
         stages = self._task.space.stages
+        last = stage is stages[-1]
         fitness: dict[str, float] = {}
         for other in stages:
             fitness.update(self._done[other.id].fitness if other.id in self._done else {})
         for objective in self._task.objectives:
-            if objective.name not in fitness:
+            if objective.name not in fitness and (last or objective.weight):
                 return self._report("failed", stage, f"'{objective.name}' was not measured")
-        last = stage is stages[-1]
-        mean = mean_value(fitness, self._task.objectives)
-        return self._report("evaluated" if last else "passed", stage, "", {FITNESS: mean, **fitness}, done=last)
+        measured = {FITNESS: mean_value(fitness, self._task.objectives), **fitness}
+        return self._report("evaluated" if last else "passed", stage, "", measured, done=last)
 
     def _report(
-        self, state: str, stage: Stage, reason: str, measured: Mapping[str, float] | None = None, done: bool = True
+        self,
+        state: str,
+        stage: Stage,
+        reason: str,
+        measured: Mapping[str, float] = MappingProxyType({}),
+        done: bool = True,
     ) -> dict[str, Any]:
         names = (FITNESS, *(o.name for o in self._task.objectives))
         n_levels = sum(level in self._done for level in self._levels)
@@ -122,7 +128,7 @@ class StagesTrainable(tune.Trainable):  # type: ignore[misc, unused-ignore]
         for outcome in self._done.values():
             metrics.update(outcome.metrics)
         return {
-            **{name: math.nan if measured is None else measured[name] for name in names},
+            **{name: measured.get(name, math.nan) for name in names},
             "state": state,
             "stage": stage.id,
             "reason": reason,

@@ -94,7 +94,7 @@ class RayTune:
     the training:
 
     - ``fitness``, larger is better: the mean over the objectives that orders candidates; and each objective by its own
-      name, in natural sign (``metrics`` has its mode).
+      name, in natural sign (``metrics`` has its mode); NaN at a rung that says nothing of it yet.
     - ``state``: ``passed`` at a rung, then ``evaluated``; or ``rejected`` or ``failed``, with ``reason`` and ``stage``.
       These end the trial, and what was not measured is NaN, which is what Tune leaves out of its best result.
     - ``budget``: 1 at the first rung, ``eta`` times that at the next: the ``time_attr`` of schedulers.

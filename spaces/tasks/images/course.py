@@ -3,10 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from layersearch.spaces.tasks import course
-from layersearch.spaces.tasks.images.checkpoint import Progress
+
+if TYPE_CHECKING:  # tests/bench/gpu.py runs where safetensors is not
+    from layersearch.spaces.tasks.images.checkpoint import Progress
 
 __all__ = ["RECENT", "ImageCourse", "OnStep", "TrainResult"]
 
@@ -28,7 +30,7 @@ class TrainResult(course.TrainResult):
     """
 
     accuracy: float
-    progress: Progress
+    progress: "Progress"
     graph_failure: str = field(default="", compare=False)
 
 
