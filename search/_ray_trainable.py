@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -118,7 +117,7 @@ class StagesTrainable(tune.Trainable):  # type: ignore[misc, unused-ignore]
         state: str,
         stage: Stage,
         reason: str,
-        measured: Mapping[str, float] = MappingProxyType({}),
+        measured: Mapping[str, float] | None = None,
         done: bool = True,
     ) -> dict[str, Any]:
         names = (FITNESS, *(o.name for o in self._task.objectives))
@@ -128,7 +127,7 @@ class StagesTrainable(tune.Trainable):  # type: ignore[misc, unused-ignore]
         for outcome in self._done.values():
             metrics.update(outcome.metrics)
         return {
-            **{name: measured.get(name, math.nan) for name in names},
+            **{name: (measured or {}).get(name, math.nan) for name in names},
             "state": state,
             "stage": stage.id,
             "reason": reason,

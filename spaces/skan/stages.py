@@ -11,6 +11,7 @@ from torch import nn
 
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.ending import Ended
+from layersearch.spaces.kan.staged import init_generator
 from layersearch.spaces.skan.network import set_stage
 from layersearch.spaces.skan.schedule import Schedule
 from layersearch.spaces.skan.selection import Choices, chosen_in
@@ -18,13 +19,7 @@ from layersearch.spaces.skan.selection import Choices, chosen_in
 __all__ = ["Trial", "train_through"]
 
 Net = TypeVar("Net", bound=nn.Sequential)
-Result = TypeVar("Result", bound="Trained")
-
-
-class Trained(Ended, Protocol):
-    """What a task says of a training that may be gone on with."""
-
-    def checkpoint(self) -> bytes: ...
+Result = TypeVar("Result", bound=Ended)
 
 
 class Trial(Protocol[Net, Result]):
@@ -70,7 +65,7 @@ def train_through(
     how |= {"total_steps": schedule.total_steps, "seed": seed}
     chosen = None if checkpoint is None else chosen_in(checkpoint)
     if chosen is None:
-        network = trial.build(torch.Generator().manual_seed(Seeds(seed).derive("init")))
+        network = trial.build(init_generator(seed))
 
         def before_step(step: int) -> None:
             generator = torch.Generator().manual_seed(Seeds(seed).derive("gates", step))

@@ -22,9 +22,9 @@ import common
 import torch
 
 from layersearch.primitives import KANLinear, MixedKANLinear, SelectiveKANLinear
-from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.kan.network import Network, build
 from layersearch.spaces.kan.published import mlp_of
+from layersearch.spaces.kan.staged import init_generator
 from layersearch.spaces.skan.genome import Genome, SKANGenome
 from layersearch.spaces.skan.published import PUBLISHED, single
 from layersearch.spaces.skan.selection import chosen_of
@@ -61,8 +61,7 @@ def measured(task: RegressionTask, genome: Genome, seed: int, steps: int) -> _Ro
     if isinstance(genome, SKANGenome):
         network, result = train(task, genome, **how)  # type: ignore[arg-type]
     else:
-        generator = torch.Generator().manual_seed(Seeds(seed).derive("init"))
-        network = build(genome, task.in_features, 1, generator=generator)
+        network = build(genome, task.in_features, 1, generator=init_generator(seed))
         result = task.train(network, **how)  # type: ignore[arg-type]
     seconds = time.process_time() - begin
     error = task.evaluate(network, "test").normalised if result.status == "ok" else None

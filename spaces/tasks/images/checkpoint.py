@@ -10,7 +10,7 @@ from layersearch.spaces.tasks.checkpoint import MODEL, check_fit, pack, position
 from layersearch.spaces.tasks.checkpoint import Progress as TaskProgress
 from layersearch.spaces.tasks.images import step as optimizers
 
-__all__ = ["Progress", "progress_of", "read_checkpoint", "step_of", "write_checkpoint"]
+__all__ = ["Progress", "read_checkpoint", "step_of", "write_checkpoint"]
 
 _KEPT = {
     optimizers.MOMENTUM: "momentum/",
@@ -44,7 +44,7 @@ def read_checkpoint(data: bytes, model: nn.Module, optimizer: torch.optim.Optimi
     Raises: StoreError if ``data`` is no checkpoint, or not one of this model.
     """
     tensors, _ = unpack(data)
-    progress = progress_of(data)
+    progress = _progress_of(data)
     state = model.state_dict()
     saved = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
     check_fit(saved, state, complete=True)
@@ -73,10 +73,10 @@ def _like(kept: str, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor
 
 def step_of(data: bytes) -> int:
     """Number of steps done at a checkpoint. Raises: StoreError if ``data`` is none."""
-    return progress_of(data).step
+    return _progress_of(data).step
 
 
-def progress_of(data: bytes) -> Progress:
+def _progress_of(data: bytes) -> Progress:
     """Where a checkpoint stands. Raises: StoreError if ``data`` is none."""
     try:
         values = position_of(data)
