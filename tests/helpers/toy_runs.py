@@ -1,15 +1,18 @@
 """Short runs on the toy space, in this process or in one that can be killed."""
 
 import os
+import random
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from toy_space import toy_spec
 
 from layersearch.errors import StoreError
-from layersearch.search.runner import Runner, RunSettings
+from layersearch.search.runner import RunEvent, Runner, RunSettings
 from layersearch.search.store_content import content
 from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.contracts import JsonObject
@@ -24,6 +27,22 @@ def run_toy(run_dir: Path, space: dict[str, Any] | None = None, on_event: Any = 
     run_dir.mkdir(exist_ok=True)
     given = {"evaluations": 25, "population": 8, "seed": 3, "deterministic": True} | settings
     return Runner(run_dir, toy_spec(**(space or {})), RunSettings(**given), on_event).run()
+
+
+def interruption(rng: random.Random, least: int, end: int) -> Callable[[RunEvent], None]:
+    """To be called after each event of one run: Ctrl-C after ``least`` to ``end`` - 1 of them; half of the times twice,
+    which ends at once what is in the middle of running."""
+    left = rng.randrange(least, end)
+
+    def interrupt(_: RunEvent) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            signal.raise_signal(signal.SIGINT)
+            if rng.random() < 0.5:
+                signal.raise_signal(signal.SIGINT)
+
+    return interrupt
 
 
 def content_of(run_dir: Path) -> JsonObject:

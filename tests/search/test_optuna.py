@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
-from toy_runs import content_of, n_told, processes_of, run_toy, start_toy
+from toy_runs import content_of, interruption, n_told, processes_of, run_toy, start_toy
 from toy_space import ToySpace
 
 from layersearch.errors import BadInputError, RecipeError, StoreError, UnknownNameError
@@ -22,7 +22,6 @@ from layersearch.search import asking
 from layersearch.search.drivers._optuna import OptunaDriver
 from layersearch.search.drivers.base import DRIVERS, Proposal, Told
 from layersearch.search.drivers.optuna import SAMPLERS
-from layersearch.search.runner import RunEvent
 from layersearch.search.store_reader import StoreReader
 
 ONE = {"objectives": 1}
@@ -99,20 +98,11 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
 
 def test_interrupted_at_any_event_and_resumed_equals_undisturbed(tmp_path: Path, rounds: int) -> None:
     run_toy(tmp_path / "whole", **settings("tpe"))
-    rng, n_resumes, left = random.Random(5), 0, 0
-
-    def interrupt(event: RunEvent) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            signal.raise_signal(signal.SIGINT)
-            if rng.random() < 0.5:
-                signal.raise_signal(signal.SIGINT)
-
+    rng, n_resumes = random.Random(5), 0
     for k in range(rounds):
-        left = rng.randrange(1, 40)
+        interrupt = interruption(rng, 1, 40)
         while run_toy(tmp_path / f"{k}", on_event=interrupt, **settings("tpe")) != "finished":
-            left = rng.randrange(5, 40)
+            interrupt = interruption(rng, 5, 40)
             n_resumes += 1
         assert content_of(tmp_path / f"{k}") == content_of(tmp_path / "whole")
     assert n_resumes >= rounds

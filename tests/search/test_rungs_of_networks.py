@@ -1,13 +1,12 @@
 """Runs with rungs in the spaces of networks: they are resumed as if nothing had happened, and say what was spared."""
 
 import random
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import content_of
+from toy_runs import content_of, interruption
 
 from layersearch.search.executors.base import SpaceSpec
 from layersearch.search.run_settings import RunSettings
@@ -80,21 +79,8 @@ def test_interrupted_anywhere_and_resumed_equals_undisturbed(
         return Runner(tmp_path / name, spec, given, on_event).run()
 
     assert run("whole") == "finished"
-    rng, n_resumes, left = random.Random(0), 0, 0
-
-    def interrupt(_: RunEvent) -> None:
-        """Now and then; half of the times at once, in the middle of what runs."""
-        nonlocal left
-        left -= 1
-        if left == 0:
-            signal.raise_signal(signal.SIGINT)
-            if rng.random() < 0.5:
-                signal.raise_signal(signal.SIGINT)
-
-    while True:
-        left = rng.randrange(10, 30)
-        if run("parts", interrupt) == "finished":
-            break
+    rng, n_resumes = random.Random(0), 0
+    while run("parts", interruption(rng, 10, 30)) != "finished":
         n_resumes += 1
     assert n_resumes > 2
     assert content_of(tmp_path / "parts") == content_of(tmp_path / "whole")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import content_of, run_toy
+from toy_runs import content_of, interruption, run_toy
 from toy_space import ToySpace
 
 from layersearch.errors import DataError, RecipeError, RunError, StoreError, UnknownNameError
@@ -396,19 +396,7 @@ def test_interrupted_at_any_event_and_resumed_equals_undisturbed(
     rng = random.Random(5)
     for k in range(rounds):
         n_resumes = 0
-        while True:
-            left = rng.randrange(1, 40)
-
-            def interrupt(event: RunEvent) -> None:
-                nonlocal left
-                left -= 1
-                if left == 0:
-                    signal.raise_signal(signal.SIGINT)
-                    if rng.random() < 0.5:
-                        signal.raise_signal(signal.SIGINT)
-
-            if run_toy(tmp_path / f"{k}", RUNGS, interrupt, **scheduled) == "finished":
-                break
+        while run_toy(tmp_path / f"{k}", RUNGS, interruption(rng, 1, 40), **scheduled) != "finished":
             n_resumes += 1
         assert n_resumes > 2
         assert content_of(tmp_path / f"{k}") == whole

@@ -1,11 +1,11 @@
 """Exported networks: torch alone, equal to the genome, for every basis and every domain map."""
 
-import ast
 import random
 from typing import Any
 
 import pytest
 import torch
+from exported import run_exported
 
 from layersearch.primitives import BASES
 from layersearch.spaces.kan.basis_source import basis_source
@@ -20,16 +20,7 @@ from layersearch.spaces.kan.space import from_settings
 
 
 def written(genome: KANGenome, inputs: int = 3) -> tuple[dict[str, Any], float]:
-    file = python_file(to_json(genome), None, inputs)
-    namespace: dict[str, Any] = {"__name__": "exported"}
-    exec(compile(file.body, "exported.py", "exec"), namespace)
-    imported = [node for node in ast.walk(ast.parse(file.body)) if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {
-        node.module if isinstance(node, ast.ImportFrom) else alias.name for node in imported for alias in node.names
-    }
-    assert names <= {"json", "math", "torch", "torch.nn"}
-    assert max(map(len, file.body.split("\n"))) <= 120
-    return namespace, file.check(namespace)
+    return run_exported(python_file(to_json(genome), None, inputs))
 
 
 @pytest.mark.parametrize("name", BASES)

@@ -1,11 +1,11 @@
 """Exported classifiers: torch alone, equal to the genome, for every basis, domain map and kind of model."""
 
-import ast
 import random
 from typing import Any
 
 import pytest
 import torch
+from exported import run_exported
 
 from layersearch.primitives import BASES
 from layersearch.spaces.kan.choices import MLP, domains_of
@@ -24,16 +24,8 @@ VIT = ViTShape(side=8, patch=4, width=8, depth=1, heads=2, hidden=12)
 
 def written(genome: ImageGenome, channels: int = 2) -> tuple[dict[str, Any], float]:
     file = python_file(to_json(genome), None, channels)
-    namespace: dict[str, Any] = {"__name__": "exported"}
-    exec(compile(file.body, "exported.py", "exec"), namespace)
-    imported = [node for node in ast.walk(ast.parse(file.body)) if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {
-        node.module if isinstance(node, ast.ImportFrom) else alias.name for node in imported for alias in node.names
-    }
-    assert names <= {"json", "math", "torch", "torch.nn"}
-    assert max(map(len, file.body.split("\n"))) <= 120
     assert "layersearch" not in file.body
-    return namespace, file.check(namespace)
+    return run_exported(file)
 
 
 @pytest.mark.parametrize("name", BASES)

@@ -1,10 +1,10 @@
 """Exported networks of skan: torch alone, equal to the pruned network, for every basis and every domain map."""
 
-import ast
 import random
 from typing import Any
 
 import pytest
+from exported import run_exported
 
 from layersearch.errors import BadInputError, GenomeError
 from layersearch.primitives import BASES
@@ -21,13 +21,7 @@ NAMES = list(BASES)
 def written(genome: SKANGenome, rng: random.Random, inputs: int = 3) -> tuple[str, float]:
     layers = [[rng.choice(genome.bases) for _ in range(n)] for n in (inputs, *genome.hidden)]
     file = python_file(to_json(genome), None, inputs, {"layers": layers})
-    namespace: dict[str, Any] = {"__name__": "exported"}
-    exec(compile(file.body, "exported.py", "exec"), namespace)
-    imported = [node for node in ast.walk(ast.parse(file.body)) if isinstance(node, ast.Import | ast.ImportFrom)]
-    modules = {n.module if isinstance(n, ast.ImportFrom) else a.name for n in imported for a in n.names}
-    assert modules <= {"json", "math", "torch", "torch.nn"}
-    assert max(map(len, file.body.split("\n"))) <= 120
-    return file.body, file.check(namespace)
+    return file.body, run_exported(file)[1]
 
 
 @pytest.mark.parametrize("domain", DOMAINS.values)

@@ -1,10 +1,10 @@
 """Exported S-ConvKANs: torch alone, equal to the pruned network, for every basis and every domain map."""
 
-import ast
 import random
 from typing import Any
 
 import pytest
+from exported import run_exported
 
 from layersearch.errors import BadInputError, GenomeError
 from layersearch.primitives import BASES
@@ -22,13 +22,7 @@ CONV = ConvShape(side=8, stem=6, channels=(7, 6), kernel=3, pool="max")
 
 def written(genome: SelectingGenome, layers: list[list[str]]) -> tuple[str, float]:
     file = python_file(to_json(genome), None, 2, {"layers": layers})
-    namespace: dict[str, Any] = {"__name__": "exported"}
-    exec(compile(file.body, "exported.py", "exec"), namespace)
-    imported = [node for node in ast.walk(ast.parse(file.body)) if isinstance(node, ast.Import | ast.ImportFrom)]
-    modules = {n.module if isinstance(n, ast.ImportFrom) else a.name for n in imported for a in n.names}
-    assert modules <= {"json", "math", "torch", "torch.nn"}
-    assert max(map(len, file.body.split("\n"))) <= 120
-    return file.body, file.check(namespace)
+    return file.body, run_exported(file)[1]
 
 
 @pytest.mark.parametrize("domain", DOMAINS.values)
