@@ -1,6 +1,7 @@
 """Do rungs spare compute, and at what price? Full curves are recorded once; schedulers are then replayed on them.
 
 python tests/bench/bench_rungs.py FILE.jsonl [--data NAME --preset NAME --data-dir DIR --candidates N --seed S]
+    [--lowering torch|c]
 python tests/bench/bench_rungs.py FILE.jsonl --replay
 
 Recording draws genomes (every other one a mutant of a published layer), turns away what fails the screen, the probe,
@@ -73,9 +74,9 @@ def record(path: Path, arguments: argparse.Namespace) -> None:
     base = effective("b", arguments.data, arguments.data_dir, arguments.preset)
     task = base["task"]
     steps = points(task["quality_steps"], task["fitness_steps"])
-    settings = base | {"fidelity": {"rungs": list(steps)}}
+    settings = base | {"fidelity": {"rungs": list(steps)}, "lowering": {"name": arguments.lowering}}
     space = from_settings(settings)
-    header = {"settings": settings, "seed": arguments.seed, "environment": common.environment()}
+    header = {"settings": settings | {"data_dir": None}, "seed": arguments.seed, "environment": common.environment()}
     rows = read(path)
     if rows and (rows[0]["settings"], rows[0]["seed"]) != (header["settings"], header["seed"]):
         raise SystemExit(f"{path} was recorded with other settings; give another file")
@@ -302,6 +303,7 @@ def main() -> None:
     parser.add_argument("--preset", default="smoke")
     parser.add_argument("--candidates", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lowering", choices=("torch", "c"), default="torch")
     arguments = parser.parse_args()
     if not arguments.replay:
         record(arguments.file, arguments)
