@@ -163,7 +163,8 @@ def main() -> None:
 
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path, BENCH]))
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     n = int(2_000_000 / min(core_seconds(lambda: burn(2_000_000)) for _ in range(3)) * WORK_S)
     print(environment("ray", "optuna"))
