@@ -289,8 +289,7 @@ def show(path: Path) -> None:
             if rungs and found.quality < found.horizon:
                 table[f"asha {ratio}, {label}"] = replay(found, "asha", {"eta": ratio}, rungs)
     for margin in (0.0, 1.0, 2.0, 3.0):
-        for label, rungs in (("end", []), ("quality", [found.quality])):
-            table[f"racing {margin:g}, {label}"] = replay(found, "racing", {"margin": margin}, rungs)
+        table[f"racing {margin:g}, quality"] = replay(found, "racing", {"margin": margin}, [found.quality])
     common.table(f"{rows[0]['settings']['task']['data']}: saved, and the ranking against full training", table)
 
 
