@@ -26,10 +26,11 @@ _MOST_IN_FLIGHT = 512
 
 @dataclass(frozen=True)
 class Item:
-    """A job on its way. ``alone``: it needs the memory of a machine to itself."""
+    """A job on its way. ``alone``: it needs the memory of a machine to itself; ``lost_on``: the node of a lost try."""
 
     job: Job
     alone: bool = False
+    lost_on: str | None = None
 
 
 class Estimates:

@@ -91,13 +91,32 @@ class RayExecutor:
             if self._retries:
                 # What was lost once may be to blame for it. It has an idle worker to itself: with other calls before or
                 # behind it, the loss of that worker could be put down to the wrong one.
-                if idle is None:
+                found = self._place_of_retry()
+                if found is not None:
+                    item, worker = found
+                    self._retries.remove(item)
+                    self._send(worker, [item])
+                    continue
+                if idle is None or not self._waiting:
                     return
-                self._send(self._workers[idle], [self._retries.popleft()])
-                continue
             number = next(iter(self._hungry)) if idle is None else idle
             most = -(-len(self._waiting) // len(self._hungry))
             self._send(self._workers[number], self._estimates.batch(self._waiting, most))
+
+    def _place_of_retry(self) -> tuple[Item, Worker] | None:
+        """The first retry that an idle worker may have, and that worker.
+
+        Not one of the node where it was lost, if there are others: a node takes its workers with it one after the
+        other, and a job that is sent from the first to the next would lose both its tries.
+        """
+        ready = [(worker, worker.ready.node) for worker in self._workers.values() if worker.ready is not None]
+        nodes = {node for _, node in ready}
+        for item in self._retries:
+            for worker, node in ready:
+                idle = worker.number in self._hungry and not worker.calls
+                if idle and (node != item.lost_on or nodes == {node}):
+                    return item, worker
+        return None
 
     def _send(self, worker: Worker, items: list[Item]) -> None:
         now = time.monotonic()
@@ -228,7 +247,9 @@ class RayExecutor:
         self._end(worker)
         calls = list(worker.calls)
         outcome = Outcome("failed", reason)
-        done = [answer for item in calls[0].items for answer in self._again(item, outcome, too_big, saved)]
+        node = None if worker.ready is None else worker.ready.node
+        items = [replace(item, lost_on=node) for item in calls[0].items]
+        done = [answer for item in items for answer in self._again(item, outcome, too_big, saved)]
         self._give_back([item for call in calls[1:] for item in call.items])
         return done
 
@@ -241,7 +262,7 @@ class RayExecutor:
         job = replace(item.job, attempt=item.job.attempt + 1)
         if saved is not None and saved.is_of(job):
             job = replace(job, checkpoint=saved.checkpoint)
-        self._give_back([Item(job, item.alone or too_big)])
+        self._give_back([replace(item, job=job, alone=item.alone or too_big)])
         return []
 
     def _give_back(self, items: Iterable[Item]) -> None:

@@ -222,6 +222,52 @@ def test_nodes_may_join_late_and_die(make: Make, ray_cluster: Any, tmp_path: Pat
     assert all(starts(log)[g] <= job.attempt + 1 and job.seed == g for g, (job, _) in found.items())
 
 
+def bare(**state: Any) -> tuple[RayExecutor, list[tuple[Worker, list[Item]]]]:
+    """An executor that is nothing but its ``state``, and what it sends."""
+    executor, sent = object.__new__(RayExecutor), []
+    vars(executor).update({"_waiting": deque(), "_retries": deque(), "_alone": deque(), "_quiet": None, **state})
+
+    def send(worker: Worker, items: list[Item]) -> None:
+        worker.calls.append(Call(0, items, Future(), 0.0, None))
+        executor._hungry.pop(worker.number, None)
+        sent.append((worker, items))
+
+    vars(executor)["_send"] = send
+    return executor, sent
+
+
+def workers_on(*nodes: str) -> dict[int, Worker]:
+    """Ready ones, by number."""
+    workers = {worker.number: worker for worker in (Worker(None, 0.0) for _ in nodes)}
+    for worker, node in zip(workers.values(), nodes, strict=True):
+        worker.ready = Ready({}, node, "")
+    return workers
+
+
+@pytest.mark.parametrize("there", ["other idle", "other busy", "no other"])
+def test_a_retry_is_not_sent_where_its_node_was_lost(there: str) -> None:
+    """A node that dies takes its workers one after the other; the second must not take the second try with it."""
+    workers = workers_on("a", "a", *(["b"] if there != "no other" else []))
+    lost, beside, *other = workers.values()
+    hungry = dict.fromkeys(workers)
+    if there == "other busy":
+        other[0].calls.append(Call(1, [], Future(), 0.0, None))
+    executor, sent = bare(_workers=workers, _hungry=hungry, _estimates=workers_module.Estimates())
+    vars(executor)["_fleet"] = SimpleNamespace(end=lambda worker: workers.pop(worker.number))
+    lost.calls.append(Call(0, [Item(Job(1, "quality", {"n": 1}, seed=1))], Future(), 0.0, None))
+    executor._waiting.append(Item(Job(2, "quality", {"n": 2}, seed=2)))
+    assert executor._lose(lost, "the worker died") == []
+    hungry.pop(lost.number, None)
+    executor._assign()
+    where = {items[0].job.candidate: worker for worker, items in sent}
+    if there == "other idle":
+        assert where == {1: other[0], 2: beside}
+    elif there == "other busy":
+        assert where == {2: beside}, "it waits for the other node, and nobody waits for it"
+    else:
+        assert where == {1: beside}
+
+
 def test_a_job_that_is_too_big_runs_once_more_alone(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     executor = make(tricks={"2": "oom", "3": "oom-once"}, sleep_s=0.05)
     alone: list[int] = []
@@ -244,21 +290,19 @@ def test_a_job_that_is_too_big_runs_once_more_alone(make: Make, monkeypatch: pyt
     assert (found[2][0].attempt, found[3][0].attempt) == (1, 1)
 
 
-def test_nobody_is_alone_beside_a_worker_that_has_calls_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    executor, sent = object.__new__(RayExecutor), []
-    workers = {n: Worker(None, 0.0) for n in range(2)}
-    for worker in workers.values():
-        worker.ready = Ready({}, "node", "")
-    workers[0].spent = True
-    workers[0].calls.append(Call(0, [], Future(), 0.0, None))
-    vars(executor).update(_workers=workers, _fleet=SimpleNamespace(rest=lambda _: None), _quiet=None, _alarms=[])
-    vars(executor).update(_alone=deque([Item(Job(1, "quality", {"n": 1}, seed=1), alone=True)]), _hungry={})
-    monkeypatch.setattr(RayExecutor, "_send", lambda _, worker, items: sent.append((worker, items)))
+def test_nobody_is_alone_beside_a_worker_that_has_calls_to_answer() -> None:
+    workers = workers_on("node", "node")
+    spent, other = workers.values()
+    spent.spent = True
+    spent.calls.append(Call(0, [], Future(), 0.0, None))
+    alone = deque([Item(Job(1, "quality", {"n": 1}, seed=1), alone=True)])
+    fleet = SimpleNamespace(rest=lambda _: None)
+    executor, sent = bare(_workers=workers, _fleet=fleet, _alarms=[], _alone=alone, _hungry={})
     executor._serve_alone()
     assert sent == []
-    workers[0].calls.clear()
+    spent.calls.clear()
     executor._serve_alone()
-    assert [worker for worker, _ in sent] == [workers[1]]
+    assert [worker for worker, _ in sent] == [other]
 
 
 def test_cheap_jobs_are_sent_in_batches(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
