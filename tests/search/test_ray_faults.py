@@ -49,6 +49,19 @@ def begun(moments: Path) -> int:
     return moments.read_text().count("begin") if moments.exists() else 0
 
 
+def caught(pid: int, moments: Path) -> bool:
+    """Stops a process; whether it is in a stage then: it may have ended the one it was seen in. If not, it goes on."""
+    os.kill(pid, signal.SIGSTOP)
+    end = time.monotonic() + 10
+    while Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
+        assert time.monotonic() < end, "it does not stop"
+        time.sleep(0.001)
+    if pid in in_a_stage(moments):
+        return True
+    os.kill(pid, signal.SIGCONT)
+    return False
+
+
 def strike(fault: str, node: Any, moments: Path, n_starts: int) -> bool:
     """Once ``n_starts`` stages were begun, strikes the worker or node that is the last to have begun one."""
     end = time.monotonic() + 60
@@ -57,7 +70,7 @@ def strike(fault: str, node: Any, moments: Path, n_starts: int) -> bool:
         there = in_a_stage(moments)
         fresh, n_seen = begun(moments) > n_seen, begun(moments)
         is_there = there and (not fault.endswith("node") or parent(there[0]) == raylet_of(node))
-        if fresh and n_seen >= n_starts and is_there:
+        if fresh and n_seen >= n_starts and is_there and caught(there[0], moments):
             match fault:
                 case "kill a node":
                     kill_node(node)
@@ -65,8 +78,6 @@ def strike(fault: str, node: Any, moments: Path, n_starts: int) -> bool:
                     stop_node(node)
                 case "kill a worker":
                     os.kill(there[0], signal.SIGKILL)
-                case "stop a worker":
-                    os.kill(there[0], signal.SIGSTOP)
             return True
         time.sleep(0.005)
     return False
