@@ -67,7 +67,7 @@ static inline void make_up_one(float *restrict row, State *restrict s, double lo
     s->decayed = log_decay;
 }
 
-/* Repeats allowed; ids null: the first n rows. 1 for an id outside the table. */
+/* Repeats allowed; ids null: rows 0 to n - 1. 1 for an id outside the table. */
 long make_up(float *restrict table, State *restrict states, const int64_t *restrict ids, long n, long rows,
              double log_decay) {
     for (long i = 0; i < n; i++) {
@@ -82,11 +82,12 @@ long make_up(float *restrict table, State *restrict states, const int64_t *restr
     return 0;
 }
 
-/* found: rows of the table, each once; grad [n, D]; powers [3, DIGIT, 2] of both betas. keep: what the decay of this
-   step leaves, log_after: log_decay after it. */
+/* found: each row once; grad [n, D]; powers [3, DIGIT, 2] of both betas. keep: what the decay of this step leaves,
+   log_after: log_decay after it. 1, and nothing is changed, for a row outside the table. */
 long step(float *restrict table, State *restrict states, const int64_t *restrict found, const float *restrict grad,
-          const double *restrict powers, long n, float beta1, float rest1, float beta2, float rest2, float eps,
-          float lr, float keep, double log_decay, double log_after) {
+          const double *restrict powers, long n, long rows, float beta1, float rest1, float beta2, float rest2,
+          float eps, float lr, float keep, double log_decay, double log_after) {
+    for (long i = 0; i < n; i++) if (found[i] < 0 || found[i] >= rows) return 1;
     for (long i = 0; i < n; i++) {
         if (i + AHEAD < n) {
             ahead(states + found[i + AHEAD], sizeof(State));
@@ -141,7 +142,7 @@ class RowStep:
 _POINTER, _LONG, _FLOAT, _DOUBLE = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_double
 _SIGNATURES = {
     "make_up": (*[_POINTER] * 3, _LONG, _LONG, _DOUBLE),
-    "step": (*[_POINTER] * 5, _LONG, *[_FLOAT] * 7, _DOUBLE, _DOUBLE),
+    "step": (*[_POINTER] * 5, _LONG, _LONG, *[_FLOAT] * 7, _DOUBLE, _DOUBLE),
 }
 _ALIGNED = 32
 
@@ -210,18 +211,24 @@ class CRowAdam:
         """Changes ``table`` and ``state`` in place.
 
         Args:
-            rows: int64 ``[u]``, each once, within the table.
+            rows: int64 ``[u]``, each once.
             gradient: float32 ``[u, columns]``.
             powers: float64 ``[3, DIGIT, 2]``: of both betas, by each digit of the count.
+        Raises: IndexError for a row outside the table, or beyond its state.
         """
-        read = (rows.data_ptr(), gradient.data_ptr(), powers.data_ptr(), len(rows))
+        read = (rows.data_ptr(), gradient.data_ptr(), powers.data_ptr(), len(rows), _size(table, state))
         betas = [x for beta in by.betas for x in (beta, 1 - beta)]
         numbers = (*betas, by.eps, by.lr, by.keep, by.log_decay, by.log_after)
-        self._functions["step"](table.data_ptr(), state["decayed"].data_ptr(), *read, *numbers)
+        if self._functions["step"](table.data_ptr(), state["decayed"].data_ptr(), *read, *numbers):
+            raise IndexError("a row is outside the table")
 
     def make_up(self, table: Tensor, state: dict[str, Tensor], ids: Tensor | None, log_decay: float) -> None:
         """For ``ids`` int64 ``[n]``, repeats allowed; None for all. Raises: IndexError for an id outside the table."""
         read = (None, len(table)) if ids is None else (ids.data_ptr(), len(ids))
         states = state["decayed"].data_ptr()
-        if self._functions["make_up"](table.data_ptr(), states, *read, len(table), log_decay):
+        if self._functions["make_up"](table.data_ptr(), states, *read, _size(table, state), log_decay):
             raise IndexError("an id is outside the table")
+
+
+def _size(table: Tensor, state: dict[str, Tensor]) -> int:
+    return min(len(table), len(state["count"]))

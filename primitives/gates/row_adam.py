@@ -3,7 +3,7 @@
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from layersearch.primitives.layers._lowered import chosen, lowering_name
 from layersearch.primitives.lowering.base import say_once
 
 __all__ = ["RowAdam"]
+
+_Form: TypeAlias = CRowAdam | TorchRowAdam
 
 
 class RowAdam(torch.optim.Optimizer):
@@ -35,7 +37,7 @@ class RowAdam(torch.optim.Optimizer):
 
     Args:
         params: tables ``[rows, columns]`` whose gradients are sparse (``F.embedding(..., sparse=True)``).
-        lowering: ``auto``, ``c`` or ``torch``; a group may have its own.
+        lowering: ``auto``, ``c`` or ``torch``.
     Raises: BadInputError for a dense gradient; UnknownNameError for the lowering; KernelError if one that was named
         cannot be built.
     """
@@ -102,14 +104,15 @@ class RowAdam(torch.optim.Optimizer):
         state = self._state(table, form)
         gradient = _coalesced(gradient)
         before = float(state["log_decay"])
-        lost = group["lr"] * group["weight_decay"]
+        lr, betas = float(group["lr"]), tuple(group["betas"])
+        lost = lr * group["weight_decay"]
         state["log_decay"] += torch.log1p(torch.tensor(-lost, dtype=torch.float64))
-        by = RowStep(group["lr"], group["betas"], group["eps"], 1 - lost, before, float(state["log_decay"]))
-        powers = _powers(group["betas"], table.device)
+        by = RowStep(lr, betas, group["eps"], 1 - lost, before, float(state["log_decay"]))
+        powers = _powers(betas, table.device)
         rows, values = gradient.indices()[0].contiguous(), gradient.values().contiguous()
         form.step(table, state, rows, values, powers, by)
 
-    def _state(self, table: nn.Parameter, form: Any) -> dict[str, Tensor]:
+    def _state(self, table: nn.Parameter, form: _Form) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[table]
         if state:
             state.update(form.adjacent(state))
@@ -122,7 +125,7 @@ class RowAdam(torch.optim.Optimizer):
         """Makes up for the decay that ``rows`` (any shape, repeats allowed) are owed; free without decay."""
         for group in self.param_groups:
             if any(table is p for p in group["params"]):
-                self._make_up(table, group, rows.reshape(-1).long())
+                self._make_up(table, group, rows)
 
     @torch.no_grad()
     def flush(self) -> None:
@@ -135,14 +138,15 @@ class RowAdam(torch.optim.Optimizer):
         state = self.state.get(table)
         if state and (owed := float(state["log_decay"])):
             form = _form(group["lowering"], table)
-            form.make_up(table, self._state(table, form), ids, owed)
+            flat = None if ids is None else ids.reshape(-1).long().contiguous()
+            form.make_up(table, self._state(table, form), flat, owed)
 
 
 def _apart(states: Mapping[Any, dict[str, Tensor]]) -> dict[Any, dict[str, Tensor]]:
     return {place: {name: t.contiguous() for name, t in state.items()} for place, state in states.items()}
 
 
-def _form(lowering: str, table: nn.Parameter) -> Any:
+def _form(lowering: str, table: nn.Parameter) -> _Form:
     """What steps a table: C where it is chosen, can be built and takes it, else torch."""
     if chosen(lowering, table) == "c" and CRowAdam.takes(table):
         made = _built(table.shape[1])

@@ -235,6 +235,35 @@ def test_a_row_outside_the_table_is_refused(form: str) -> None:
         with pytest.raises(IndexError):
             training.optimiser.catch_up(training.table, torch.tensor([0, row]))
 
+    training.table.grad = sparse(torch.tensor([0, ROWS]), torch.ones(2, 2))
+    with pytest.raises(IndexError):
+        training.optimiser.step()
+
+
+@needs_c
+def test_a_table_that_outgrew_its_state_is_refused() -> None:
+    training = Training("c", 2, 0.3).run(1)
+    training.table.grad = None
+    training.table.data = torch.ones(2 * ROWS, 2)
+    with pytest.raises(IndexError):
+        training.optimiser.flush()
+    training.table.grad = sparse(torch.tensor([ROWS]), torch.ones(1, 2), 2 * ROWS)
+    with pytest.raises(IndexError):
+        training.optimiser.step()
+
+
+@each_form
+def test_ids_of_a_batch_need_not_lie_in_order(form: str) -> None:
+    training = Training(form, 2, 0.3).run(5)
+    ids = torch.tensor([[3, 50], [4, 51], [3, 52]], dtype=torch.int32)
+    before = training.table.detach().clone()
+    training.optimiser.catch_up(training.table, ids[:, 0])
+    changed = (training.table.detach() != before).any(1).nonzero().flatten().tolist()
+    owed = training.state["decayed"] != training.state["log_decay"]
+    assert set(changed) <= {3, 4}
+    assert not owed[[3, 4]].any()
+    assert owed[5:].any()
+
 
 @needs_c
 def test_what_c_does_not_take_goes_by_torch() -> None:
