@@ -116,12 +116,13 @@ def summary(out: Path) -> None:
         for row, found in rows.items():
             if row.activation == activation:
                 by_rate.setdefault((row.rate, row.epochs), {})[row.seed] = found
-        for (rate, epochs), seeds in sorted(by_rate.items()):
-            print(f"  {activation:6s} rate {rate:g}, at most {epochs} epochs: {_told(seeds)}")
+        for (rate, epochs), some in sorted(by_rate.items()):
+            print(f"  {activation:6s} rate {rate:g}, at most {epochs} epochs: {_told(some)}")
         if by_rate:
-            best = max(by_rate, key=lambda key: _mean(by_rate[key], "validation_gauc"))
+            seeds = set.intersection(*(set(some) for some in by_rate.values()))
+            best = max(by_rate, key=lambda key: _mean({s: by_rate[key][s] for s in seeds}, "validation_gauc"))
             chosen[activation] = by_rate[best]
-            print(f"  {activation:6s} chosen: rate {best[0]:g}")
+            print(f"  {activation:6s} chosen over the {len(seeds)} seeds that all its rates have: rate {best[0]:g}")
     for other in [name for name in chosen if name != "dice" and "dice" in chosen]:
         shared = sorted(chosen["dice"].keys() & chosen[other].keys())
         gaps = np.array([chosen["dice"][s]["test_gauc"] - chosen[other][s]["test_gauc"] for s in shared])
