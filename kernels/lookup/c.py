@@ -15,10 +15,10 @@ from torch import Tensor
 from layersearch.kernels.codegen._compile import library
 from layersearch.kernels.lookup.gradients import Gradients
 
-__all__ = ["CLookup", "c_text"]
+__all__ = ["EXACT", "CLookup", "c_text"]
 
 _EMITTER = "lookup/1"
-_EXACT = ("-fno-associative-math", "-fno-reciprocal-math", "-ffp-contract=off")
+EXACT = ("-fno-associative-math", "-fno-reciprocal-math", "-ffp-contract=off")
 _MOST = 2**32 - 1
 """Ids and places are sorted as one 64-bit word."""
 
@@ -138,7 +138,7 @@ class CLookup:
     """
 
     def __init__(self, columns: int) -> None:
-        loaded = library(c_text(columns), _EMITTER, _EXACT)
+        loaded = library(c_text(columns), _EMITTER, EXACT)
         self._functions: dict[str, Any] = {}
         for name, arguments in _SIGNATURES.items():
             function = getattr(loaded, name)

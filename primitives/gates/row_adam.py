@@ -1,14 +1,22 @@
 """Adam for tables of rows of which a step touches few: its cost does not depend on how many rows there are."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from layersearch.errors import BadInputError
+from layersearch.errors import BadInputError, KernelError
+from layersearch.kernels.lookup.row_adam import DIGIT, CRowAdam, RowStep
+from layersearch.primitives.gates._row_torch import TorchRowAdam
+from layersearch.primitives.layers._lowered import chosen, lowering_name
+from layersearch.primitives.lowering.base import say_once
 
 __all__ = ["RowAdam"]
+
+_Form: TypeAlias = CRowAdam | TorchRowAdam
 
 
 class RowAdam(torch.optim.Optimizer):
@@ -23,11 +31,15 @@ class RowAdam(torch.optim.Optimizer):
           that do not occur this is put off and made up, product for product, by ``catch_up`` before the next forward
           pass, or by ``flush`` at the end. Reading a row without either sees it undecayed.
 
-    Memory is two moments, a count and a decay per row, allocated at the first step.
+    Memory is two moments, a count and a decay per row, allocated at the first step. On the CPU, with a compiler,
+    float32 tables are stepped in one pass of C over the rows that occur, what a row has of state lying side by side:
+    the bits are those of the torch form. A state dict holds the same tensors either way; each form takes the other's.
 
     Args:
         params: tables ``[rows, columns]`` whose gradients are sparse (``F.embedding(..., sparse=True)``).
-    Raises: BadInputError for a dense gradient.
+        lowering: ``auto``, ``c`` or ``torch``.
+    Raises: BadInputError for a dense gradient; UnknownNameError for the lowering; KernelError if one that was named
+        cannot be built.
     """
 
     def __init__(
@@ -37,13 +49,39 @@ class RowAdam(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        lowering: str = "auto",
     ) -> None:
         if lr < 0 or weight_decay < 0 or lr * weight_decay >= 1:
             raise BadInputError(
                 f"lr and weight_decay must be at least 0 and their product below 1, got {lr} and {weight_decay}; "
                 "make them smaller"
             )
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        numbers = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, numbers | {"lowering": lowering_name(lowering)})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("lowering", "auto")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"state": defaultdict(dict, _apart(self.state))}
+
+    def state_dict(self) -> dict[str, Any]:
+        """As any optimiser's; each tensor is one of its own, as torch would not save views of several types."""
+        found = super().state_dict()
+        return found | {"state": _apart(found["state"])}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As any optimiser's, but counts and decays keep the types that they have: torch gives them the table's."""
+        super().load_state_dict(state_dict)
+        places = [place for group in state_dict["param_groups"] for place in group["params"]]
+        tables = [table for group in self.param_groups for table in group["params"]]
+        for place, table in zip(places, tables, strict=True):
+            for name, value in state_dict["state"].get(place, {}).items():
+                if name not in ("mean", "square"):
+                    device = self.state[table][name].device
+                    self.state[table][name] = value.detach().clone().to(device)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -62,61 +100,78 @@ class RowAdam(torch.optim.Optimizer):
         gradient = table.grad
         if gradient is None or not gradient.is_sparse:
             raise BadInputError("RowAdam takes sparse gradients, got a dense one; look rows up with sparse=True")
-        state = self._state(table)
-        lr, eps, decay = group["lr"], group["eps"], group["weight_decay"]
-        beta1, beta2 = group["betas"]
+        form = _form(group["lowering"], table)
+        state = self._state(table, form)
         gradient = _coalesced(gradient)
-        rows, values = gradient.indices()[0], gradient.values()
-        if decay:
-            self._make_up(table, rows)
-            state["log_decay"] += torch.log1p(torch.tensor(-lr * decay, dtype=torch.float64))
-        # Not by [rows], which reads rows of 17 columns at half the speed.
-        count = state["count"].index_select(0, rows) + 1
-        mean = state["mean"].index_select(0, rows).mul_(beta1).add_(values, alpha=1 - beta1)
-        square = state["square"].index_select(0, rows).mul_(beta2).addcmul_(values, values, value=1 - beta2)
-        state["count"].index_copy_(0, rows, count)
-        state["mean"].index_copy_(0, rows, mean)
-        state["square"].index_copy_(0, rows, square)
-        steps = count.to(torch.float64).unsqueeze(-1)
-        first = (1 - beta1**steps).to(values)
-        second = (1 - beta2**steps).to(values)
-        change = (mean / first).div_((square / second).sqrt_().add_(eps))
-        current = table.index_select(0, rows)
-        if decay:
-            current = current * (1 - lr * decay)
-            state["decayed"].index_fill_(0, rows, float(state["log_decay"]))
-        table.index_copy_(0, rows, current - lr * change)
+        before = float(state["log_decay"])
+        lr, betas = float(group["lr"]), tuple(group["betas"])
+        lost = lr * group["weight_decay"]
+        state["log_decay"] += torch.log1p(torch.tensor(-lost, dtype=torch.float64))
+        by = RowStep(lr, betas, group["eps"], 1 - lost, before, float(state["log_decay"]))
+        powers = _powers(betas, table.device)
+        rows, values = gradient.indices()[0].contiguous(), gradient.values().contiguous()
+        form.step(table, state, rows, values, powers, by)
 
-    def _state(self, table: nn.Parameter) -> dict[str, Tensor]:
+    def _state(self, table: nn.Parameter, form: _Form) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[table]
-        if not state:
-            state["mean"] = torch.zeros_like(table)
-            state["square"] = torch.zeros_like(table)
-            state["count"] = torch.zeros(len(table), dtype=torch.int32, device=table.device)
-            state["decayed"] = torch.zeros(len(table), dtype=torch.float64, device=table.device)
-            state["log_decay"] = torch.zeros((), dtype=torch.float64)
+        if state:
+            state.update(form.adjacent(state))
+        else:
+            state.update(form.fresh(table), log_decay=torch.zeros((), dtype=torch.float64))
         return state
-
-    def _make_up(self, table: nn.Parameter, rows: Tensor) -> None:
-        state = self._state(table)
-        owed = state["log_decay"].to(table.device) - state["decayed"].index_select(0, rows)
-        made_up = table.index_select(0, rows) * owed.exp().unsqueeze(-1).to(table.dtype)
-        table.index_copy_(0, rows, made_up)
-        state["decayed"].index_fill_(0, rows, float(state["log_decay"]))
 
     @torch.no_grad()
     def catch_up(self, table: nn.Parameter, rows: Tensor) -> None:
         """Makes up for the decay that ``rows`` (any shape, repeats allowed) are owed; free without decay."""
-        if any(table is p and group["weight_decay"] for group in self.param_groups for p in group["params"]):
-            self._make_up(table, torch.unique(rows))
+        for group in self.param_groups:
+            if any(table is p for p in group["params"]):
+                self._make_up(table, group, rows)
 
     @torch.no_grad()
     def flush(self) -> None:
         """Makes up for the decay of all rows, in one pass: before saving, evaluating or reading a table."""
         for group in self.param_groups:
             for table in group["params"]:
-                if group["weight_decay"] and self.state[table]:
-                    self._make_up(table, torch.arange(len(table), device=table.device))
+                self._make_up(table, group, None)
+
+    def _make_up(self, table: nn.Parameter, group: dict[str, Any], ids: Tensor | None) -> None:
+        state = self.state.get(table)
+        if state and (owed := float(state["log_decay"])):
+            form = _form(group["lowering"], table)
+            flat = None if ids is None else ids.reshape(-1).long().contiguous()
+            form.make_up(table, self._state(table, form), flat, owed)
+
+
+def _apart(states: Mapping[Any, dict[str, Tensor]]) -> dict[Any, dict[str, Tensor]]:
+    return {place: {name: t.contiguous() for name, t in state.items()} for place, state in states.items()}
+
+
+def _form(lowering: str, table: nn.Parameter) -> _Form:
+    """What steps a table: C where it is chosen, can be built and takes it, else torch."""
+    if chosen(lowering, table) == "c" and CRowAdam.takes(table):
+        made = _built(table.shape[1])
+        if isinstance(made, CRowAdam):
+            return made
+        if lowering != "auto":
+            raise KernelError(made)
+        say_once(made)
+    return TorchRowAdam()
+
+
+@functools.cache
+def _built(columns: int) -> CRowAdam | str:
+    """The kernel for rows of so many columns, or why there is none."""
+    try:
+        return CRowAdam(columns)
+    except KernelError as error:
+        return str(error)
+
+
+@functools.lru_cache(maxsize=64)
+def _powers(betas: tuple[float, float], device: torch.device) -> Tensor:
+    """``[3, DIGIT, 2]``: what each digit of a count of steps makes of each beta."""
+    digits = [[[beta ** (d * DIGIT**place) for beta in betas] for d in range(DIGIT)] for place in range(3)]
+    return torch.tensor(digits, dtype=torch.float64, device=device)
 
 
 def _coalesced(gradient: Tensor) -> Tensor:

@@ -3,18 +3,22 @@
     python tests/bench/bench_rows.py --values 250000 1000000 5000000 --prepare 1000000
 
 ``fused``: rows times gates by the lookup kernel (lowering ``auto``), sparse gradients of the rows that occur,
-``RowAdam`` for table and gates, price of the values that occur. ``embedding``: the same with
-``F.embedding(sparse=True)`` and the product after it, op by op. ``dense``: dense gradients, ``torch.optim.AdamW`` and
-the price of every gate, as in OptFS' published code; left out beyond ``--dense-up-to`` values. Median core-time of
-interleaved steps. With more values more of them are in a batch (``distinct``): what ``fused`` grows by.
+``RowAdam`` (``auto``, too) for table and gates, price of the values that occur. ``torch rows``: the same with the torch
+form of ``RowAdam``. ``embedding``: with ``F.embedding(sparse=True)`` and the product after it, op by op. ``dense``:
+dense gradients, ``torch.optim.AdamW`` and the price of every gate, as in OptFS' published code; left out beyond
+``--dense-up-to`` values. Median core-time of interleaved steps. With more values more of them are in a batch
+(``distinct``): what ``fused`` grows by at least.
 
-``--lookup`` times forward and backward of the lookup alone. ``--prepare`` writes so many rows (13 numeric, 7
+``--lookup`` times forward and backward of the lookup alone. ``--rows`` times ``catch_up`` and ``step`` of the table
+alone, against ``floor``: ``index_select`` and ``index_copy_`` of as many rows, once of the table and once of a state of
+as many bytes, without arithmetic. ``--prepare`` writes so many rows (13 numeric, 7
 categorical columns) as CSV and reads them by a process of its own: rows per core-second, peak memory. 10,000,000 rows
 take many minutes.
 """
 
 import argparse
 import csv
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -38,6 +42,8 @@ from layersearch.spaces.tasks.ctr.prepare import read_tables
 from layersearch.spaces.tasks.ctr.schema import Column, Schema
 
 FIELDS, DIM = 39, 16
+STATE = 40
+"""Numbers of four bytes that a row of ``DIM + 1`` columns has of state."""
 NUMERIC, CATEGORICAL = 13, 7
 CHUNK = 100_000
 
@@ -63,6 +69,7 @@ class _PlainGates(ValueGates):
 def step(values: int, batch: int, by: str) -> Callable[[], None]:
     """One training step, on other rows each time."""
     sparse = by != "dense"
+    lowering = "torch" if by == "torch rows" else "auto"
     sizes = (values // FIELDS,) * FIELDS
     n = sum(sizes)
     torch.manual_seed(0)
@@ -78,7 +85,8 @@ def step(values: int, batch: int, by: str) -> Callable[[], None]:
     labels = torch.randint(2, (batch,), generator=draw).float()
     optimisers: list[torch.optim.Optimizer] = []
     if sparse:
-        optimisers += [RowAdam([model.table.weight], weight_decay=1e-3), RowAdam([logits])]
+        optimisers += [RowAdam([model.table.weight], weight_decay=1e-3, lowering=lowering)]
+        optimisers += [RowAdam([logits], lowering=lowering)]
     else:
         optimisers += [torch.optim.AdamW([model.table.weight], weight_decay=1e-3), torch.optim.Adam([logits])]
     optimisers.append(torch.optim.Adam([model.bias]))
@@ -99,7 +107,16 @@ def step(values: int, batch: int, by: str) -> Callable[[], None]:
             optimiser.step()
 
     run()
+    _touch(optimisers)
     return run
+
+
+def _touch(optimisers: list[torch.optim.Optimizer]) -> None:
+    """Every page of state, which the system hands out at its first use: a cost that ends with the first epoch."""
+    for optimiser in optimisers:
+        for state in optimiser.state.values():
+            for tensor in state.values():
+                tensor.add_(0)
 
 
 def lookup(values: int, batch: int, by: str) -> Callable[[], None]:
@@ -116,6 +133,34 @@ def lookup(values: int, batch: int, by: str) -> Callable[[], None]:
         by_weight.coalesce()
 
     run()
+    return run
+
+
+def rows_alone(values: int, batch: int, by: str) -> Callable[[], None]:
+    """``RowAdam`` alone on the rows of eight batches in turn; ``floor`` moves what it moves."""
+    drawing = torch.Generator().manual_seed(3)
+    weight = torch.nn.Parameter(torch.randn(values, DIM + 1, generator=drawing))
+    optimiser = RowAdam([weight], weight_decay=1e-3, lowering="torch" if by == "torch" else "auto")
+    state = torch.ones(values, STATE) if by == "floor" else torch.empty(0)
+    batches = itertools.cycle([_ids(values // FIELDS, batch, drawing) for _ in range(8)])
+    found = {id(ids): torch.unique(ids) for ids, _ in zip(batches, range(8), strict=False)}
+    drawn = torch.randn(batch * FIELDS, DIM + 1, generator=drawing)
+
+    def run() -> None:
+        ids = next(batches)
+        rows = found[id(ids)]
+        if by == "floor":
+            for rows_of in (weight.data, state):
+                rows_of.index_copy_(0, rows, rows_of.index_select(0, rows))
+            return
+        optimiser.catch_up(weight, ids)
+        weight.grad = torch.sparse_coo_tensor(
+            rows[None], drawn[: len(rows)], weight.shape, is_coalesced=True, check_invariants=False
+        )
+        optimiser.step()
+
+    run()
+    _touch([optimiser])
     return run
 
 
@@ -179,6 +224,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--dense-up-to", type=int, default=1_000_000, help="values")
     parser.add_argument("--lookup", action="store_true", help="the lookup alone, too")
+    parser.add_argument("--rows", action="store_true", help="RowAdam alone, too")
     parser.add_argument("--prepare", type=int, nargs="*", default=[], help="rows of synthetic CSV")
     parser.add_argument("--prepare-file", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -189,13 +235,13 @@ def main() -> None:
     print(environment())
     rows = {}
     for values in args.values:
-        ways = ["fused", "embedding", *(["dense"] if values <= args.dense_up_to else [])]
+        ways = ["fused", "torch rows", "embedding", *(["dense"] if values <= args.dense_up_to else [])]
         seconds = interleaved({name: step(values, args.batch, name) for name in ways}, args.rounds)
         row: dict[str, object] = {
             "distinct": len(torch.unique(_ids(values // FIELDS, args.batch, torch.Generator().manual_seed(1))))
         }
         row["fused ms"] = 1e3 * seconds["fused"]
-        for name in ("embedding", "dense"):
+        for name in ("torch rows", "embedding", "dense"):
             row[f"{name} / fused"] = seconds[name] / seconds["fused"] if name in seconds else "-"
         rows[f"{values:,} values"] = row
     if rows:
@@ -208,6 +254,14 @@ def main() -> None:
             row = {"auto ms": 1e3 * seconds["auto"]}
             rows[f"{values:,} values"] = row | {f"{n} / auto": seconds[n] / seconds["auto"] for n in ways[1:]}
         table(f"the lookup alone, forward and backward, {DIM + 1} columns", rows)
+    if args.rows:
+        rows = {}
+        for values in args.values:
+            ways = ["auto", "torch", "floor"]
+            seconds = interleaved({name: rows_alone(values, args.batch, name) for name in ways}, args.rounds)
+            row = {"auto ms": 1e3 * seconds["auto"]}
+            rows[f"{values:,} values"] = row | {f"{n} / auto": seconds[n] / seconds["auto"] for n in ways[1:]}
+        table(f"RowAdam alone, {DIM + 1} columns", rows)
     if args.prepare:
         table("preparing CSV", {f"{n:,} rows": preparing(n) for n in args.prepare})
 

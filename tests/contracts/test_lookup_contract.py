@@ -214,7 +214,7 @@ def test_a_training_has_the_same_bits_by_c_and_torch() -> None:
     found = []
     for lowering in ("c", "torch"):
         table = FeatureTable(50, 5, lowering=lowering, generator=torch.Generator().manual_seed(0))
-        optimiser = RowAdam([table.weight], lr=0.1, weight_decay=0.1)
+        optimiser = RowAdam([table.weight], lr=0.1, weight_decay=0.1, lowering=lowering)
         for step in range(5):
             c = case(50, 5, 40 + step, "lookup")
             optimiser.catch_up(table.weight, c.ids)

@@ -1,0 +1,290 @@
+"""What ``RowAdam`` promises of its forms: the numbers of float64, the bits of each other, state that either takes."""
+
+import copy
+import io
+from contextlib import nullcontext
+
+import pytest
+import torch
+from lowered import error
+from torch import Tensor, nn
+
+from layersearch.errors import KernelError
+from layersearch.kernels.lookup.row_adam import DIGIT, CRowAdam
+from layersearch.primitives.gates import row_adam as module
+from layersearch.primitives.gates._row_torch import TorchRowAdam
+from layersearch.primitives.gates.row_adam import RowAdam
+from layersearch.primitives.layers._lowered import reason_against
+from layersearch.primitives.lowering.base import say_once
+
+ROWS, STEPS = 60, 25
+RATE = 0.05
+
+needs_c = pytest.mark.skipif(reason_against("c") is not None, reason="no lowering c")
+each_form = pytest.mark.parametrize("form", [pytest.param("c", marks=needs_c), "torch"])
+each_decay = pytest.mark.parametrize("decay", [0.0, 0.3])
+
+pytestmark = [pytest.mark.usefixtures("poisoned_memory")]
+
+
+class Training:
+    """A table ``[ROWS, columns]`` that is stepped with gradients of many magnitudes, on rows that differ by step."""
+
+    def __init__(self, form: str, columns: int, decay: float, seed: int = 0) -> None:
+        self.draw = torch.Generator().manual_seed(seed)
+        self.table = nn.Parameter(torch.randn(ROWS, columns, generator=self.draw))
+        self.optimiser = RowAdam([self.table], lr=RATE, weight_decay=decay, lowering=form)
+        self.steps = 0
+
+    def run(self, steps: int) -> "Training":
+        for _ in range(steps):
+            self.optimiser.param_groups[0]["lr"] = RATE / (1 + 0.1 * self.steps)
+            ids = torch.randint(ROWS, (20,), generator=self.draw)
+            rows = torch.unique(ids)
+            size = 10 ** (torch.rand(len(rows), 1, generator=self.draw) * 6 - 4)
+            values = torch.randn(len(rows), self.table.shape[1], generator=self.draw) * size
+            self.optimiser.catch_up(self.table, ids)
+            self.table.grad = sparse(rows, values)
+            self.optimiser.step()
+            self.steps += 1
+        return self
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        return dict(self.optimiser.state[self.table])
+
+    def flushed(self) -> Tensor:
+        self.optimiser.flush()
+        return self.table.detach().clone()
+
+
+def sparse(rows: Tensor, values: Tensor, size: int = ROWS) -> Tensor:
+    shape = (size, values.shape[1])
+    return torch.sparse_coo_tensor(rows[None], values, shape, is_coalesced=True, check_invariants=False)
+
+
+def exact(columns: int, decay: float) -> Tensor:
+    """The table in float64, each row an AdamW of its own: what the docstring says, said again."""
+    draw = torch.Generator().manual_seed(0)
+    table = torch.randn(ROWS, columns, generator=draw).double()
+    moments = torch.zeros(2, ROWS, columns, dtype=torch.float64)
+    counts = [0] * ROWS
+    for step in range(STEPS):
+        rate = RATE / (1 + 0.1 * step)
+        rows = torch.unique(torch.randint(ROWS, (20,), generator=draw))
+        size = 10 ** (torch.rand(len(rows), 1, generator=draw) * 6 - 4)
+        values = (torch.randn(len(rows), columns, generator=draw) * size).double()
+        table *= 1 - rate * decay
+        for row, g in zip(rows.tolist(), values, strict=True):
+            counts[row] += 1
+            moments[0, row] = 0.9 * moments[0, row] + 0.1 * g
+            moments[1, row] = 0.999 * moments[1, row] + 0.001 * g * g
+            first, second = moments[:, row] / torch.tensor([[1 - 0.9 ** counts[row]], [1 - 0.999 ** counts[row]]])
+            table[row] -= rate * first / (second.sqrt() + 1e-8)
+    return table
+
+
+def assert_same(first: Training, second: Training) -> None:
+    """Bits of values and of all state."""
+    assert first.state.keys() == second.state.keys()
+    for name, value in first.state.items():
+        assert value.dtype is second.state[name].dtype
+        assert torch.equal(value, second.state[name]), name
+    assert torch.equal(first.flushed(), second.flushed())
+
+
+@each_form
+@each_decay
+@pytest.mark.parametrize("columns", [1, 5, 17])
+def test_results_are_those_of_float64(form: str, decay: float, columns: int) -> None:
+    training = Training(form, columns, decay).run(STEPS)
+    assert error(training.flushed(), exact(columns, decay)) < 8 * torch.finfo(torch.float32).eps
+
+
+@needs_c
+@each_decay
+@pytest.mark.parametrize("columns", [1, 2, 5, 16, 17, 33])
+def test_c_has_the_bits_of_torch(columns: int, decay: float, rounds: int) -> None:
+    """A training does not depend on whether its machine has a compiler."""
+    for seed in range(rounds):
+        assert_same(*(Training(form, columns, decay, seed).run(STEPS) for form in ("c", "torch")))
+
+
+@needs_c
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.99999), (0.5, 0.0)])
+def test_counts_of_every_size_have_the_same_bits(betas: tuple[float, float]) -> None:
+    counts = torch.tensor([0, 1, DIGIT - 2, DIGIT - 1, DIGIT, 17_000, DIGIT**2 - 1, DIGIT**2 + 5, 2**31 - 2])
+    found = []
+    for form in ("c", "torch"):
+        table = nn.Parameter(torch.ones(len(counts), 3))
+        optimiser = RowAdam([table], lr=0.1, betas=betas, lowering=form)
+        rows = torch.arange(len(counts))
+        table.grad = sparse(rows, torch.zeros(len(counts), 3), len(counts))
+        optimiser.step()
+        optimiser.state[table]["count"].copy_(counts)
+        table.grad = sparse(rows, torch.linspace(-2, 3, 3 * len(counts)).view(-1, 3), len(counts))
+        optimiser.step()
+        assert torch.equal(optimiser.state[table]["count"].long(), counts + 1)
+        state = optimiser.state[table]
+        n = (counts + 1).double().unsqueeze(-1)
+        first, second = (state[k].double() / (1 - b**n) for k, b in zip(("mean", "square"), betas, strict=True))
+        assert error(table.detach(), 1 - 0.1 * first / (second.sqrt() + 1e-8)) < 1e-6
+        found.append(table.detach())
+    assert torch.equal(*found)
+
+
+@needs_c
+def test_decay_that_is_owed_has_the_same_bits_however_long_it_was_put_off() -> None:
+    owed = torch.cat([torch.logspace(-16, 2.5, 5000, dtype=torch.float64), torch.tensor([0.0, 705.0, 1e6])])
+    found = []
+    for form in ("c", "torch"):
+        table = nn.Parameter(torch.linspace(0.5, 2, 2 * len(owed)).view(-1, 2))
+        optimiser = RowAdam([table], lr=0.1, weight_decay=0.1, lowering=form)
+        table.grad = sparse(torch.tensor([0]), torch.ones(1, 2), len(owed))
+        optimiser.step()
+        state = optimiser.state[table]
+        state["log_decay"].fill_(-1.0)
+        state["decayed"].copy_(owed - 1)
+        before = table.detach().clone()
+        optimiser.flush()
+        kept = (-owed).exp().unsqueeze(-1) * before.double()
+        torch.testing.assert_close(table.detach().double(), kept, rtol=2e-7, atol=1e-44)
+        found.append(table.detach())
+    assert torch.equal(*found)
+
+
+@needs_c
+def test_odd_numbers_come_through_alike() -> None:
+    found = []
+    for form in ("c", "torch"):
+        table = nn.Parameter(torch.tensor([[1.0, 0.0, 1e38, 1e-45, 2.0, -3.0]]))
+        optimiser = RowAdam([table], lr=0.1, weight_decay=0.1, lowering=form)
+        for _ in range(3):
+            table.grad = sparse(torch.tensor([0]), torch.tensor([[0.0, 1e-40, 1e30, 1e-20, torch.inf, torch.nan]]), 1)
+            optimiser.step()
+        assert table[0, :4].isfinite().tolist() == [True, True, True, True]
+        assert table[0, 4:].isnan().all()
+        found.append(table.detach())
+    assert torch.equal(found[0][:, :4], found[1][:, :4])
+
+
+@needs_c
+@each_decay
+@pytest.mark.parametrize("forms", [("c", "torch"), ("torch", "c")])
+def test_state_of_one_form_is_continued_by_the_other(forms: tuple[str, str], decay: float) -> None:
+    """Through a file, as a user would."""
+    whole, first = (Training(forms[0], 5, decay).run(n) for n in (STEPS, 10))
+    buffer = io.BytesIO()
+    torch.save(first.optimiser.state_dict(), buffer)
+    buffer.seek(0)
+    second = Training(forms[1], 5, decay)
+    second.optimiser.load_state_dict(torch.load(buffer, weights_only=True))
+    second.optimiser.param_groups[0]["lowering"] = forms[1]
+    second.draw, second.steps = first.draw, first.steps
+    second.table.data.copy_(first.table.data)
+    assert_same(second.run(STEPS - 10), whole)
+
+
+@each_form
+def test_state_of_earlier_versions_is_taken(form: str) -> None:
+    """Their groups had no lowering, their tensors lay apart."""
+    whole, first = (Training(form, 5, 0.3).run(n) for n in (STEPS, 10))
+    saved = copy.deepcopy(first.optimiser.state_dict())
+    del saved["param_groups"][0]["lowering"]
+    saved["state"][0] = {name: saved["state"][0][name].clone() for name in ("mean", "square", "count", "decayed")} | {
+        "log_decay": saved["state"][0]["log_decay"]
+    }
+    assert saved["state"][0]["mean"].is_contiguous()
+    first.optimiser = RowAdam([first.table], lr=RATE, weight_decay=0.3)
+    first.optimiser.load_state_dict(saved)
+    assert first.optimiser.param_groups[0]["lowering"] == "auto"
+    assert_same(first.run(STEPS - 10), whole)
+
+
+@needs_c
+def test_a_row_has_its_state_side_by_side_and_a_copy_of_the_optimiser_its_own() -> None:
+    first = Training("c", 5, 0.3).run(3)
+    state = first.state
+    spans = {value.untyped_storage().data_ptr() for name, value in state.items() if name != "log_decay"}
+    assert len(spans) == 1
+    assert state["mean"].stride() == (16, 1)
+    other = copy.deepcopy(first)
+    other.run(2)
+    assert not torch.equal(other.table, first.table)
+    assert int(first.state["count"].sum()) < int(other.state["count"].sum())
+    assert_same(first.run(2), other)
+
+
+@needs_c
+def test_decay_that_ends_is_still_made_up() -> None:
+    for form in ("c", "torch"):
+        table = nn.Parameter(torch.ones(3, 1))
+        optimiser = RowAdam([table], lr=0.1, weight_decay=0.5, lowering=form)
+        for decay in (0.5, 0.0):
+            optimiser.param_groups[0]["weight_decay"] = decay
+            table.grad = sparse(torch.tensor([0]), torch.zeros(1, 1), 3)
+            optimiser.step()
+        optimiser.flush()
+        assert table.flatten().tolist() == pytest.approx([0.95] * 3)
+
+
+@each_form
+def test_a_row_outside_the_table_is_refused(form: str) -> None:
+    training = Training(form, 2, 0.3).run(1)
+    for row in (-1, ROWS):
+        with pytest.raises(IndexError):
+            training.optimiser.catch_up(training.table, torch.tensor([0, row]))
+
+    training.table.grad = sparse(torch.tensor([0, ROWS]), torch.ones(2, 2))
+    with pytest.raises(IndexError):
+        training.optimiser.step()
+
+
+@needs_c
+def test_a_table_that_outgrew_its_state_is_refused() -> None:
+    training = Training("c", 2, 0.3).run(1)
+    training.table.grad = None
+    training.table.data = torch.ones(2 * ROWS, 2)
+    with pytest.raises(IndexError):
+        training.optimiser.flush()
+    training.table.grad = sparse(torch.tensor([ROWS]), torch.ones(1, 2), 2 * ROWS)
+    with pytest.raises(IndexError):
+        training.optimiser.step()
+
+
+@each_form
+def test_ids_of_a_batch_need_not_lie_in_order(form: str) -> None:
+    training = Training(form, 2, 0.3).run(5)
+    ids = torch.tensor([[3, 50], [4, 51], [3, 52]], dtype=torch.int32)
+    before = training.table.detach().clone()
+    training.optimiser.catch_up(training.table, ids[:, 0])
+    changed = (training.table.detach() != before).any(1).nonzero().flatten().tolist()
+    owed = training.state["decayed"] != training.state["log_decay"]
+    assert set(changed) <= {3, 4}
+    assert not owed[[3, 4]].any()
+    assert owed[5:].any()
+
+
+@needs_c
+def test_what_c_does_not_take_goes_by_torch() -> None:
+    def form_of(table: Tensor, lowering: str = "auto") -> type:
+        return type(module._form(lowering, nn.Parameter(table)))
+
+    assert form_of(torch.ones(4, 3)) is CRowAdam
+    assert form_of(torch.ones(4, 3), "torch") is TorchRowAdam
+    assert form_of(torch.ones(3, 4).t()) is TorchRowAdam
+    assert form_of(torch.ones(4, 3).double()) is TorchRowAdam
+    assert form_of(torch.ones(4, 3).bfloat16()) is TorchRowAdam
+
+
+def test_without_a_compiler_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Training("torch", 3, 0.3).run(5).flushed()
+    monkeypatch.setattr(module, "_built", lambda _: "no C compiler is on the path")
+    say_once.cache_clear()
+    is_there = reason_against("c") is None
+    with pytest.warns(RuntimeWarning, match="no C compiler is on the path") if is_there else nullcontext():
+        got = Training("auto", 3, 0.3).run(5).flushed()
+    if is_there:
+        with pytest.raises(KernelError, match="no C compiler"):
+            Training("c", 3, 0.3).run(1)
+    assert torch.equal(got, expected)
