@@ -207,8 +207,7 @@ def _print(reading: "Reading", title: str) -> None:
     steps = ", ".join(f"{name} {value:.4g}" for name, value in reading.errors.items())
     console.print(Text(f"error on validation data, in deviations of the target: {steps}"))
     console.print(Text(f"{len(live)} of {len(reading.edges)} edges left, {symbolic} of them read as functions"))
-    for layer, names in enumerate(reading.bases if reading.is_mixed else ()):
-        console.print(Text(f"bases of layer {layer + 1}: {_by_basis(reading, layer, names)}"))
+    console.print(Text("\n".join(reading.by_basis())))
     console.print()
     table = plain_table("edge", ">share", "function", ">R²", "as good")
     for edge in live[:_MOST_ROWS]:
@@ -217,12 +216,6 @@ def _print(reading: "Reading", title: str) -> None:
     if len(live) > _MOST_ROWS:
         console.print(Text(f"… and {len(live) - _MOST_ROWS} edges with smaller shares (--json has them all)"))
     print(f"\n{reading.formula}" if reading.formula is not None else f"\nno formula: {reading.reason}")
-
-
-def _by_basis(reading: "Reading", layer: int, names: Sequence[str]) -> str:
-    """E.g. ``bspline h1_1, h1_3 | rbf h1_2``."""
-    nodes = {name: [reading.node(layer, i) for i, own in enumerate(names) if own == name] for name in sorted({*names})}
-    return " | ".join(f"{name} {', '.join(own)}" for name, own in nodes.items())
 
 
 def _cells(reading: "Reading", edge: Any) -> list[str]:

@@ -98,11 +98,11 @@ def scales(
     - ``power``: σ_base = (fan_in (K + 1))^-α and σ_basis = (fan_in (K + 1))^-β, ``power`` = (α, β) (the same paper;
       its best α is about 0.25 and its β 1.0 … 1.75; G + k + 1 there is K + 1).
 
-    The second moment stays over width and depth under ``variance`` and ``branch``; under ``glorot`` it falls with depth,
-    under ``power`` it grows with the width or, without a branch, is next to nothing. Where small networks were fitted at
-    Adam's 1e-3, ``power`` and ``branch`` ended with errors 20 to 130 times smaller than ``variance``, whose basis is
-    as large as the branch from the start: ``branch`` is the start to take there. ``variance`` stays the default: it is
-    what recorded genomes name, and what other bases and recipes were measured with. Numbers are in
+    The second moment stays over width and depth under ``variance`` and ``branch``; under ``glorot`` it falls with
+    depth, under ``power`` it grows with the width or, without a branch, is next to nothing. Where small networks were
+    fitted at Adam's 1e-3, ``power`` and ``branch`` ended with errors 20 to 130 times smaller than ``variance``, whose
+    basis is as large as the branch from the start: ``branch`` is the start to take there. ``variance`` stays the
+    default: it is what recorded genomes name, and what other bases and recipes were measured with. Numbers are in
     ``tests/bench/RESULTS.md`` (KAN-Init suite).
 
     Raises: UnknownNameError.

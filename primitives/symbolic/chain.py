@@ -49,7 +49,10 @@ class _Part:
 
 
 class EdgeLayer:
-    """One layer as functions of its sources. A copy is read; the layer itself stays as it is."""
+    """One layer as functions of its sources. A copy is read; the layer itself stays as it is.
+
+    ``sources`` are what it sees; ``normalises`` says whether behind a layer norm; ``bias`` is ``[O]``.
+    """
 
     def __init__(self, layer: Readable) -> None:
         copied = copy.deepcopy(layer).double().cpu().eval().requires_grad_(False)
@@ -64,7 +67,6 @@ class EdgeLayer:
         self._base = copied.base
         bias = copied.bias
         self.bias = bias.detach() if bias is not None else torch.zeros(self.out_features, dtype=torch.float64)
-        """``[O]``."""
         own = {int(i): part.functions.basis.name for part in self._parts for i in part.index}
         self.sources = tuple(Source(i, own[i], self.normalises) for i in range(self.in_features))
         if self.normalises and self._base_weight is not None:

@@ -1,7 +1,7 @@
 """A reading as one picture: nodes in columns, between them a small plot of every edge that is left. Plain SVG.
 
 How much an edge matters is how dark it is drawn; what it was read as stands under its curve, behind the basis of its
-node where nodes have different ones, and everything else appears when the pointer rests on it.
+node where nodes have different ones; everything else appears when the pointer rests on it.
 """
 
 import math
@@ -77,12 +77,13 @@ def diagram(reading: Reading, title: str = "") -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _summary(reading: Reading) -> tuple[str, str]:
+def _summary(reading: Reading) -> tuple[str, ...]:
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in reading.errors.items())
     symbolic = sum(edge.symbolic for edge in reading.live)
     return (
         f"{len(reading.live)} of {len(reading.edges)} edges left, {symbolic} of them read as functions",
         f"error in deviations of the target: {numbers}",
+        *reading.by_basis(),
     )
 
 

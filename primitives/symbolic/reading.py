@@ -98,6 +98,17 @@ class Reading:
         """Whether there is more than one basis."""
         return len({name for own in self.bases for name in own}) > 1
 
+    def by_basis(self) -> list[str]:
+        """Which nodes have which basis, in words: a line per layer, or one if all have the same."""
+        if not self.is_mixed:
+            return [f"basis of all nodes: {self.bases[0][0]}"]
+        lines = []
+        for layer, own in enumerate(self.bases):
+            nodes = {name: [self.node(layer, i) for i, of in enumerate(own) if of == name] for name in sorted({*own})}
+            shown = " | ".join(f"{name} {', '.join(some)}" for name, some in nodes.items())
+            lines.append(f"bases of layer {layer + 1}: {shown}")
+        return lines
+
     def node(self, layer: int, index: int) -> str:
         """Name of a node: of an input, ``h1_1``, …, ``y`` (``y1``, … if there are several)."""
         if layer == 0:

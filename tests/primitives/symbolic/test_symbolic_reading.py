@@ -79,8 +79,10 @@ def test_a_network_of_several_bases_is_read_with_the_basis_of_every_node() -> No
     assert [edge.basis for edge in reading.edges] == ["fourier", "chebyshev"]
     assert reading.to_json()["bases"] == [["fourier", "chebyshev"]]
     assert "fourier: sin" in reading.svg()
+    assert reading.by_basis() == ["bases of layer 1: chebyshev x2 | fourier x1"]
     alone = read_network(planted_layer(2, 1, {(0, 0): torch.exp}), x)
     assert alone.bases == (("chebyshev", "chebyshev"),)
+    assert "basis of all nodes: chebyshev" in alone.svg()
     assert "chebyshev: exp" not in alone.svg()
 
 
