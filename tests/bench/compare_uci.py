@@ -136,8 +136,10 @@ def best_mlp(own: Split, sizes: tuple[int, int]) -> _Row:
         for depth in (1, 2, 3)
         for activation in _ACTIVATIONS
     ]
-    errors = {genome: own.trained(own.parts, genome, 0, "validation") for genome in grid}
-    best = min((genome for genome in grid if errors[genome] is not None), key=lambda g: errors[g] or 0.0)
+    errors = {
+        genome: error for genome in grid if (error := own.trained(own.parts, genome, 0, "validation")) is not None
+    }
+    best = min(errors, key=errors.__getitem__)
     return {"chosen": to_json(best), "design": formula(best), "tried": len(grid)}
 
 
