@@ -98,7 +98,9 @@ def _edge(
     """The plot of an edge, and the lines from its node and to the next."""
     assert edge.match is not None
     colour = _SYMBOLIC if edge.symbolic else _NUMERIC
-    label = f"{edge.basis}: {_short(edge)}" if reading.is_mixed and edge.basis else _short(edge)
+    label = _short(edge)
+    if reading.is_mixed and edge.basis:
+        label = f"{edge.basis}: {label if edge.symbolic else 'numeric'}"
     x, y = x0 + _LANE, middle - (box + _LABEL) / 2
     wire = f'fill="none" stroke="{colour}" stroke-width="{0.8 + 2.2 * strength:.2f}"' + (
         ' stroke-dasharray="5 3"' if edge.normalised else ""
