@@ -236,8 +236,10 @@ def summary(rows: list[_Row]) -> None:
         shown: dict[str, dict[str, object]] = {}
         for table in dict.fromkeys(row["table"] for row in mine):
             means = {arm: by_split([row for row in mine if (row["table"], row["arm"]) == (table, arm)]) for arm in ARMS}
-            splits, seeds = len(means["kan"]), len({row["seed"] for row in mine if row["table"] == table})
-            shown[f"{table}, {splits} splits, {seeds} seeds"] = {arm: spread(list(means[arm].values())) for arm in ARMS}
+            own = [row for row in mine if row["table"] == table]
+            shown[f"{table}, {len(means['kan'])} splits, {len(own)} trainings"] = {
+                arm: spread(list(means[arm].values())) for arm in ARMS
+            }
             for arm in ARMS[1:]:
                 both = sorted(set(means["kan"]) & set(means[arm]))
                 gaps = [means["kan"][split] - means[arm][split] for split in both]
