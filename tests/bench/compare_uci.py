@@ -236,8 +236,8 @@ def summary(rows: list[_Row]) -> None:
         shown: dict[str, dict[str, object]] = {}
         for table in dict.fromkeys(row["table"] for row in mine):
             means = {arm: by_split([row for row in mine if (row["table"], row["arm"]) == (table, arm)]) for arm in ARMS}
-            own = [row for row in mine if row["table"] == table]
-            shown[f"{table}, {len(means['kan'])} splits, {len(own)} trainings"] = {
+            n_rows = sum(row["table"] == table for row in mine)
+            shown[f"{table}, {len(means['kan'])} splits, {n_rows} trainings"] = {
                 arm: spread(list(means[arm].values())) for arm in ARMS
             }
             for arm in ARMS[1:]:
