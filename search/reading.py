@@ -47,8 +47,9 @@ def read(
     """Reads a trained KAN: which functions its edges are, which matter, and the formula of a small one.
 
     Args:
-        what: a run of the kan space (by name, ``Run``, or a ``Layer`` of it), whose network is trained as by
-            ``search export --weights``; or a trained ``KANLinear``, or several in a row (``nn.Sequential``, a list).
+        what: a run of the kan or skan space (by name, ``Run``, or a ``Layer`` of it), whose network is trained as by
+            ``search export --weights``; or a trained ``KANLinear`` or ``MixedKANLinear`` (what a selecting layer is
+            pruned to), or several in a row (``nn.Sequential``, a list).
         x, y: of a module: inputs ``[N, I]`` and, if there are any, targets ``[N, O]``; else it is read for itself.
         candidate, runs_dir: of a run given by name: ``best`` or a number, and the folder of the runs.
         weights: of a run: a file that ``search export --weights`` wrote, in place of training.
@@ -56,7 +57,8 @@ def read(
         limit: R² from which an edge is taken for a function of the library.
         tolerance: by how much pruning, and rounding, may raise the error, in parts of it.
         refit: whether constants are fitted to the data again.
-    Returns: a ``primitives.symbolic.reading.Reading``: ``.formula``, ``.latex``, ``.edges``, ``.errors``, ``.svg()``.
+    Returns: a ``primitives.symbolic.reading.Reading``: ``.formula``, ``.latex``, ``.edges``, ``.bases``,
+        ``.errors``, ``.svg()``.
     Raises: BadInputError for what has no edges to be read, is too large, or lacks its data.
     """
     if isinstance(what, str | Path | Run | Layer):
@@ -204,7 +206,9 @@ def _print(reading: "Reading", title: str) -> None:
     console.print(Text(title))
     steps = ", ".join(f"{name} {value:.4g}" for name, value in reading.errors.items())
     console.print(Text(f"error on validation data, in deviations of the target: {steps}"))
-    console.print(Text(f"{len(live)} of {len(reading.edges)} edges left, {symbolic} of them read as functions\n"))
+    console.print(Text(f"{len(live)} of {len(reading.edges)} edges left, {symbolic} of them read as functions"))
+    console.print(Text("\n".join(reading.by_basis())))
+    console.print()
     table = plain_table("edge", ">share", "function", ">R²", "as good")
     for edge in live[:_MOST_ROWS]:
         table.add_row(*map(Text, _cells(reading, edge)))

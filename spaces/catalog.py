@@ -169,6 +169,7 @@ SPACES.add(
         layers="layersearch.spaces.skan.layers",
         exporter="layersearch.spaces.skan.export",
         selects=True,
+        reader="layersearch.spaces.skan.reading",
     ),
 )
 

@@ -24,7 +24,7 @@ class KANLinear(KANLayer):
         basis: name in ``BASES`` or a configured row.
         base: activation b of the base branch, or None for no such branch.
         domain: map d of the inputs; that of the basis by default.
-        init: ``variance``, ``glorot`` or ``power``, see ``layers.init.scales``.
+        init: ``variance``, ``branch``, ``glorot`` or ``power``, see ``layers.init.scales``.
         bias: whether there is a c.
         power: exponents of ``init="power"``.
         generator: source of the random start; torch's own by default.

@@ -8,14 +8,20 @@ import copy
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
 from layersearch.errors import BadInputError
+from layersearch.primitives.layers.functions import BasisFunctions
 from layersearch.primitives.layers.linear import KANLinear
+from layersearch.primitives.layers.mixed import MixedKANLinear
+from layersearch.primitives.layers.selective import SelectiveKANLinear
 
 __all__ = ["EPS", "Chain", "EdgeLayer", "Source", "chain_of"]
+
+Readable: TypeAlias = KANLinear | MixedKANLinear
 
 EPS = 1e-5
 """Under the root of the layer norm, as in ``layers.domain_map``."""
@@ -23,29 +29,48 @@ EPS = 1e-5
 
 @dataclass(frozen=True)
 class Source:
-    """Input ``index`` of a layer, as it comes or layer-normalised."""
+    """Input ``index`` of a layer, as it comes or layer-normalised.
+
+    ``basis`` is that of its edges; None where they have the base branch alone.
+    """
 
     index: int
+    basis: str | None
     normalised: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Inputs of a layer that have one basis: its functions, their indices ``[n]``, and weights ``[O, K, n]``."""
+
+    functions: BasisFunctions
+    index: Tensor
+    weight: Tensor
+
+
 class EdgeLayer:
-    """One ``KANLinear`` as functions of its sources. A copy is read; the layer itself stays as it is."""
+    """One layer as functions of its sources. A copy is read; the layer itself stays as it is.
 
-    def __init__(self, layer: KANLinear) -> None:
-        self.layer = copy.deepcopy(layer).double().cpu().eval().requires_grad_(False)
+    ``sources`` are what it sees; ``normalises`` says whether behind a layer norm; ``bias`` is ``[O]``.
+    """
+
+    def __init__(self, layer: Readable) -> None:
+        copied = copy.deepcopy(layer).double().cpu().eval().requires_grad_(False)
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        self.normalises = layer.functions.domain.kind == "layernorm"
-        plain = tuple(Source(i) for i in range(self.in_features))
-        normalised = tuple(Source(i, True) for i in range(self.in_features))
-        has_base = layer.base_weight is not None
-        self.sources = plain if not self.normalises else normalised + (plain if has_base else ())
-
-    @property
-    def bias(self) -> Tensor:
-        """``[O]``."""
-        bias = self.layer.bias
-        return bias.detach() if bias is not None else torch.zeros(self.out_features, dtype=torch.float64)
+        if isinstance(copied, MixedKANLinear):
+            self.normalises = copied.normalize
+            self._parts, self._base_weight = _of_mixed(copied)
+        else:
+            self.normalises = copied.functions.domain.kind == "layernorm"
+            self._parts = [_Part(copied.functions, torch.arange(self.in_features), copied.weight)]
+            self._base_weight = copied.base_weight
+        self._base = copied.base
+        bias = copied.bias
+        self.bias = bias.detach() if bias is not None else torch.zeros(self.out_features, dtype=torch.float64)
+        own = {int(i): part.functions.basis.name for part in self._parts for i in part.index}
+        self.sources = tuple(Source(i, own[i], self.normalises) for i in range(self.in_features))
+        if self.normalises and self._base_weight is not None:
+            self.sources += tuple(Source(i, None) for i in range(self.in_features))
 
     def seen(self, x: Tensor) -> Tensor:
         """The sources of inputs ``x``: ``[N, I] -> [N, S]``."""
@@ -56,18 +81,37 @@ class EdgeLayer:
 
     def edges(self, sources: Tensor) -> Tensor:
         """Every edge at ``[N, S]`` values of its own source: ``[N, O, S]``."""
-        layer, n = self.layer, self.in_features
-        if self.normalises:
-            low, high = layer.functions.domain.interval
-            argument = (low + high) / 2 + (high - low) / 4 * sources[:, :n]
-        else:
-            argument = layer.functions.mapped(sources)
-        columns = layer.functions.basis.columns(argument, layer.functions.state)
-        found: Tensor = torch.einsum("nki,oki->noi", columns, layer.weight)
-        if layer.base is not None and layer.base_weight is not None:
-            of_base = layer.base(sources[:, -n:]).unsqueeze(1) * layer.base_weight
+        n = self.in_features
+        found = sources.new_empty(len(sources), self.out_features, n)
+        for part in self._parts:
+            columns = self._columns(part.functions, sources[:, part.index])
+            found[:, :, part.index] = torch.einsum("nki,oki->noi", columns, part.weight)
+        if self._base is not None and self._base_weight is not None:
+            of_base = self._base(sources[:, -n:]).unsqueeze(1) * self._base_weight
             found = torch.cat([found, of_base], 2) if self.normalises else found + of_base
         return found
+
+    def _columns(self, functions: BasisFunctions, sources: Tensor) -> Tensor:
+        """``[N, n] -> [N, K, n]``."""
+        if self.normalises:
+            low, high = functions.domain.interval
+            argument = (low + high) / 2 + (high - low) / 4 * sources
+        else:
+            argument = functions.mapped(sources)
+        return functions.basis.columns(argument, functions.state)
+
+
+def _of_mixed(layer: MixedKANLinear) -> tuple[list[_Part], Tensor | None]:
+    """Its bases, and the weights of the base branch ``[O, I]``, both in the order of the inputs."""
+    index = torch.split(layer.order, layer.members)
+    spaces = [cast(BasisFunctions, space) for space in layer.spaces]
+    sizes = [space.basis.n_functions * len(own) for space, own in zip(spaces, index, strict=True)]
+    *parts, rest = torch.split(layer.weight, [*sizes, layer.weight.shape[1] - sum(sizes)], 1)
+    found = [
+        _Part(space, own, part.reshape(layer.out_features, -1, len(own)))
+        for space, own, part in zip(spaces, index, parts, strict=True)
+    ]
+    return found, rest[:, layer.order.argsort()] if layer.base is not None else None
 
 
 class Chain:
@@ -113,15 +157,20 @@ class Chain:
 def chain_of(layers: nn.Module | Iterable[nn.Module]) -> Chain:
     """The edges of a layer, or of layers in a row (an ``nn.Sequential``, a list).
 
-    Raises: BadInputError if something among them is no ``KANLinear``, or the widths do not fit.
+    Raises: BadInputError if something among them is no ``KANLinear`` or ``MixedKANLinear``, or the widths do not fit.
     """
-    found = [layers] if isinstance(layers, KANLinear) or not isinstance(layers, Iterable) else list(layers)
+    found = [layers] if isinstance(layers, Readable) or not isinstance(layers, Iterable) else list(layers)
     for layer in found:
-        if not isinstance(layer, KANLinear):
+        if isinstance(layer, SelectiveKANLinear):
             raise BadInputError(
-                f"edges are those of KANLinear layers in a row, got {type(layer).__name__}; give only such layers"
+                "edges are read once their nodes have one basis each, got SelectiveKANLinear; give what its pruned() is"
             )
-    kans = [layer for layer in found if isinstance(layer, KANLinear)]
+        if not isinstance(layer, Readable):
+            raise BadInputError(
+                f"edges are those of KANLinear or MixedKANLinear layers in a row, got {type(layer).__name__}; give "
+                "only such layers"
+            )
+    kans = [layer for layer in found if isinstance(layer, Readable)]
     if not kans:
         raise BadInputError("a network to be read must have a KANLinear layer, got none; give at least one")
     for before, after in itertools.pairwise(kans):

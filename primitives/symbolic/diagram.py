@@ -1,7 +1,7 @@
 """A reading as one picture: nodes in columns, between them a small plot of every edge that is left. Plain SVG.
 
-How much an edge matters is how dark it is drawn; what it was read as stands under its curve, and everything else
-appears when the pointer rests on it.
+How much an edge matters is how dark it is drawn; what it was read as stands under its curve, behind the basis of its
+node where nodes have different ones; everything else appears when the pointer rests on it.
 """
 
 import math
@@ -77,12 +77,13 @@ def diagram(reading: Reading, title: str = "") -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _summary(reading: Reading) -> tuple[str, str]:
+def _summary(reading: Reading) -> tuple[str, ...]:
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in reading.errors.items())
     symbolic = sum(edge.symbolic for edge in reading.live)
     return (
         f"{len(reading.live)} of {len(reading.edges)} edges left, {symbolic} of them read as functions",
         f"error in deviations of the target: {numbers}",
+        *reading.by_basis(),
     )
 
 
@@ -98,6 +99,8 @@ def _edge(
     assert edge.match is not None
     colour = _SYMBOLIC if edge.symbolic else _NUMERIC
     label = _short(edge)
+    if reading.is_mixed and edge.basis:
+        label = f"{edge.basis}: {label if edge.symbolic else 'numeric'}"
     x, y = x0 + _LANE, middle - (box + _LABEL) / 2
     wire = f'fill="none" stroke="{colour}" stroke-width="{0.8 + 2.2 * strength:.2f}"' + (
         ' stroke-dasharray="5 3"' if edge.normalised else ""
@@ -167,12 +170,14 @@ def _about(reading: Reading, edge: Edge) -> str:
     assert edge.match is not None
     source = reading.node(edge.layer, edge.input)
     kind = " (layer-normalised)" if edge.normalised else ""
+    basis = f", {edge.basis}" if edge.basis else ""
     ties = (
         "; as good: " + ", ".join(f"{form} (R² {_r2(r2)})" for form, r2 in edge.match.ties) if edge.match.ties else ""
     )
     verdict = "" if edge.symbolic else f"; stays numeric, since R² is under {reading.limit:g}"
+    between = f"{source}{kind} → {reading.node(edge.layer + 1, edge.output)}{basis}"
     return (
-        f"{source}{kind} → {reading.node(edge.layer + 1, edge.output)}: share {edge.share:.3f} of the output's spread, "
+        f"{between}: share {edge.share:.3f} of the output's spread, "
         f"seen on [{edge.x[0]:.3g}, {edge.x[-1]:.3g}], values in [{edge.y.min():.3g}, {edge.y.max():.3g}]\n"
         f"{edge.match.text(source)}, R² {_r2(edge.match.r2)}{ties}{verdict}"
     )

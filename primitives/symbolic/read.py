@@ -51,7 +51,7 @@ def read_network(
     refit: bool = True,
     on_step: OnStep | None = None,
 ) -> Reading:
-    """Reads ``KANLinear`` layers in a row.
+    """Reads ``KANLinear`` layers in a row, or ``MixedKANLinear`` ones, whose nodes have bases of their own.
 
     Args:
         layers: a layer, or several in a row.
@@ -223,6 +223,7 @@ def _edge(
         source=s,
         input=source.index,
         normalised=source.normalised,
+        basis=source.basis,
         share=float(share[o, s]),
         deviation=float(deviations[o, s]),
         live=match is not None,

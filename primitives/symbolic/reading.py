@@ -22,6 +22,7 @@ class Edge:
     Args:
         layer, output, source: where it is; ``source`` is an index of ``EdgeLayer.sources``.
         input, normalised: the node it comes from, and whether a layer norm stands between.
+        basis: that of the node; None for an edge of the base branch alone.
         share: of the spread of the outputs (``prune.shares``).
         deviation: of its values over the data.
         live: whether it is left after pruning.
@@ -35,6 +36,7 @@ class Edge:
     source: int
     input: int
     normalised: bool
+    basis: str | None
     share: float
     deviation: float
     live: bool
@@ -82,6 +84,31 @@ class Reading:
         """Edges that are left, those with the largest share first."""
         return tuple(sorted((edge for edge in self.edges if edge.live), key=lambda e: -e.share))
 
+    @property
+    def bases(self) -> tuple[tuple[str, ...], ...]:
+        """Per layer the basis of each of its inputs, which all edges from it have."""
+        found: list[dict[int, str]] = [{} for _ in self.widths[:-1]]
+        for edge in self.edges:
+            if edge.basis is not None:
+                found[edge.layer][edge.input] = edge.basis
+        return tuple(tuple(own[i] for i in sorted(own)) for own in found)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether there is more than one basis."""
+        return len({name for own in self.bases for name in own}) > 1
+
+    def by_basis(self) -> list[str]:
+        """Which nodes have which basis, in words: a line per layer, or one if all have the same."""
+        if not self.is_mixed:
+            return [f"basis of all nodes: {self.bases[0][0]}"]
+        lines = []
+        for layer, own in enumerate(self.bases):
+            nodes = {name: [self.node(layer, i) for i, of in enumerate(own) if of == name] for name in sorted({*own})}
+            shown = " | ".join(f"{name} {', '.join(some)}" for name, some in nodes.items())
+            lines.append(f"bases of layer {layer + 1}: {shown}")
+        return lines
+
     def node(self, layer: int, index: int) -> str:
         """Name of a node: of an input, ``h1_1``, …, ``y`` (``y1``, … if there are several)."""
         if layer == 0:
@@ -101,6 +128,7 @@ class Reading:
         return {
             "widths": list(self.widths),
             "names": list(self.names),
+            "bases": [list(own) for own in self.bases],
             "limit": self.limit,
             "errors": {name: value if math.isfinite(value) else None for name, value in self.errors.items()},
             "formula": self.formula,
@@ -112,6 +140,7 @@ class Reading:
                     "from": self.node(edge.layer, edge.input),
                     "to": self.node(edge.layer + 1, edge.output),
                     "normalised": edge.normalised,
+                    "basis": edge.basis,
                     "share": edge.share,
                     "deviation": edge.deviation,
                     "range": [float(edge.x[0]), float(edge.x[-1])],

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from layersearch.spaces.contracts import Outline, Probe
 from layersearch.spaces.kan.genome import KANGenome
 from layersearch.spaces.kan.network import Network, build, canonical, count_parameters
 
-__all__ = ["agree", "outline", "probe", "probe_inputs", "probed", "same_function"]
+__all__ = ["agree", "outline", "outlined", "probe", "probe_inputs", "probed", "same_function"]
 
 _ROWS = 16
 _SMALLEST_VARIATION = 1e-6
@@ -24,13 +24,27 @@ _SAME = 1e-9
 
 def outline(genome: KANGenome, in_features: int, out_features: int, most_parameters: int) -> Outline:
     """Structural key, and why the network cannot be made or is too large."""
-    key = hashlib.blake2b(repr(canonical(genome, in_features, out_features)).encode(), digest_size=16).hexdigest()
-    if genome.domain == "layernorm" and 1 in genome.hidden:
-        return Outline(key, "layer norm of one feature")
+    layers = canonical(genome, in_features, out_features)
     count = count_parameters(genome, in_features, out_features)
-    if count > most_parameters:
-        return Outline(key, f"more than {most_parameters} parameters")
-    return Outline(key)
+    return outlined(layers, genome.domain, genome.hidden, {"parameters": (count, most_parameters)})
+
+
+def outlined(
+    canonical: object, domain: str, inputs: Collection[int], costs: Mapping[str, tuple[float, int]]
+) -> Outline:
+    """Structural key, and the first rule that a model breaks.
+
+    Args:
+        canonical: equal for genomes that stand for the same model.
+        domain: map of the inputs of its layers.
+        inputs: how many there are of each of these layers.
+        costs: what the model costs, and the most that it may cost, by what is counted.
+    """
+    key = hashlib.blake2b(repr(canonical).encode(), digest_size=16).hexdigest()
+    if domain == "layernorm" and 1 in inputs:
+        return Outline(key, "layer norm of one feature")
+    too_large = (f"more than {most} {unit}" for unit, (count, most) in costs.items() if count > most)
+    return Outline(key, next(too_large, None))
 
 
 def probe(genome: KANGenome, in_features: int, out_features: int) -> Probe:

@@ -1,13 +1,11 @@
 """What can be known of a genome without training: can it work at all, and is it new."""
 
-import hashlib
-
 import torch
 
 from layersearch.primitives.basis import Basis
 from layersearch.spaces.contracts import Outline, Probe
 from layersearch.spaces.kan.network import Network
-from layersearch.spaces.kan.screen import agree, probe_inputs, probed
+from layersearch.spaces.kan.screen import agree, outlined, probe_inputs, probed
 from layersearch.spaces.skan.genome import SKANGenome
 from layersearch.spaces.skan.network import build, most_parameters, plans
 
@@ -16,12 +14,9 @@ __all__ = ["learning", "outline", "probe", "same"]
 
 def outline(genome: SKANGenome, in_features: int, out_features: int, most: int) -> Outline:
     """Structural key, and why the network cannot be made or may be too large once it is pruned."""
-    key = hashlib.blake2b(repr(_canonical(genome, in_features, out_features)).encode(), digest_size=16).hexdigest()
-    if genome.domain == "layernorm" and 1 in genome.hidden:
-        return Outline(key, "layer norm of one feature")
-    if most_parameters(genome, in_features, out_features) > most:
-        return Outline(key, f"more than {most} parameters")
-    return Outline(key)
+    training = _canonical(genome, in_features, out_features)
+    count = most_parameters(genome, in_features, out_features)
+    return outlined(training, genome.domain, genome.hidden, {"parameters": (count, most)})
 
 
 def probe(genome: SKANGenome, in_features: int, out_features: int) -> Probe:

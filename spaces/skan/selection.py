@@ -1,9 +1,9 @@
 """What the nodes of a network chose: read from a network or its checkpoint, and as it is stored."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from layersearch.errors import BadInputError, GenomeError
 from layersearch.primitives.layers.mixed import MixedKANConv2d, MixedKANLinear
@@ -11,19 +11,22 @@ from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.skan.genome import SKANGenome
 from layersearch.spaces.tasks.checkpoint import MODEL, unpack
 
-__all__ = ["Choices", "choices_of", "chosen_in", "chosen_of", "layers_in", "selection_of"]
+__all__ = ["Choices", "choices_of", "chosen_among", "chosen_in", "chosen_of", "layers_in", "selection_of"]
 
 Choices = tuple[tuple[int, ...], ...]
 """Per layer, the index into the pool of each of its nodes."""
 
-_CHOICE = re.compile(rf"{MODEL}(\d+)\.choice")
-
 
 def chosen_in(checkpoint: bytes) -> Choices | None:
     """What was chosen, of the checkpoint of a pruned network; None if it is not pruned yet. Raises: StoreError."""
-    tensors, _ = unpack(checkpoint)
-    found = {int(match[1]): tensors[name] for name in tensors if (match := _CHOICE.fullmatch(name))}
-    return tuple(tuple(found[place].tolist()) for place in sorted(found)) or None
+    return chosen_among(unpack(checkpoint)[0], MODEL)
+
+
+def chosen_among(tensors: Mapping[str, Tensor], prefix: str) -> Choices | None:
+    """The same of the tensors of a network, under names with this prefix."""
+    pattern = re.compile(rf"{re.escape(prefix)}(\d+)\.choice")
+    found = {int(match[1]): tensor for name, tensor in tensors.items() if (match := pattern.fullmatch(name))}
+    return tuple(tuple(found[place].flatten().tolist()) for place in sorted(found)) or None
 
 
 def chosen_of(network: nn.Module) -> Choices | None:

@@ -1,7 +1,8 @@
 """Starts of KANs against published results: the KAN-Init suite, and pykan's tutorial function by grid refinement.
 
-python tests/bench/compare_kan_init.py suite [--size 8x8-5|32x32-20] [--seeds 5] [--functions f1,f2] [--inits glorot]
+python tests/bench/compare_kan_init.py suite [--size 8x8-5|32x32-20] [--seeds 5] [--functions f1,f2] [--inits branch]
 python tests/bench/compare_kan_init.py tutorial [--seeds 1]
+python tests/bench/compare_kan_init.py moments
 python tests/bench/compare_kan_init.py show
 
 Every training is kept in --out (kan_init.json) as it ends: what is there is not run again. The protocol of the suite is
@@ -9,7 +10,8 @@ that of arXiv:2509.03417: 5,000 points in [-1, 1]², four fifths for training, A
 the mean squared error, cubic B-splines with a SiLU branch; errors are root mean squares in the units of the target, on
 the fifth that was kept and on the source's 200 × 200 grid. Ours differ in having a bias per node. The tutorial is
 Example 1 of pykan's documentation: exp(sin(pi x) + y²), widths 2-1-1, 1,000 points to train and 1,000 to test, 200
-steps of L-BFGS per grid.
+steps of L-BFGS per grid. ``moments`` are the second moments of what new layers of every basis give for N(0, 1) inputs,
+which have to be in [0.5, 2]: after each of 4 layers of 64, and after one of 1,024.
 """
 
 import argparse
@@ -28,7 +30,7 @@ __all__: list[str] = []
 
 SIZES = {"8x8-5": ((8, 8), 5), "32x32-20": ((32, 32), 20)}
 FUNCTIONS = ("f1", "f2", "f3", "f4", "f5")
-INITS = ("glorot", "power", "variance")
+INITS = ("branch", "glorot", "power", "variance")
 STEPS, POINTS, RATE = 2000, 5000, 1e-3
 # Medians over 5 seeds, from the raw files of github.com/srigas/KAN_Initialization_Schemes.
 PUBLISHED = {
@@ -128,6 +130,30 @@ def tutorial(seed: int) -> dict[str, float]:
     return {**found, "core_s": time.process_time() - begin}
 
 
+def moments() -> None:
+    """Smallest and largest by start and branch, and how many of the cases leave the range."""
+    import torch
+
+    from layersearch.primitives import BASES, KANLinear
+
+    rows: dict[str, dict[str, object]] = {}
+    for init, base in itertools.product(INITS, ("silu", None)):
+        cases = []
+        for name, (width, depth) in itertools.product(BASES, ((64, 4), (1024, 1))):
+            generator = torch.Generator().manual_seed(3)
+            x, found = torch.randn(128, width, generator=generator), []
+            for _ in range(depth):
+                layer = KANLinear(width, width, name, base=base, init=init, generator=generator, lowering="torch")
+                x = layer(x).detach()
+                found.append(x.square().mean().item())
+            cases.append(found)
+        outside = sum(min(found) < 0.5 or max(found) > 2 for found in cases)
+        rows[f"{init}, {base or 'no'} branch"] = {
+            "smallest": min(map(min, cases)), "largest": max(map(max, cases)), "outside": f"{outside} of {len(cases)}"
+        }  # fmt: skip
+    table("second moments of outputs", rows)
+
+
 def _rmse(model: Any, x: Any, y: Any) -> float:
     import torch
 
@@ -185,13 +211,16 @@ def show(kept: Kept) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("suite", "tutorial", "show"))
+    parser.add_argument("what", choices=("suite", "tutorial", "moments", "show"))
     parser.add_argument("--size", choices=tuple(SIZES), default="8x8-5")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--functions", default=",".join(FUNCTIONS))
     parser.add_argument("--inits", default=",".join(INITS))
     parser.add_argument("--out", type=Path, default=Path("kan_init.json"))
     given = parser.parse_args()
+    if given.what == "moments":
+        moments()
+        return
     kept = Kept(given.out)
     if given.what == "suite":
         hidden, grid = SIZES[given.size]

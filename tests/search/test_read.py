@@ -11,24 +11,33 @@ import numpy as np
 import pytest
 import torch
 from planted import planted_layer
+from safetensors.torch import save_file
 
 import layersearch
 from layersearch.errors import BadInputError
+from layersearch.primitives import KANLinear, MixedKANLinear
 from layersearch.search.candidate import Candidate, Finish, StageResult
 from layersearch.search.cli import main
-from layersearch.search.reading import FILES, _StepLines
+from layersearch.search.reading import FILES, _print, _StepLines
 from layersearch.search.store import Store
 from layersearch.spaces.contracts import JsonObject, Outcome
 from layersearch.spaces.kan.export import trained
 from layersearch.spaces.kan.genome import make, to_json
 from layersearch.spaces.kan.published import mlp_of
 from layersearch.spaces.kan.settings import effective
+from layersearch.spaces.skan.export import trained as trained_skan
+from layersearch.spaces.skan.genome import make as make_skan
+from layersearch.spaces.skan.genome import to_json as to_json_skan
+from layersearch.spaces.skan.settings import effective as effective_skan
 from layersearch.spaces.tasks.regression import load_regression
 
 TINY = {
     "task.points": 200, "task.test_points": 50, "task.quality_steps": 2, "task.fitness_steps": 4,
     "task.rerank_steps": 40,
 }  # fmt: skip
+
+
+SELECTING = make_skan({"bspline": {"grid": 5}, "fourier": {"grid": 2}}, base="none", pruning="fit", hidden=(2,))
 
 
 def store(folder: Path, space: str, genomes: list[JsonObject], settings: JsonObject) -> None:
@@ -51,7 +60,10 @@ def store(folder: Path, space: str, genomes: list[JsonObject], settings: JsonObj
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """kan-0001: 0 a small network, 1 a linear one, 2 one with many edges, 3 a small one; evonorm-0001 has layers."""
+    """kan-0001: 0 a small network, 1 a linear one, 2 one with many edges, 3 a small one; evonorm-0001 has layers.
+
+    skan-0001: 0 a small network that selects, 1 one with many edges, 2 a small one of kan, 3 a linear one.
+    """
     runs = tmp_path / "runs"
     settings = effective(None, "fn:f1", None, "smoke", TINY)
     small = make("chebyshev", {"degree": 4}, base="none", domain="tanh", hidden=(2,))
@@ -61,7 +73,10 @@ def runs(tmp_path: Path) -> Path:
         [to_json(g) for g in (small, mlp_of(30, 2, 1), *map(small.with_widths, ((170,), (3,))))],
         settings,
     )
+    store(runs / "skan-0001", "skan", [to_json_skan(SELECTING), to_json_skan(SELECTING.with_widths((170,))),
+        to_json(small), to_json(mlp_of(30, 2, 1))], effective_skan(None, "fn:f1", None, "smoke", TINY))  # fmt: skip
     store(runs / "images", "kan", [layersearch.known("kan", "kat-vit").genome], {})
+    store(runs / "sconv", "skan", [layersearch.known("skan", "sconvkan").genome], {})
     known = layersearch.known("evonorm", "bn-relu").genome
     store(runs / "evonorm-0001", "evonorm", [known], {})
     return runs
@@ -149,6 +164,46 @@ def test_weights_of_an_export_are_read_as_they_are(runs: Path, tmp_path: Path) -
         layersearch.read("kan-0001", runs_dir=runs, weights=out)
 
 
+@pytest.mark.slow
+def test_a_network_that_selected_is_read_with_what_its_nodes_chose(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = effective_skan(None, "fn:f1", None, "smoke", TINY)
+    state, measured, selection = trained_skan(to_json_skan(SELECTING), settings, 0)
+    file, out = tmp_path / "net.safetensors", tmp_path / "read"
+    save_file(state, file)
+    arguments = ["read", "skan-0001", "--runs-dir", str(runs), "--r2", "0.9"]
+    assert main([*arguments, "-o", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert selection is not None
+    assert told["bases"] == selection["layers"]
+    assert told["errors"]["network"] == pytest.approx(measured["rmse"], rel=0.5)  # validation there, hold-out here
+    assert {edge["basis"] for edge in told["edges"]} == {name for own in selection["layers"] for name in own}
+    ElementTree.parse(out / "network.svg")
+
+    assert main([*arguments, "--weights", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["edges"] == told["edges"]
+    save_file(state | {"layers.0.choice": torch.tensor([0, 9])}, file)
+    assert main([*arguments, "--weights", str(file)]) == 2
+    assert "is of another" in capsys.readouterr().err
+
+
+def test_what_the_nodes_chose_is_shown_where_it_differs(capsys: pytest.CaptureFixture[str]) -> None:
+    layer = MixedKANLinear(3, 1, ("bspline", "rbf"), (1, 0, 1))
+    x = torch.rand(200, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    _print(layersearch.read(layer, x), "a title")
+    assert "bases of layer 1: bspline x2 | rbf x1, x3" in capsys.readouterr().out
+    _print(layersearch.read(KANLinear(3, 1), x), "a title")
+    assert "basis of all nodes: chebyshev" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_baseline_of_one_basis_is_read_as_in_kan(runs: Path) -> None:
+    reading = layersearch.read("skan-0001", runs_dir=runs, candidate="2", limit=0.9)
+    assert reading.bases == (("chebyshev",) * 2,) * 2
+    assert reading.errors == layersearch.read("kan-0001", runs_dir=runs, limit=0.9).errors
+
+
 def test_layers_are_read_by_scripts() -> None:
     layer = planted_layer(2, 1, {(0, 0): torch.exp, (0, 1): torch.square})
     x = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -167,9 +222,12 @@ def test_layers_are_read_by_scripts() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["evonorm-0001"], "must be of the space kan, got one of evonorm; read another run"),
+        (["evonorm-0001"], "must be of the space kan or skan, got one of evonorm; read another run"),
         (["kan-0001", "--candidate", "1"], "a linear one (mlp) has none"),
-        (["images"], "and this one is of images; read a run on other data"),
+        (["images"], "one of images has norms, pooling or attention between them; read a run on a function"),
+        (["sconv"], "one of images has norms, pooling or attention between them; read a run on a function"),
+        (["skan-0001", "--candidate", "1"], "at most 500 edges, got 510"),
+        (["skan-0001", "--candidate", "3"], "a linear one (mlp) has none"),
         (["kan-0001", "--candidate", "2"], "at most 500 edges, got 510"),
         (["kan-0001", "--candidate", "7"], "got 7"),
         (["kan-0002"], "did you mean 'kan-0001'"),

@@ -1,7 +1,6 @@
 """What can be known of a model without training: can it work at all, and is it new."""
 
 import functools
-import hashlib
 import random
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from layersearch.spaces.contracts import Outline, Probe
 from layersearch.spaces.kan.images.genome import ImageGenome
 from layersearch.spaces.kan.images.network import build, canonical, count_parameters, operations
-from layersearch.spaces.kan.screen import agree, probed
+from layersearch.spaces.kan.screen import agree, outlined, probed
 from layersearch.spaces.tasks.images.models import ConvShape, ImageClassifier
 
 __all__ = ["outline", "probe", "probe_images", "same_function"]
@@ -20,16 +19,13 @@ _IMAGES = 4
 
 def outline(genome: ImageGenome, in_channels: int, classes: int, most_parameters: int, most_operations: int) -> Outline:
     """Structural key, and why the model cannot be made or is too large."""
-    key = hashlib.blake2b(repr(canonical(genome, classes)).encode(), digest_size=16).hexdigest()
     shape = genome.shape
     widths = (shape.stem, *shape.channels[:-1]) if isinstance(shape, ConvShape) else (shape.width, shape.hidden)
-    if genome.layer.domain == "layernorm" and 1 in widths:
-        return Outline(key, "layer norm of one feature")
-    if count_parameters(genome, in_channels, classes) > most_parameters:
-        return Outline(key, f"more than {most_parameters} parameters")
-    if operations(genome, in_channels, classes) > most_operations:
-        return Outline(key, f"more than {most_operations} operations per image")
-    return Outline(key)
+    costs = {
+        "parameters": (count_parameters(genome, in_channels, classes), most_parameters),
+        "operations per image": (operations(genome, in_channels, classes), most_operations),
+    }
+    return outlined(canonical(genome, classes), genome.layer.domain, widths, costs)
 
 
 def probe(genome: ImageGenome, in_channels: int, classes: int) -> Probe:

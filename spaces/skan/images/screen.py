@@ -1,12 +1,10 @@
 """What can be known of an S-ConvKAN without training: can it work at all, and is it new."""
 
-import hashlib
-
 import torch
 
 from layersearch.spaces.contracts import Outline, Probe
 from layersearch.spaces.kan.images.screen import probe_images
-from layersearch.spaces.kan.screen import agree, probed
+from layersearch.spaces.kan.screen import agree, outlined, probed
 from layersearch.spaces.skan.images.genome import SelectingGenome, shape_of
 from layersearch.spaces.skan.images.network import build, canonical, most_parameters, operations
 from layersearch.spaces.skan.screen import learning
@@ -17,16 +15,13 @@ __all__ = ["outline", "probe", "same"]
 
 def outline(genome: SelectingGenome, in_channels: int, classes: int, parameters: int, most_operations: int) -> Outline:
     """Structural key, and why the network cannot be made, or is too large: ``parameters`` are counted once pruned."""
-    key = hashlib.blake2b(repr(canonical(genome)).encode(), digest_size=16).hexdigest()
     shape = shape_of(genome)
     selecting = (shape.stem, *shape.channels) if genome.head == "kan" else (shape.stem, *shape.channels[:-1])
-    if genome.layer.domain == "layernorm" and 1 in selecting:
-        return Outline(key, "layer norm of one feature")
-    if most_parameters(genome, in_channels, classes) > parameters:
-        return Outline(key, f"more than {parameters} parameters")
-    if operations(genome, in_channels, classes) > most_operations:
-        return Outline(key, f"more than {most_operations} operations per image")
-    return Outline(key)
+    costs = {
+        "parameters": (most_parameters(genome, in_channels, classes), parameters),
+        "operations per image": (operations(genome, in_channels, classes), most_operations),
+    }
+    return outlined(canonical(genome), genome.layer.domain, selecting, costs)
 
 
 def probe(genome: SelectingGenome, in_channels: int, classes: int) -> Probe:

@@ -1,10 +1,13 @@
 """New layers keep the second moment of their inputs; the other rules are as published."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from layersearch.primitives import BASES, KANConv2d, KANLinear
+from layersearch.primitives.activations import activation
 from layersearch.primitives.layers.init import normal_quantiles, scales
 
 # The second moment of a layer's output over 128 inputs spreads by about 10 % from draw to draw at width 64, with
@@ -14,11 +17,13 @@ from layersearch.primitives.layers.init import normal_quantiles, scales
 @pytest.mark.parametrize("name", list(BASES))
 def test_the_second_moment_stays_through_depth(name: str) -> None:
     generator = torch.Generator().manual_seed(3)
-    for base, width, depth in (("silu", 64, 4), (None, 64, 2), ("silu", 512, 1)):
+    for init, base, width, depth in (
+        ("variance", "silu", 64, 4), ("variance", None, 64, 2), ("variance", "silu", 512, 1), ("branch", "silu", 64, 4),
+    ):  # fmt: skip
         x = torch.randn(128, width, generator=generator)
         with torch.no_grad():
             for _ in range(depth):
-                x = KANLinear(width, width, basis=name, base=base, generator=generator)(x)
+                x = KANLinear(width, width, basis=name, base=base, init=init, generator=generator)(x)
                 assert 0.5 < float(x.square().mean()) < 2
 
 
@@ -45,6 +50,16 @@ def test_constant_functions_start_at_zero() -> None:
     layer = KANLinear(8, 8, basis="chebyshev")
     assert not layer.weight[:, 0].any()
     assert layer.weight[:, 1:].abs().min() > 0
+
+
+def test_the_branch_start_leaves_the_basis_a_ten_thousandth() -> None:
+    functions = KANLinear(4, 4, basis="chebyshev", degree=3).functions
+    _, silu = activation("silu")
+    found, even = scales("branch", functions, 10, 10, silu), scales("variance", functions, 10, 10, silu)
+    torch.testing.assert_close(found.basis, even.basis * math.sqrt(2e-4))
+    assert found.base == pytest.approx(even.base * math.sqrt(2 * 0.9999))
+    alone, of_all = scales("branch", functions, 10, 10, None), scales("variance", functions, 10, 10, None)
+    torch.testing.assert_close(alone.basis, of_all.basis)
 
 
 def test_power_law_as_published() -> None:

@@ -12,7 +12,7 @@ from planted import planted_layer, trained_network
 from torch import Tensor, nn
 
 from layersearch.errors import BadInputError
-from layersearch.primitives import BASES, KANLinear
+from layersearch.primitives import BASES, KANLinear, MixedKANLinear, SelectiveKANLinear
 from layersearch.primitives.layers.domain_map import DOMAINS
 from layersearch.primitives.symbolic.chain import chain_of
 from layersearch.primitives.symbolic.equations import Units
@@ -44,6 +44,46 @@ def test_the_edges_of_a_network_add_up_to_it(domain: str) -> None:
             torch.testing.assert_close(chain_of(network)(x.double()), network(x).double(), rtol=1e-4, atol=1e-4)
             assert chain_of(network).widths == (3, 4, 2)
     assert BASES  # all are read alike: an edge is what the layer's own basis and weights make of one input
+
+
+@pytest.mark.parametrize("domain", [None, *DOMAINS])
+def test_the_edges_of_nodes_with_bases_of_their_own_add_up(domain: str | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pool, choices = ("bspline", "chebyshev", "rbf"), ((2, 0, 2), (1, 0, 2, 1))
+    for base in ("silu", None):
+        layers = [
+            MixedKANLinear(len(choice), o, pool, choice, base=base, domain=domain, generator=generator)
+            for choice, o in zip(choices, (4, 2), strict=True)
+        ]
+        network = nn.Sequential(*layers)
+        x = points(50, 3).float()
+        network(x)
+        network.eval()
+        chain = chain_of(network)
+        torch.testing.assert_close(chain(x.double()), network(x).double(), rtol=1e-4, atol=1e-4)
+        for layer, read in zip(layers, chain.layers, strict=True):
+            assert tuple(source.basis for source in read.sources[: read.in_features]) == layer.selected()
+
+
+def test_a_network_of_several_bases_is_read_with_the_basis_of_every_node() -> None:
+    pool = (BASES["chebyshev"].configure(degree=16), BASES["fourier"].configure(grid=1, frequency=math.pi))
+    layer = MixedKANLinear(2, 1, pool, (1, 0), base=None, domain="none", dtype=torch.float64)
+    x = points()
+    with torch.no_grad():  # features are those of the second input, then those of the first
+        columns = layer.features(x)
+        target = torch.sin(math.pi * x[:, :1]) + torch.exp(x[:, 1:])
+        layer.weight.copy_(torch.linalg.lstsq(columns, target, driver="gelsd").solution.T)
+    reading = read_network(layer, x)
+    assert reading.formula == "y = exp(x2) + sin(pi*x1)"
+    assert reading.bases == (("fourier", "chebyshev"),)
+    assert [edge.basis for edge in reading.edges] == ["fourier", "chebyshev"]
+    assert reading.to_json()["bases"] == [["fourier", "chebyshev"]]
+    assert "fourier: sin" in reading.svg()
+    assert reading.by_basis() == ["bases of layer 1: chebyshev x2 | fourier x1"]
+    alone = read_network(planted_layer(2, 1, {(0, 0): torch.exp}), x)
+    assert alone.bases == (("chebyshev", "chebyshev"),)
+    assert "basis of all nodes: chebyshev" in alone.svg()
+    assert "chebyshev: exp" not in alone.svg()
 
 
 def test_a_reading_changes_nothing_of_the_network() -> None:
@@ -198,7 +238,8 @@ def test_plain_data_has_everything_but_the_curves() -> None:
 @pytest.mark.parametrize(
     ("layers", "arguments", "sentence"),
     [
-        (nn.Sequential(nn.Linear(2, 1)), {}, "KANLinear layers in a row, got Linear"),
+        (nn.Sequential(nn.Linear(2, 1)), {}, "KANLinear or MixedKANLinear layers in a row, got Linear"),
+        (SelectiveKANLinear(2, 1), {}, r"give what its pruned\(\) is"),
         (nn.Sequential(), {}, "must have a KANLinear layer, got none"),
         ([KANLinear(2, 3), KANLinear(2, 1)], {}, "got 3 outputs before 2 inputs"),
         ([KANLinear(2, 251), KANLinear(251, 1)], {}, f"at most {MOST_EDGES} edges, got 753"),
