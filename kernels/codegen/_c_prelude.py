@@ -27,6 +27,7 @@ EXPRESSIONS = {
 
 PRELUDE = r"""
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define PASS static __attribute__((noinline)) void
@@ -119,19 +120,43 @@ OP op_log(float x) {
     return x < 0.0f ? __builtin_nanf("") : y;
 }
 
+typedef struct {
+    const float *x, *g, *given;
+    float *out, *results;
+    long n, c, s, groups, fills;
+    double momentum;
+} call;
+
+/* Filled with NaN where torch fills fresh tensors. */
+static float *workspace(long n, long fills) {
+    float *w = malloc((n + 1) * sizeof(float));
+    if (w != 0 && fills) memset(w, 0xff, n * sizeof(float));
+    return w;
+}
+
 /* Keeps a short loop scalar: vectorising it would take longer to build than it ever saves. */
 #define SCALAR __asm__ volatile("")
 
 /* Rows of r pixels of k channels: one value per channel repeated for every pixel, and back to one sum per channel. */
 static __attribute__((noinline)) const float *spread(float *to, const float *from, long r, long k) {
     if (r == 1) return from;
-    for (long i = 0; i < r; i++)
-        for (long j = 0; j < k; j++) { SCALAR; to[i * k + j] = from[j]; }
+    if (to != from) memcpy(to, from, k * sizeof(float));
+    for (long done = k, all = r * k; done < all; done *= 2)
+        memcpy(to + done, to, (all - done < done ? all - done : done) * sizeof(float));
     return to;
+}
+/* As torch.lerp. */
+PASS move(float *running, const float *moment, long n, float w) {
+    if (running == 0) return;
+    for (long i = 0; i < n; i++) {
+        SCALAR;
+        const float d = moment[i] - running[i];
+        running[i] = w < 0.5f ? running[i] + w * d : moment[i] - (1.0f - w) * d;
+    }
 }
 PASS fold(float *a, long r, long k) {
     for (long i = 1; i < r; i++)
-        for (long j = 0; j < k; j++) { SCALAR; a[j] += a[i * k + j]; }
+        IVDEP for (long j = 0; j < k; j++) a[j] += a[i * k + j];
 }
 """
 

@@ -119,8 +119,8 @@ class Names:
         return " + ".join([array, *(f"{count} * {size}" for count, size in counts if count)])
 
     def result(self, k: int) -> str:
-        cells = self.program.results[k].extent.cells
-        return f"({self._element('R', k, self.program.layout)})[{_INDEX[cells]}]"
+        """First element of a result."""
+        return self._element("R", k, self.program.layout)
 
 
 _INDEX = {(True, True): "p", (False, True): "c", (True, False): "n", (False, False): "0"}
@@ -141,7 +141,7 @@ def small_function(names: Names, k: int, copies: bool) -> str:
     for i in names.storage.copies if copies else ():
         result = names.program.results[i]
         value = names.read(result.value) if names.is_loaded(result.value) else names.value(result.value)
-        text += f"    {_LOOPS[result.extent.cells]}{names.result(i)} = {value}; }}\n"
+        text += f"    {_LOOPS[result.extent.cells]}({names.result(i)})[{_INDEX[result.extent.cells]}] = {value}; }}\n"
     return text
 
 

@@ -1,27 +1,26 @@
 """C for a program: one function per memory layout, for all shapes; float32, one thread, equal bits for equal input.
 
-Small values lie in two arrays: ``R``, the results, and ``W``, the workspace. A pass over a plane (NCHW) keeps its sums
-in registers; over channels_last it goes through a few rows of pixels at a time, so that they stay in the first cache
-for the second, centred sweep, and no sum runs over many thousand terms.
+Small values lie in two arrays: ``R``, the results, and ``W``, the workspace of one call. A pass over a plane (NCHW)
+keeps its sums in registers; over channels_last it goes through a few rows of pixels at a time, so that they stay in the
+first cache for the second, centred sweep, and no sum runs over many thousand terms.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from layersearch.kernels.codegen._c_prelude import EXPRESSIONS, PRELUDE, SUMS
 from layersearch.kernels.codegen._c_small import Names, Storage, small_function
-from layersearch.kernels.codegen.program import INSTRUCTIONS, Layout, Pass, Program
+from layersearch.kernels.codegen.program import INSTRUCTIONS, Pass, Program
 
-__all__ = ["EMITTER", "LAYOUTS", "CSource", "c_source"]
+__all__ = ["CALL", "EMITTER", "LAYOUTS", "c_source"]
 
-EMITTER = "c/1"
+EMITTER = "c/2"
 """Version of the emitter, part of every cache key."""
 
 LAYOUTS = ("nchw", "nhwc")
 
 _BLOCK = 256
 """Channels whose sums are kept on the stack at a time."""
-_ROW = 64
+_ROW = 128
 """Few channels: pixels are taken together until a row has about this many elements, which keeps the inner loop long."""
 _TILE = 4096
 """Elements of each tensor that one block of rows holds, channels_last: x, g and the sums fit a first-level cache."""
@@ -32,28 +31,31 @@ _TYPES = (
     "long N, long C, long S, long G"
 )
 _GIVEN = "x, g, P, given, out, R, W, N, C, S, G"
+CALL = "5P5ld"
+"""Members of ``call`` in the prelude, as for ``struct``. Behind them lie the addresses of running buffers, one for each
+tracked result and 0 for one that is to stay, then those of the inputs."""
+_UNPACK = """\
+    const float *const x = a->x, *const g = a->g, *const given = a->given;
+    float *const out = a->out, *const R = a->results, *const *const B = (float *const *)(a + 1);
+    const float *const *const P = (const float *const *)B + {n_tracked};
+    const long N = a->n, C = a->c, S = a->s, G = a->groups, NC = N * C;
+    float *const W = workspace({work}, a->fills);
+    if (W == 0) return 1;
+"""
 
 
-@dataclass(frozen=True)
-class CSource:
-    """``text``: functions ``<program>_<layout>``; ``work``: size of the workspace of each program."""
+def c_source(programs: Mapping[str, Program]) -> str:
+    """One translation unit for all ``programs``, named by identifiers: functions ``<program>_<layout>``.
 
-    text: str
-    work: Mapping[str, Layout]
-
-
-def c_source(programs: Mapping[str, Program]) -> CSource:
-    """One translation unit for all ``programs``, named by identifiers."""
+    They take the address of a ``call``, and return 0, or 1 if there is no memory for their workspace.
+    """
     parts: list[str] = []
-    work: dict[str, Layout] = {}
     for name, program in programs.items():
         if not name.isidentifier():
             raise ValueError(f"a program is named by an identifier, got {name!r}")
-        function = _Function(name, program)
-        parts += function.write()
-        work[name] = function.storage.work
+        parts += _Function(name, program).write()
     used = [text for name, text in SUMS.items() if any(f" {name}(" in part for part in parts)]
-    return CSource("\n".join([PRELUDE, *used, *parts]) + "\n", work)
+    return "\n".join([PRELUDE, *used, *parts]) + "\n"
 
 
 class _Function:
@@ -81,8 +83,16 @@ class _Function:
                     inner = self._nchw(step, k == last) if layout == "nchw" else self._nhwc(step, k == last)
                     parts.append(f"PASS {head}({_TYPES}) {{\n    const long NC = N * C;\n{inner}}}\n")
                     body.append(f"    {head}({_GIVEN});\n")
+        places = zip(self.storage.work.total, ("NC", "C", "N", "1"), strict=True)
+        work = " + ".join(f"{count} * {size}" for count, size in places)
+        head = _UNPACK.format(n_tracked=len(self.program.tracked), work=work)
+        tail = ""
+        for k, i in enumerate(self.program.tracked):
+            size = "C" if self.program.results[i].extent.c else "1"
+            tail += f"    move(B[{k}], {self.names.result(i)}, {size}, a->momentum);\n"
         for layout, body in calls.items():
-            parts.append(f"void {self.name}_{layout}({_TYPES}) {{\n{''.join(body)}}}\n")
+            inner = f"{head}{''.join(body)}{tail}    free(W);\n    return 0;\n"
+            parts.append(f"int {self.name}_{layout}(const call *a) {{\n{inner}}}\n")
         return parts
 
     def _needed(self, targets: Iterable[int]) -> tuple[list[int], list[int]]:
@@ -149,16 +159,18 @@ class _Function:
         sums = self._summands(step)
         centred = [statements[i].args[0] for i in step.centred]
         full, small = self._needed([*sums, *([output] if is_last else [])])
-        loads, pointers = self._row_values(small)
+        loads, outer, inner = self._row_values(small)
         body = self._elementwise(full, "xp[j]", "gp[j]") + "".join(f"a{u}[j] += v{u}; " for u in sums)
         if is_last:
             body += f"op[j] = {self.names.value(output)}; "
         over = "for (long j = 0; j < k; j++)"
         lines = [
-            f"for (long n = 0; n < N; n++) for (long c0 = 0; c0 < C; c0 += {_BLOCK}) {{",
+            f"for (long c0 = 0; c0 < C; c0 += {_BLOCK}) {{",
             f"    const long k = C - c0 < {_BLOCK} ? C - c0 : {_BLOCK};",
-            f"    const long r = k < {_ROW} ? {_ROW} / k : 1, rows = {_TILE} / (r * k) * r;",
-            *(f"    {line}" for line in pointers),
+            f"    const long r = C < {_ROW} ? {_ROW} / C : 1, rows = {_TILE} / (r * k) * r;",
+            *(f"    {line}" for line in outer),
+            "    for (long n = 0; n < N; n++) {",
+            *(f"    {line}" for line in inner),
             *(f"    float t{u}[{_BLOCK}] = {{0}};" for u in sums),
             *(f"    float q{u}[{_BLOCK}] = {{0}};" for u in centred),
             "    for (long s0 = 0; s0 < S; s0 += rows) {",
@@ -169,7 +181,7 @@ class _Function:
         ]
         if centred:
             full, small = self._needed(centred)
-            loads, _ = self._row_values(small)
+            loads, _, _ = self._row_values(small)
             body = self._elementwise(full, "xp[j]", "gp[j]")
             body += "".join(f"const float d{u} = v{u} - m{u}[j]; b{u}[j] += d{u} * d{u}; " for u in centred)
             means = "".join(f"m{u}[j] = a{u}[j] / (float)(s1 - s0); " for u in centred)
@@ -194,7 +206,7 @@ class _Function:
         for i in (*step.sums, *step.centred):
             source = f"{'t' if i in step.sums else 'q'}{statements[i].args[0]}"
             lines.append(f"    memcpy(({self.names.pointer(i)}) + n * C + c0, {source}, k * sizeof(float));")
-        lines.append("}")
+        lines.append("}}")
         return "".join(f"    {line}\n" for line in lines)
 
     def _rows(self, full: list[int], body: str, writes: bool) -> list[str]:
@@ -211,13 +223,16 @@ class _Function:
         lines += [f"            IVDEP for (long j = 0; j < m; j++) {{ {body}}}", "        }"]
         return lines
 
-    def _row_values(self, small: list[int]) -> tuple[str, list[str]]:
-        """Loads of small values in the loop over channels, and the pointers or numbers that are set up before it."""
-        loads, before = "", []
+    def _row_values(self, small: list[int]) -> tuple[str, list[str], list[str]]:
+        """Loads of small values in the loop over channels; what is set up for all samples before it, and for each."""
+        loads = ""
+        once: list[str] = []
+        each: list[str] = []
         for i in small:
             if not self.names.is_loaded(i):
                 continue
             over_n, over_c = self.program.statements[i].extent.cells
+            before = each if over_n else once
             if over_c:
                 start = "n * C + c0" if over_n else "c0"
                 before.append(f"float h{i}[{_ROW}];")
@@ -225,4 +240,4 @@ class _Function:
                 loads += f"const float v{i} = w{i}[j]; "
             else:
                 before.append(f"const float v{i} = {self.names.read(i)};")
-        return loads, before
+        return loads, once, each

@@ -1,21 +1,24 @@
-"""Generated C at work: the functions of one library, called on memory addresses."""
+"""Generated C at work: the functions of one library, called on tensors."""
 
 import ctypes
+import functools
 import os
+import struct
 import tempfile
 import weakref
 from _ctypes import dlclose
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from layersearch.errors import KernelError
 from layersearch.kernels.codegen._compile import build, find_compiler, library
-from layersearch.kernels.codegen.c import EMITTER, LAYOUTS, c_source
+from layersearch.kernels.codegen.c import CALL, EMITTER, LAYOUTS, c_source
 from layersearch.kernels.codegen.program import Program
 
 __all__ = ["CKernel", "build_seconds"]
-
-_ARGUMENTS = [ctypes.c_void_p] * 7 + [ctypes.c_long] * 4
 
 
 class CKernel:
@@ -26,38 +29,68 @@ class CKernel:
     """
 
     def __init__(self, programs: Mapping[str, Program]) -> None:
-        source = c_source(programs)
-        self._work = source.work
-        loaded = library(source.text, EMITTER)
+        loaded = library(c_source(programs), EMITTER)
         weakref.finalize(self, dlclose, loaded._handle).atexit = False
         self._functions = {}
         for name in programs:
             for layout in LAYOUTS:
                 function = getattr(loaded, f"{name}_{layout}")
-                function.argtypes, function.restype = _ARGUMENTS, None
+                function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_int
                 self._functions[name, layout] = function
-
-    def workspace(self, name: str, n: int, channels: int) -> int:
-        """Number of floats of workspace that program ``name`` needs."""
-        return self._work[name].size(n, channels)
+        self._unmoved = {name: (0,) * len(program.tracked) for name, program in programs.items()}
 
     def run(
         self,
         name: str,
         layout: str,
-        sizes: tuple[int, int, int, int],
-        inputs: Sequence[int],
-        *,
-        x: int,
-        g: int,
-        given: int,
-        out: int,
-        results: int,
-        work: int,
-    ) -> None:
-        """Runs a program; all arguments but ``sizes`` (N, C, H·W, groups) are addresses of float32 memory."""
-        table = (ctypes.c_void_p * len(inputs))(*inputs)
-        self._functions[name, layout](x, g, table, given, out, results, work, *sizes)
+        groups: int,
+        x: Tensor,
+        g: Tensor | None,
+        inputs: Sequence[Tensor],
+        given: Tensor | None,
+        out: Tensor,
+        results: Tensor,
+        running: Sequence[Tensor],
+        momentum: float,
+    ) -> bool:
+        """Runs a program.
+
+        Args:
+            layout: ``nchw`` or ``nhwc``: how ``x``, ``g`` and ``out`` ``[N, C, H, W]`` lie in memory, without gaps.
+            inputs: parameters and buffers, contiguous; every tensor is float32.
+            given, results: flat, as the program's layouts say.
+            running: buffers to be moved by ``momentum`` towards the tracked results, each as large as its result.
+        Returns: whether they are moved; none is if one has gaps.
+        """
+        n, channels, height, width = x.shape
+        moved = [t.data_ptr() for t in running if t.is_contiguous()]
+        moves = len(moved) == len(running)
+        addresses = [*(moved if moves and moved else self._unmoved[name]), *[t.data_ptr() for t in inputs]]
+        block = _block(len(addresses)).pack(
+            x.data_ptr(),
+            0 if g is None else g.data_ptr(),
+            0 if given is None else given.data_ptr(),
+            out.data_ptr(),
+            results.data_ptr(),
+            n,
+            channels,
+            height * width,
+            groups,
+            torch.are_deterministic_algorithms_enabled() and torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+            momentum,
+            *addresses,
+        )
+        if self._functions[name, layout](block):
+            raise MemoryError(f"no memory for the small values of a layer of shape {tuple(x.shape)}")
+        if moves:
+            for t in running:
+                torch.autograd.graph.increment_version(t)
+        return moves
+
+
+@functools.cache
+def _block(n_pointers: int) -> struct.Struct:
+    return struct.Struct(f"{CALL}{n_pointers}P")
 
 
 def build_seconds(programs: Mapping[str, Program]) -> float:
@@ -65,7 +98,7 @@ def build_seconds(programs: Mapping[str, Program]) -> float:
     compiler = find_compiler()
     if isinstance(compiler, str):
         raise KernelError(compiler)
-    source = c_source(programs).text
+    source = c_source(programs)
     before = os.times()
     with tempfile.TemporaryDirectory(prefix="layersearch-build-") as folder:
         build(source, EMITTER, compiler, Path(folder))

@@ -98,6 +98,8 @@ class Program:
     results: tuple[Result, ...]
     given: tuple[tuple[bool, bool], ...] = ()
     """Shape classes of the forward results that a backward program is given."""
+    tracked: tuple[int, ...] = ()
+    """Results that running buffers follow, in the order of the buffers; an emitter may move them itself."""
 
     @property
     def key(self) -> str:
@@ -153,4 +155,5 @@ class Layout:
 
 
 def _elements(counts: tuple[int, int, int, int], n: int, channels: int) -> int:
-    return counts[0] * n * channels + counts[1] * channels + counts[2] * n + counts[3]
+    planes, per_channel, per_sample, single = counts
+    return (planes * n + per_channel) * channels + per_sample * n + single

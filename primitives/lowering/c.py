@@ -1,7 +1,6 @@
 """The ``c`` lowering: fused C for float32 on the CPU, built once per graph for all shapes."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,45 +16,19 @@ from layersearch.primitives.lowering.torch_source import build_torch_layer
 __all__ = ["why_unavailable"]
 
 
-def _run(
-    kernel: Any,
-    name: str,
-    layout: str,
-    groups: int,
-    x: Tensor,
-    g: Tensor | None,
-    inputs: Sequence[Tensor],
-    given: Tensor | None,
-    out: Tensor,
-    results: Tensor,
-) -> None:
-    n, channels, height, width = x.shape
-    work = torch.empty(kernel.workspace(name, n, channels))
-    kernel.run(
-        name,
-        layout,
-        (n, channels, height * width, groups),
-        [t.data_ptr() for t in inputs],
-        x=x.data_ptr(),
-        g=0 if g is None else g.data_ptr(),
-        given=0 if given is None else given.data_ptr(),
-        out=out.data_ptr(),
-        results=results.data_ptr(),
-        work=work.data_ptr(),
-    )
+def _covered(input: Tensor, held: Sequence[Tensor], per_channel: Sequence[bool]) -> Tensor | None:
+    if not input.is_cpu or input.dim() != 4 or input.numel() == 0:
+        return None
+    channels = input.shape[1]
+    for t, over_channels in zip(held, per_channel, strict=True):  # a kernel reads and writes past the end of less
+        if t.dtype is not torch.float32 or not t.is_cpu or t.numel() != (channels if over_channels else 1):
+            return None
+    if input.dtype in HALF:
+        return input.float()
+    return input if input.dtype is torch.float32 else None
 
 
-def _covered(input: Tensor, inputs: Sequence[Tensor]) -> Tensor | None:
-    x = input.float() if input.dtype in HALF else input
-    held = all(t.dtype is torch.float32 and t.device.type == "cpu" for t in inputs)
-    return x if _is_covered(x) and held else None
-
-
-def _is_covered(x: Tensor) -> bool:
-    return x.dtype is torch.float32 and x.device.type == "cpu" and x.dim() == 4 and x.numel() > 0
-
-
-_FUSION = Fusion("c", CKernel, _run, _covered, pixels="nhwc")
+_FUSION = Fusion("c", CKernel, CKernel.run, _covered, pixels="nhwc")
 
 
 def why_unavailable() -> str | None:

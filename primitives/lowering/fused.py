@@ -6,6 +6,7 @@ inputs that are not 4-D, and double backward.
 """
 
 import functools
+import operator
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from layersearch.primitives.canonical import structural_key
 from layersearch.primitives.graph import Graph
 from layersearch.primitives.lowering.program import LayerProgram, lower
 from layersearch.primitives.lowering.torch_source import build_torch_layer, layer_class
+from layersearch.primitives.running import running_moments
 
 __all__ = ["BACKWARD", "FORWARD", "HALF", "FusedLayer", "Fusion"]
 
@@ -26,7 +28,10 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Run(Protocol):
-    """Runs the program ``name`` of a kernel; x, g and out ``[N, C, H, W]`` lie in the same layout, without gaps."""
+    """Runs the program ``name`` of a kernel; x, g and out ``[N, C, H, W]`` lie in the same layout, without gaps.
+
+    Returns: whether it has moved ``running`` by ``momentum`` towards the program's tracked results.
+    """
 
     def __call__(
         self,
@@ -40,8 +45,10 @@ class Run(Protocol):
         given: Tensor | None,
         out: Tensor,
         results: Tensor,
+        running: Sequence[Tensor],
+        momentum: float,
         /,
-    ) -> None: ...
+    ) -> bool: ...
 
 
 class Fusion:
@@ -51,8 +58,8 @@ class Fusion:
         name: of the lowering.
         kernel: makes the kernels of the programs ``forward`` and ``backward``.
         run: runs one of them.
-        covered: the tensor to compute with for an input of a layer and its parameters and buffers, or None if the
-            kernels do not cover it.
+        covered: the tensor to compute with for an input of a layer, its parameters and buffers, and whether each of
+            them is held per channel; None if the kernels do not cover it.
         pixels: layout in which images of one pixel are run: they lie alike in both.
     """
 
@@ -61,7 +68,7 @@ class Fusion:
         name: str,
         kernel: Callable[[Mapping[str, Program]], Any],
         run: Run,
-        covered: Callable[[Tensor, Sequence[Tensor]], Tensor | None],
+        covered: Callable[[Tensor, Sequence[Tensor], Sequence[bool]], Tensor | None],
         pixels: str,
     ) -> None:
         self.name, self.kernel, self.run, self.covered, self.pixels = name, kernel, run, covered, pixels
@@ -92,13 +99,14 @@ class Fusion:
 
     def layout(self, x: Tensor) -> tuple[Tensor, str]:
         """``x`` in one of the two layouts, copied if it has another."""
-        if x.shape[2] * x.shape[3] == 1:
+        _, channels, height, width = x.shape
+        if height * width == 1:
             return x.contiguous(), self.pixels
         if x.is_contiguous():
             return x, "nchw"
         if x.is_contiguous(memory_format=torch.channels_last):
             return x, "nhwc"
-        if x.shape[1] > 1 and x.stride(1) == 1:  # a part of a channels_last tensor
+        if channels > 1 and x.stride(1) == 1:  # a part of a channels_last tensor
             return x.contiguous(memory_format=torch.channels_last), "nhwc"
         return x.contiguous(), "nchw"
 
@@ -113,6 +121,10 @@ class _Mode:
         self.fusion, self.graph, self.training = fusion, graph, training
         self.program: LayerProgram = lower(graph, training=training)
         self.key = _key(graph, training)
+        self.names = (*self.program.inputs, *self.program.moments)
+        self.pick = operator.itemgetter(*self.names)
+        buffers = {moment.name: moment.per_channel for moment in running_moments(graph)}
+        self.per_channel = tuple(buffers.get(name, True) for name in self.names)
 
     @functools.cached_property
     def kernel(self) -> Any:
@@ -125,21 +137,29 @@ def _key(graph: Graph, training: bool) -> str:
 
 def _like(x: Tensor, t: Tensor) -> Tensor:
     """``t`` in the layout of ``x``."""
-    if t.stride() == x.stride():
-        return t
-    copied = torch.empty_strided(x.shape, x.stride(), dtype=t.dtype, device=t.device)
-    return copied.copy_(t)
+    return t if t.stride() == x.stride() else torch.empty_like(x).copy_(t)
 
 
-def _compute(x: Tensor, inputs: Sequence[Tensor], mode: _Mode, groups: int) -> tuple[Tensor, Tensor]:
+def _compute(
+    x: Tensor, inputs: Sequence[Tensor], mode: _Mode, groups: int, running: Sequence[Tensor] = (), momentum: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """The layer, and the statistics that backward and the running moments need, in one flat tensor."""
     x, layout = mode.fusion.layout(x)
-    y = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
-    size = mode.program.forward.layout.size(x.shape[0], x.shape[1])
-    statistics = torch.empty(size, dtype=torch.float32, device=x.device)
+    y, program = torch.empty_like(x), mode.program.forward
+    statistics = x.new_empty(program.layout.size(x.shape[0], x.shape[1]), dtype=torch.float32)
     held = [t.contiguous() for t in inputs]
-    mode.fusion.run(mode.kernel, FORWARD, layout, groups, x, None, held, None, y, statistics)
+    fusion = mode.fusion
+    if not fusion.run(mode.kernel, FORWARD, layout, groups, x, None, held, None, y, statistics, running, momentum):
+        _move(running, momentum, program, x, statistics)
     return y, statistics
+
+
+@torch.no_grad()
+def _move(running: Sequence[Tensor], momentum: float, program: Program, x: Tensor, statistics: Tensor) -> None:
+    """Moves buffers towards the moments of a batch ``x`` that they follow."""
+    for buffer, k in zip(running, program.tracked, strict=False):
+        start = program.layout.offset(k, x.shape[0], x.shape[1])
+        buffer.lerp_(statistics[start : start + buffer.numel()].to(buffer), momentum)
 
 
 def _differentiate(
@@ -147,10 +167,11 @@ def _differentiate(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of x, and of the parameters ``[n_params, C]``."""
     x, layout = mode.fusion.layout(x)
-    dx = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
-    gradients = torch.empty(mode.program.n_params, x.shape[1], dtype=torch.float32, device=x.device)
+    dx = torch.empty_like(x)
+    gradients = x.new_empty((mode.program.n_params, x.shape[1]), dtype=torch.float32)
     held = [t.contiguous() for t in inputs]
-    mode.fusion.run(mode.kernel, BACKWARD, layout, groups, x, _like(x, g), held, statistics, dx, gradients)
+    g = _like(x, g)
+    mode.fusion.run(mode.kernel, BACKWARD, layout, groups, x, g, held, statistics, dx, gradients, (), 0.0)
     return dx, gradients
 
 
@@ -198,31 +219,38 @@ class _Eager(torch.autograd.Function):
     """The same without the dispatcher, which costs as much as a small layer; can be differentiated twice."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mode: _Mode, groups: int, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        y, statistics = _compute(x, inputs, mode, groups)
+    def forward(
+        ctx: Any, x: Tensor, mode: _Mode, groups: int, running: Sequence[Tensor], momentum: float, *inputs: Tensor
+    ) -> Tensor:
+        y, statistics = _compute(x, inputs, mode, groups, running, momentum)
         ctx.mode, ctx.groups = mode, groups
         ctx.save_for_backward(x, statistics, *inputs)
-        ctx.mark_non_differentiable(statistics)
-        return y, statistics
+        return y
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, statistics, *inputs = ctx.saved_tensors
         if torch.is_grad_enabled():
             dx, *gradients = _differentiable(ctx.mode, g, x, inputs, ctx.groups)
         else:
             dx, stacked = _differentiate(g, x, statistics, inputs, ctx.mode, ctx.groups)
             gradients = list(stacked.unbind())
-        return dx, None, None, *_for_inputs(gradients, inputs)
+        return dx, None, None, None, None, *_for_inputs(gradients, inputs)
 
 
-def _without_gradient(x: Tensor, mode: _Mode, groups: int, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-    return _compute(x, inputs, mode, groups)
+_apply = super(torch.autograd.Function, _Eager).apply
+"""``_Eager.apply`` without what it does for the transforms of ``torch.func``, a twentieth of a small layer's time."""
+
+
+def _without_gradient(
+    x: Tensor, mode: _Mode, groups: int, running: Sequence[Tensor], momentum: float, *inputs: Tensor
+) -> Tensor:
+    return _compute(x, inputs, mode, groups, running, momentum)[0]
 
 
 def _for_inputs(gradients: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor | None]:
     """Gradients of the parameters, in their dtypes, and None for the buffers behind them."""
-    found = [g.to(t.dtype) for g, t in zip(gradients, inputs, strict=False)]
+    found = [g if t.dtype is torch.float32 else g.to(t.dtype) for g, t in zip(gradients, inputs, strict=False)]
     return [*found, *[None] * (len(inputs) - len(gradients))]
 
 
@@ -249,25 +277,36 @@ class FusedLayer(nn.Module):
     _graph: Graph
     _training_mode: _Mode
     _evaluation_mode: _Mode
+    groups = 1
+    momentum = 0.0
 
     def forward(self, input: Tensor) -> Tensor:
         mode = self._training_mode if self.training else self._evaluation_mode
-        program, fusion = mode.program, mode.fusion
-        inputs = [getattr(self, name) for name in program.inputs]
-        fits = input.shape[1:2] == inputs[0].shape  # kernels would read past the end of what belongs to channels
-        x = fusion.covered(input, inputs) if fits else None
+        is_traced = torch.compiler.is_compiling()
+        held = self._attributes(mode.names) if is_traced else self._held(mode)
+        x = mode.fusion.covered(input, held, mode.per_channel)
         if x is None:
             plain: Tensor = super().forward(input)
             return plain
-        groups = getattr(self, "groups", 1)
-        if type(x) is Tensor and not torch.compiler.is_compiling():
-            compute = _Eager.apply if torch.is_grad_enabled() else _without_gradient
-            y, statistics = compute(x, mode, groups, *inputs)
+        y: Tensor
+        n_inputs = len(mode.program.inputs)
+        inputs, running = held[:n_inputs], held[n_inputs:]
+        if is_traced or type(x) is not Tensor:
+            y, statistics = mode.fusion.forward(x, inputs, mode.key, self.groups)
+            _move(running, self.momentum, mode.program.forward, x, statistics)
         else:
-            y, statistics = fusion.forward(x, inputs, mode.key, groups)
-        layout = program.forward.layout
-        for name, k in program.moments:
-            running = getattr(self, name)
-            start = layout.offset(k, x.shape[0], x.shape[1])
-            running.lerp_(statistics[start : start + running.numel()].to(running), self.momentum)
+            plainly = _Eager.apply if torch._C._are_functorch_transforms_active() else _apply
+            compute = plainly if torch.is_grad_enabled() else _without_gradient
+            y = compute(x, mode, self.groups, running, self.momentum, *inputs)
         return y if x is input else y.to(input.dtype)
+
+    def _held(self, mode: _Mode) -> tuple[Tensor, ...]:
+        """Parameters and buffers of a mode, from where modules keep them: attributes take ten times as long."""
+        try:
+            held: tuple[Tensor, ...] = mode.pick(self._parameters | self._buffers)
+        except KeyError:  # computed by a parametrization, for one
+            held = self._attributes(mode.names)
+        return held
+
+    def _attributes(self, names: Sequence[str]) -> tuple[Tensor, ...]:
+        return tuple([getattr(self, name) for name in names])

@@ -28,7 +28,7 @@ class LayerProgram:
 
     ``inputs``: names of the parameters, then of the buffers that are read, in the order of ``Statement.index``.
     ``n_params``: how many of them are parameters; backward's results are their gradients, each ``[C]``.
-    ``moments``: buffers that a training step moves, with the forward result that holds this batch's moment.
+    ``moments``: buffers that a training step moves, in the order of the forward program's ``tracked`` results.
     ``forward_nodes``, ``backward_nodes``: statements that are a node of the canonical graph, with its index.
     """
 
@@ -36,7 +36,7 @@ class LayerProgram:
     backward: Program
     inputs: tuple[str, ...]
     n_params: int
-    moments: tuple[tuple[str, int], ...]
+    moments: tuple[str, ...]
     forward_nodes: Mapping[int, int]
     backward_nodes: Mapping[int, int]
 
@@ -155,14 +155,15 @@ def lower(graph: Graph, *, training: bool = True) -> LayerProgram:
     results += [Result(i, _extent(m)) for i, m in zip(raw, moments, strict=True)]
     inputs = (*lowered.params, *(m.name for m in lowered.buffers))
     grads = tuple(Result(gradients[name], Extent(*PER_CHANNEL)) for name in lowered.params)
-    forward, forward_places = schedule(build, lowered.output, tuple(results))
+    tracked = tuple(range(len(kept), len(results)))
+    forward, forward_places = schedule(build, lowered.output, tuple(results), tracked=tracked)
     backward, backward_places = schedule(build, gradients[INPUT], grads, given=tuple(results))
     return LayerProgram(
         forward=forward,
         backward=backward,
         inputs=inputs,
         n_params=len(lowered.params),
-        moments=tuple((m.name, len(kept) + k) for k, m in enumerate(moments)),
+        moments=tuple(m.name for m in moments),
         forward_nodes={forward_places[v]: i for i, v in lowered.value.items() if v in forward_places},
         backward_nodes={backward_places[v]: i for i, v in lowered.value.items() if v in backward_places},
     )

@@ -19,11 +19,15 @@ def statistics(build: Values, known: tuple[int, ...], wanted: tuple[int, ...]) -
 
 
 def schedule(
-    build: Values, output: int, results: tuple[Result, ...], given: tuple[Result, ...] = ()
+    build: Values,
+    output: int,
+    results: tuple[Result, ...],
+    given: tuple[Result, ...] = (),
+    tracked: tuple[int, ...] = (),
 ) -> tuple[Program, dict[int, int]]:
     """The program for ``output`` and ``results``, and which of its statements each value that it needs became.
 
-    ``given`` are the forward results, computed already.
+    ``given`` are the forward results, computed already; ``tracked`` as in ``Program``.
     """
     at_hand = {r.value: k for k, r in reversed(list(enumerate(given))) if r.extent == build.statements[r.value].extent}
     order = closure(build.statements, (output, *(r.value for r in results)), set(at_hand))
@@ -46,5 +50,5 @@ def schedule(
         sums = tuple(i for i in planes if statements[i].code == "plane_sum")
         passes.append(Pass(tuple(at_level), sums, tuple(i for i in planes if i not in sums)))
     placed = tuple(Result(place[r.value], r.extent) for r in results)
-    program = Program(tuple(statements), tuple(passes), place[output], placed, tuple(r.extent.cells for r in given))
-    return program, place
+    cells = tuple(r.extent.cells for r in given)
+    return Program(tuple(statements), tuple(passes), place[output], placed, cells, tracked), place

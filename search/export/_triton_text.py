@@ -295,7 +295,7 @@ def _call(training: LayerProgram, settings: Mapping[str, str]) -> list[str]:
         return [f"y, _ = {run}"]
     lines = [f"y, statistics = {run}", "if self.training:", "    n, c = input.shape[:2]"]
     layout = training.forward.layout
-    for name, k in training.moments:
+    for name, k in zip(training.moments, training.forward.tracked, strict=True):
         n_nc, n_c, n_n, n_1 = layout.places[k]
         first = " + ".join(f"{count} * {what}" for count, what in ((n_nc, "n * c"), (n_c, "c"), (n_n, "n")) if count)
         first = " + ".join(part for part in (first, str(n_1) if n_1 else "") if part) or "0"

@@ -67,7 +67,7 @@ def build_times() -> dict[str, object]:
         for _ in range(5):
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             with tempfile.TemporaryDirectory() as folder:
-                _compile.build(source.text, EMITTER, compiler, Path(folder))
+                _compile.build(source, EMITTER, compiler, Path(folder))
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         rows[f"{name}, {compiler.command[0]}, s, least of 5"] = min(spent)

@@ -88,6 +88,34 @@ def test_without_gradients(subject: Subject, make: Make, name: str) -> None:
 
 @some_known
 @in_float32
+def test_running_moments_stay_out_of_graphs(subject: Subject, make: Make, name: str) -> None:
+    """Or every step would keep the one before it; an image that is itself trained goes through the dispatcher."""
+    x = subject.put(batch())
+    for leaf in (nn.Parameter(x), x.clone().requires_grad_(True)):
+        layer = make(KNOWN[name], 8)
+        layer(leaf).sum().backward()
+        assert leaf.grad is not None
+        assert not any(b.requires_grad for b in layer.buffers())
+
+
+@some_known
+@in_float32
+def test_parametrizations(subject: Subject, make: Make, name: str) -> None:
+    layer, x = make(KNOWN[name], 8), subject.put(batch())
+    expected = make(KNOWN[name], 8)
+    with torch.no_grad():
+        expected.get_parameter("weight").mul_(2)
+    nn.utils.parametrize.register_parametrization(layer, "weight", Doubled())
+    assert torch.equal(layer(x), expected(x))
+
+
+class Doubled(nn.Module):
+    def forward(self, t: Tensor) -> Tensor:
+        return 2 * t
+
+
+@some_known
+@in_float32
 def test_autocast(subject: Subject, make: Make, name: str) -> None:
     """What a convolution hands over in bfloat16 is computed in float32, and handed on in bfloat16."""
     layer, x = make(KNOWN[name], 8), subject.put(batch((2, 8, 4, 4)))

@@ -78,6 +78,51 @@ def test_another_number_of_channels_is_an_error_and_never_read() -> None:
         made(torch.ones(2, 8, 3, 3))
 
 
+@pytest.mark.parametrize("name", ["v1", "running_var"])
+def test_a_tensor_that_is_too_short_goes_the_torch_way(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    made = layer(KNOWN["evonorm-b0"], 4)
+    assert made.state_dict()[name].shape == (4,)
+    setattr(made, name, type(getattr(made, name))(torch.ones(1)))
+    refuse_fallback(monkeypatch, made)
+    with pytest.raises(pytest.fail.Exception, match="the torch lowering is run"):
+        made(torch.ones(2, 4, 3, 3))
+
+
+def test_running_moments_with_gaps_are_moved() -> None:
+    x = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    made, gapped = layer(KNOWN["bn-relu"], 4), layer(KNOWN["bn-relu"], 4)
+    gapped.running_mean = torch.zeros(8)[::2]
+    made(x), gapped(x)
+    for name, moved in made.named_buffers():
+        torch.testing.assert_close(gapped.get_buffer(name), moved, rtol=1e-6, atol=1e-7)
+
+
+def test_a_step_tells_autograd_that_running_moments_have_changed() -> None:
+    made, x = layer(KNOWN["bn-relu"], 4), torch.randn(2, 4, 3, 3, requires_grad=True)
+    y = made.eval()(x)
+    made.train()(x)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_the_default_dtype_and_device_do_not_matter() -> None:
+    made, x = layer(KNOWN["evonorm-b0"], 4), torch.ones(64, 4, 3, 3)
+    torch.set_default_dtype(torch.float16)
+    torch.set_default_device("meta")
+    try:
+        y = made(x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert torch.equal(y, layer(KNOWN["evonorm-b0"], 4)(x))
+
+
+def test_transforms_of_torch_func_are_refused() -> None:
+    made = layer(KNOWN["evonorm-s0"], 4)
+    with pytest.raises(RuntimeError, match="functorch transforms"):
+        torch.func.grad(lambda x: made(x).sum())(torch.ones(2, 4, 3, 3))
+
+
 def test_without_a_compiler_the_torch_lowering_runs_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)

@@ -120,7 +120,7 @@ def test_key_and_source_are_equal_in_another_process() -> None:
         "from layersearch.kernels.codegen.c import c_source;"
         "from layersearch.spaces.evonorm.published import PUBLISHED;"
         "p = lower(PUBLISHED['evonorm-b0']).backward;"
-        "print(p.key, hashlib.sha256(c_source({'f': p}).text.encode()).hexdigest())"
+        "print(p.key, hashlib.sha256(c_source({'f': p}).encode()).hexdigest())"
     )
     said = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout
