@@ -169,9 +169,9 @@ class CLookup:
     ) -> Gradients:
         """For a gradient ``[n, columns]``, what is ``wanted`` of table, gates and values. Ids as in ``forward``."""
         n = len(ids)
-        words, there = (torch.empty(n, dtype=torch.int64) for _ in range(2))
+        words, there = (torch.empty(n, dtype=torch.int64, device="cpu") for _ in range(2))
         distinct = self._functions["sort"](ids.data_ptr(), words.data_ptr(), there.data_ptr(), n, len(table))
-        rows = torch.empty(distinct, dtype=torch.int64)
+        rows = torch.empty(distinct, dtype=torch.int64, device="cpu")
         dtable = table.new_empty(distinct, table.shape[1]) if wanted[0] else None
         dgates = table.new_empty(n) if wanted[1] else None
         dvalues = table.new_empty(distinct) if wanted[2] else None

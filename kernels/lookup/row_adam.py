@@ -19,7 +19,7 @@ from layersearch.kernels.lookup.c import EXACT
 
 __all__ = ["DIGIT", "EXPONENTIAL", "LEAST", "LN2", "LOG2E", "CRowAdam", "RowStep", "c_text"]
 
-_EMITTER = "row_adam/1"
+_EMITTER = "row_adam/2"
 
 DIGIT = 2048
 """Counts are numbers of three digits of this base; each digit has a table of powers of β."""
@@ -67,13 +67,14 @@ static inline void make_up_one(float *restrict row, State *restrict s, double lo
     s->decayed = log_decay;
 }
 
-/* Repeats allowed; ids null: rows 0 to n - 1. 1 for an id outside the table. */
+/* Repeats allowed; ids null: rows 0 to n - 1. 1, and nothing is changed, for an id outside the table. */
 long make_up(float *restrict table, State *restrict states, const int64_t *restrict ids, long n, long rows,
              double log_decay) {
+    if (ids == 0 && n > rows) return 1;
+    for (long i = 0; ids && i < n; i++) if (ids[i] < 0 || ids[i] >= rows) return 1;
     for (long i = 0; i < n; i++) {
         const int64_t id = ids ? ids[i] : i;
-        if (id < 0 || id >= rows) return 1;
-        if (ids && i + AHEAD < n && ids[i + AHEAD] >= 0 && ids[i + AHEAD] < rows) {
+        if (ids && i + AHEAD < n) {
             __builtin_prefetch(states + ids[i + AHEAD], 1);
             ahead(table + ids[i + AHEAD] * D, sizeof(float) * D);
         }
@@ -170,7 +171,7 @@ class CRowAdam:
         return table.dtype is torch.float32 and table.is_contiguous()
 
     def fresh(self, table: Tensor) -> dict[str, Tensor]:
-        return self._views(torch.zeros(len(table), self._lanes))
+        return self._views(torch.zeros(len(table), self._lanes, dtype=torch.float32, device="cpu"))
 
     def adjacent(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The same numbers as views of one tensor, those of a row side by side; ``state`` itself if it is so."""

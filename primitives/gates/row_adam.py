@@ -18,6 +18,9 @@ __all__ = ["RowAdam"]
 
 _Form: TypeAlias = CRowAdam | TorchRowAdam
 
+_TYPES = {"count": torch.int32, "decayed": torch.float64, "log_decay": torch.float64}
+"""Of what is not in the table's own type."""
+
 
 class RowAdam(torch.optim.Optimizer):
     """Each row follows Adam on the steps at which it occurs, and decays at every step.
@@ -37,9 +40,9 @@ class RowAdam(torch.optim.Optimizer):
 
     Args:
         params: tables ``[rows, columns]`` whose gradients are sparse (``F.embedding(..., sparse=True)``).
-        lowering: ``auto``, ``c`` or ``torch``.
-    Raises: BadInputError for a dense gradient; UnknownNameError for the lowering; KernelError if one that was named
-        cannot be built.
+        lowering: ``auto``, ``c`` or ``torch``, which is also what runs where C cannot.
+    Raises: BadInputError for a gradient that is not of rows; UnknownNameError for the lowering; KernelError if C was
+        named, and the compiler that there is cannot build it.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class RowAdam(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.defaults.setdefault("lowering", "auto")
         for group in self.param_groups:
             group.setdefault("lowering", "auto")
 
@@ -73,15 +77,15 @@ class RowAdam(torch.optim.Optimizer):
         return found | {"state": _apart(found["state"])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As any optimiser's, but counts and decays keep the types that they have: torch gives them the table's."""
+        """As any optimiser's, but counts and decays have types of their own: torch gives them the table's."""
         super().load_state_dict(state_dict)
         places = [place for group in state_dict["param_groups"] for place in group["params"]]
         tables = [table for group in self.param_groups for table in group["params"]]
         for place, table in zip(places, tables, strict=True):
             for name, value in state_dict["state"].get(place, {}).items():
-                if name not in ("mean", "square"):
+                if name in _TYPES:
                     device = self.state[table][name].device
-                    self.state[table][name] = value.detach().clone().to(device)
+                    self.state[table][name] = value.detach().to(device, _TYPES[name], copy=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -100,17 +104,24 @@ class RowAdam(torch.optim.Optimizer):
         gradient = table.grad
         if gradient is None or not gradient.is_sparse:
             raise BadInputError("RowAdam takes sparse gradients, got a dense one; look rows up with sparse=True")
+        if table.dim() != 2 or gradient.sparse_dim() != 1:
+            shape = list(table.shape)
+            raise BadInputError(
+                f"RowAdam takes tables [rows, columns] and gradients that are sparse in rows alone, got {shape} with "
+                f"{gradient.sparse_dim()} sparse dimensions; look rows up with F.embedding(..., sparse=True)"
+            )
         form = _form(group["lowering"], table)
         state = self._state(table, form)
         gradient = _coalesced(gradient)
         before = float(state["log_decay"])
         lr, betas = float(group["lr"]), tuple(group["betas"])
         lost = lr * group["weight_decay"]
-        state["log_decay"] += torch.log1p(torch.tensor(-lost, dtype=torch.float64))
-        by = RowStep(lr, betas, group["eps"], 1 - lost, before, float(state["log_decay"]))
+        after = state["log_decay"] + torch.log1p(torch.tensor(-lost, dtype=torch.float64))
+        by = RowStep(lr, betas, group["eps"], 1 - lost, before, float(after))
         powers = _powers(betas, table.device)
         rows, values = gradient.indices()[0].contiguous(), gradient.values().contiguous()
         form.step(table, state, rows, values, powers, by)
+        state["log_decay"] = after
 
     def _state(self, table: nn.Parameter, form: _Form) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[table]
@@ -143,7 +154,10 @@ class RowAdam(torch.optim.Optimizer):
 
 
 def _apart(states: Mapping[Any, dict[str, Tensor]]) -> dict[Any, dict[str, Tensor]]:
-    return {place: {name: t.contiguous() for name, t in state.items()} for place, state in states.items()}
+    def apart(tensor: Tensor) -> Tensor:
+        return tensor.clone(memory_format=torch.contiguous_format)
+
+    return {place: {name: apart(t) for name, t in state.items()} for place, state in states.items()}
 
 
 def _form(lowering: str, table: nn.Parameter) -> _Form:

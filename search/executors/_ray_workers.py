@@ -16,6 +16,7 @@ __all__ = ["Call", "Estimates", "Item", "Worker"]
 _HARD_FACTOR = 1.5
 _GRACE_S = 10.0
 _MOST_CALLS = 4
+_DYING_S = 10.0
 _AHEAD_S = 0.25
 """A worker gets its next call this long before it is expected to be done: longer than any round trip."""
 _BATCH_S = 0.15
@@ -26,11 +27,22 @@ _MOST_IN_FLIGHT = 512
 
 @dataclass(frozen=True)
 class Item:
-    """A job on its way. ``alone``: it needs the memory of a machine to itself; ``lost_on``: the node of a lost try."""
+    """A job on its way.
+
+    Args:
+        alone: it needs the memory of a machine to itself.
+        lost_on, lost_at: the node of a lost try, and when it was lost.
+    """
 
     job: Job
     alone: bool = False
     lost_on: str | None = None
+    lost_at: float = 0.0
+
+    def may_run_on(self, node: str, now: float) -> bool:
+        """Not where it was lost a moment ago: a node takes its workers with it one after the other, and a job that is
+        sent from the first to the next would lose both its tries."""
+        return node != self.lost_on or now - self.lost_at > _DYING_S
 
 
 class Estimates:

@@ -104,17 +104,14 @@ class RayExecutor:
             self._send(self._workers[number], self._estimates.batch(self._waiting, most))
 
     def _place_of_retry(self) -> tuple[Item, Worker] | None:
-        """The first retry that an idle worker may have, and that worker.
-
-        Not one of the node where it was lost, if there are others: a node takes its workers with it one after the
-        other, and a job that is sent from the first to the next would lose both its tries.
-        """
+        """The first retry that an idle worker may have, and that worker."""
+        now = time.monotonic()
         ready = [(worker, worker.ready.node) for worker in self._workers.values() if worker.ready is not None]
         nodes = {node for _, node in ready}
         for item in self._retries:
             for worker, node in ready:
                 idle = worker.number in self._hungry and not worker.calls
-                if idle and (node != item.lost_on or nodes == {node}):
+                if idle and (item.may_run_on(node, now) or nodes == {node}):
                     return item, worker
         return None
 
@@ -247,8 +244,8 @@ class RayExecutor:
         self._end(worker)
         calls = list(worker.calls)
         outcome = Outcome("failed", reason)
-        node = None if worker.ready is None else worker.ready.node
-        items = [replace(item, lost_on=node) for item in calls[0].items]
+        node, now = None if worker.ready is None else worker.ready.node, time.monotonic()
+        items = [replace(item, lost_on=node, lost_at=now) for item in calls[0].items]
         done = [answer for item in items for answer in self._again(item, outcome, too_big, saved)]
         self._give_back([item for call in calls[1:] for item in call.items])
         return done

@@ -9,7 +9,7 @@ import torch
 from lowered import error
 from torch import Tensor, nn
 
-from layersearch.errors import KernelError
+from layersearch.errors import BadInputError, KernelError
 from layersearch.kernels.lookup.row_adam import DIGIT, CRowAdam
 from layersearch.primitives.gates import row_adam as module
 from layersearch.primitives.gates._row_torch import TorchRowAdam
@@ -186,8 +186,9 @@ def test_state_of_one_form_is_continued_by_the_other(forms: tuple[str, str], dec
 
 
 @each_form
-def test_state_of_earlier_versions_is_taken(form: str) -> None:
-    """Their groups had no lowering, their tensors lay apart."""
+@pytest.mark.parametrize("resaved", [False, True])
+def test_state_of_earlier_versions_is_taken(form: str, resaved: bool) -> None:
+    """Their groups had no lowering, their tensors lay apart; saved again after a load, all were of the table's type."""
     whole, first = (Training(form, 5, 0.3).run(n) for n in (STEPS, 10))
     saved = copy.deepcopy(first.optimiser.state_dict())
     del saved["param_groups"][0]["lowering"]
@@ -195,10 +196,17 @@ def test_state_of_earlier_versions_is_taken(form: str) -> None:
         "log_decay": saved["state"][0]["log_decay"]
     }
     assert saved["state"][0]["mean"].is_contiguous()
+    if resaved:
+        saved["state"][0] = {name: value.float() for name, value in saved["state"][0].items()}
     first.optimiser = RowAdam([first.table], lr=RATE, weight_decay=0.3)
     first.optimiser.load_state_dict(saved)
     assert first.optimiser.param_groups[0]["lowering"] == "auto"
-    assert_same(first.run(STEPS - 10), whole)
+    assert {first.state[name].dtype for name in ("decayed", "log_decay")} == {torch.float64}
+    assert first.state["count"].dtype is torch.int32
+    if resaved:  # decays have been rounded
+        torch.testing.assert_close(first.run(STEPS - 10).flushed(), whole.flushed())
+    else:
+        assert_same(first.run(STEPS - 10), whole)
 
 
 @needs_c
@@ -229,15 +237,54 @@ def test_decay_that_ends_is_still_made_up() -> None:
 
 
 @each_form
-def test_a_row_outside_the_table_is_refused(form: str) -> None:
+def test_a_row_outside_the_table_is_refused_and_nothing_is_changed(form: str) -> None:
     training = Training(form, 2, 0.3).run(1)
+    before = copy.deepcopy(training)
     for row in (-1, ROWS):
         with pytest.raises(IndexError):
             training.optimiser.catch_up(training.table, torch.tensor([0, row]))
-
     training.table.grad = sparse(torch.tensor([0, ROWS]), torch.ones(2, 2))
     with pytest.raises(IndexError):
         training.optimiser.step()
+    training.table.grad = before.table.grad = None
+    assert_same(training, before)
+
+
+@each_form
+def test_gradients_that_are_not_of_rows_are_refused(form: str) -> None:
+    for shape, gradient in (
+        ((4, 3), torch.ones(4, 3).to_sparse()),
+        ((4, 3, 2), torch.sparse_coo_tensor([[0]], torch.ones(1, 3, 2), (4, 3, 2), check_invariants=False)),
+        ((4,), torch.sparse_coo_tensor([[0]], torch.ones(1), (4,), check_invariants=False)),
+    ):
+        table = nn.Parameter(torch.zeros(shape))
+        table.grad = gradient
+        with pytest.raises(BadInputError, match=r"tables \[rows, columns\]"):
+            RowAdam([table], lowering=form).step()
+        assert not table.detach().any()
+
+
+@each_form
+def test_state_of_one_row_can_be_saved(form: str) -> None:
+    table = nn.Parameter(torch.ones(1, 3))
+    optimiser = RowAdam([table], lowering=form)
+    table.grad = sparse(torch.tensor([0]), torch.ones(1, 3), 1)
+    optimiser.step()
+    for saved in (optimiser.state_dict(), optimiser):
+        torch.save(saved, io.BytesIO())
+
+
+@needs_c
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_c_does_not_depend_on_the_default_dtype(dtype: torch.dtype) -> None:
+    first, whole = Training("c", 5, 0.3), Training("c", 5, 0.3).run(1)
+    torch.set_default_dtype(dtype)
+    try:
+        state = module._form("c", first.table).fresh(first.table)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert state["mean"].dtype is torch.float32
+    assert state["mean"].untyped_storage().nbytes() == whole.state["mean"].untyped_storage().nbytes()
 
 
 @needs_c
