@@ -60,12 +60,17 @@ class CKernel:
             inputs: parameters and buffers, contiguous; every tensor is float32.
             given, results: flat, as the program's layouts say.
             running: buffers to be moved by ``momentum`` towards the tracked results, each as large as its result.
-        Returns: whether they are moved; none is if one has gaps.
+        Returns: whether they are moved; none is if one has gaps, or is not to be changed outside inference mode.
+        Raises: RuntimeError if a tensor has no memory of its own, as those of ``FakeTensorMode`` or a ``DTensor``.
         """
         n, channels, height, width = x.shape
-        moved = [t.data_ptr() for t in running if t.is_contiguous()]
+        outside = not torch.is_inference_mode_enabled()
+        moved = [t.data_ptr() for t in running if t.is_contiguous() and not (outside and t.is_inference())]
         moves = len(moved) == len(running)
-        addresses = [*(moved if moves and moved else self._unmoved[name]), *[t.data_ptr() for t in inputs]]
+        read = [t.data_ptr() for t in inputs]
+        if 0 in read or not x.data_ptr() or not out.data_ptr() or (g is not None and not g.data_ptr()):
+            raise RuntimeError("a compiled layer needs tensors with memory of their own; use the lowering 'torch'")
+        addresses = [*(moved if moves and moved else self._unmoved[name]), *read]
         block = _block(len(addresses)).pack(
             x.data_ptr(),
             0 if g is None else g.data_ptr(),

@@ -13,6 +13,8 @@ import pytest
 import torch
 from lowering_contract import KNOWN, refuse_fallback
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
 from layersearch.primitives.graph import Graph, Node
 from layersearch.primitives.lowering import available, base, build_layer
@@ -117,10 +119,33 @@ def test_the_default_dtype_and_device_do_not_matter() -> None:
     assert torch.equal(y, layer(KNOWN["evonorm-b0"], 4)(x))
 
 
-def test_transforms_of_torch_func_are_refused() -> None:
-    made = layer(KNOWN["evonorm-s0"], 4)
-    with pytest.raises(RuntimeError, match="functorch transforms"):
-        torch.func.grad(lambda x: made(x).sum())(torch.ones(2, 4, 3, 3))
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+@pytest.mark.parametrize("grad", [False, True])
+def test_who_looks_on_sees_the_operations_of_torch(grad: bool) -> None:
+    """torch.func, forward-mode derivatives and tracing: kernels would be a constant to them."""
+    made = layer(KNOWN["evonorm-b0"], 4).eval().requires_grad_(False)
+    plain = build_layer(KNOWN["evonorm-b0"], 4, lowering="torch", groups=4).eval().requires_grad_(False)
+    plain.load_state_dict(made.state_dict())
+    x, direction = torch.randn(2, 3, 4, 5, 5)
+    with torch.set_grad_enabled(grad):
+        seen: tuple[Callable[[nn.Module], torch.Tensor], ...] = (
+            lambda m: torch.func.vmap(m)(torch.stack([x, direction])),
+            lambda m: torch.func.jvp(m, (x,), (direction,))[1],
+            lambda m: torch.func.grad(lambda x: m(x).square().sum())(x),
+            lambda m: torch.jit.trace(m, (x,))(direction),
+        )
+        for transformed in seen:
+            torch.testing.assert_close(transformed(made), transformed(plain))
+        with forward_ad.dual_level():
+            y = made(forward_ad.make_dual(x, direction))
+            assert forward_ad.unpack_dual(y).tangent is not None
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer")
+def test_tensors_without_memory_are_refused() -> None:
+    made, x = layer(KNOWN["evonorm-b0"], 4).eval(), torch.ones(2, 4, 3, 3)
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(RuntimeError, match="memory of their own"):
+        made(x)
 
 
 def test_without_a_compiler_the_torch_lowering_runs_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
