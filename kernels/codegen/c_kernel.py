@@ -50,8 +50,8 @@ class CKernel:
         given: Tensor | None,
         out: Tensor,
         results: Tensor,
-        running: Sequence[Tensor],
-        momentum: float,
+        running: Sequence[Tensor] = (),
+        momentum: float = 0.0,
     ) -> bool:
         """Runs a program.
 

@@ -60,13 +60,17 @@ class TritonKernel:
         given: Tensor | None,
         out: Tensor,
         results: Tensor,
-    ) -> None:
+        running: Sequence[Tensor] = (),
+        momentum: float = 0.0,
+    ) -> bool:
         """Runs a program.
 
         Args:
             layout: ``nchw`` or ``nhwc``: how ``x``, ``g`` and ``out`` ``[N, C, H, W]`` lie in memory, without gaps.
             inputs: parameters and buffers, contiguous; every tensor may be float32, bfloat16 or float16.
             given, results: flat float32, as the program's layouts say.
+            running, momentum: as of ``CKernel.run``; left to the caller.
+        Returns: whether there was nothing to move.
         Raises: KernelError if a kernel cannot be compiled.
         """
         key = (name, layout, groups, x.shape, x.dtype, x.device)
@@ -82,6 +86,7 @@ class TritonKernel:
                 for call, names in prepared.calls:
                     call(*[tensors[word] for word in names])
             prepared.has_run = True
+            return not running
         except Exception as error:
             if prepared is not None and prepared.has_run:
                 raise

@@ -28,7 +28,7 @@ def _covered(input: Tensor, held: Sequence[Tensor], per_channel: Sequence[bool])
     return input if input.dtype is torch.float32 else None
 
 
-_FUSION = Fusion("c", CKernel, CKernel.run, _covered, pixels="nhwc")
+_FUSION = Fusion("c", CKernel, _covered, pixels="nhwc")
 
 
 def why_unavailable() -> str | None:

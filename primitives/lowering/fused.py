@@ -28,15 +28,11 @@ FORWARD, BACKWARD = "forward", "backward"
 HALF = (torch.float16, torch.bfloat16)
 
 
-class Run(Protocol):
-    """Runs the program ``name`` of a kernel; x, g and out ``[N, C, H, W]`` lie in the same layout, without gaps.
+class Kernel(Protocol):
+    """The programs of a layer, ready to be run."""
 
-    Returns: whether it has moved ``running`` by ``momentum`` towards the program's tracked results.
-    """
-
-    def __call__(
+    def run(
         self,
-        kernel: Any,
         name: str,
         layout: str,
         groups: int,
@@ -46,10 +42,13 @@ class Run(Protocol):
         given: Tensor | None,
         out: Tensor,
         results: Tensor,
-        running: Sequence[Tensor],
-        momentum: float,
-        /,
-    ) -> bool: ...
+        running: Sequence[Tensor] = (),
+        momentum: float = 0.0,
+    ) -> bool:
+        """Runs the program ``name``; x, g and out ``[N, C, H, W]`` lie in the same layout, without gaps.
+
+        Returns: whether it has moved ``running`` by ``momentum`` towards the program's tracked results.
+        """
 
 
 class Fusion:
@@ -58,7 +57,6 @@ class Fusion:
     Args:
         name: of the lowering.
         kernel: makes the kernels of the programs ``forward`` and ``backward``.
-        run: runs one of them.
         covered: the tensor to compute with for an input of a layer, its parameters and buffers, and whether each of
             them is held per channel; None if the kernels do not cover it.
         pixels: layout in which images of one pixel are run: they lie alike in both.
@@ -67,12 +65,11 @@ class Fusion:
     def __init__(
         self,
         name: str,
-        kernel: Callable[[Mapping[str, Program]], Any],
-        run: Run,
+        kernel: Callable[[Mapping[str, Program]], Kernel],
         covered: Callable[[Tensor, Sequence[Tensor], Sequence[bool]], Tensor | None],
         pixels: str,
     ) -> None:
-        self.name, self.kernel, self.run, self.covered, self.pixels = name, kernel, run, covered, pixels
+        self.name, self.kernel, self.covered, self.pixels = name, kernel, covered, pixels
         self._modes: weakref.WeakValueDictionary[str, _Mode] = weakref.WeakValueDictionary()
         self.layer_class = functools.lru_cache(maxsize=256)(self._layer_class)
         self.forward, self.backward = _ops(self)
@@ -128,7 +125,7 @@ class _Mode:
         self.per_channel = tuple(buffers.get(name, True) for name in self.names)
 
     @functools.cached_property
-    def kernel(self) -> Any:
+    def kernel(self) -> Kernel:
         return self.fusion.kernel({FORWARD: self.program.forward, BACKWARD: self.program.backward})
 
 
@@ -149,8 +146,7 @@ def _compute(
     y, program = torch.empty_like(x), mode.program.forward
     statistics = x.new_empty(program.layout.size(x.shape[0], x.shape[1]), dtype=torch.float32)
     held = [t.contiguous() for t in inputs]
-    fusion = mode.fusion
-    if not fusion.run(mode.kernel, FORWARD, layout, groups, x, None, held, None, y, statistics, running, momentum):
+    if not mode.kernel.run(FORWARD, layout, groups, x, None, held, None, y, statistics, running, momentum):
         _move(running, momentum, program, x, statistics)
     return y, statistics
 
@@ -172,7 +168,7 @@ def _differentiate(
     gradients = x.new_empty((mode.program.n_params, x.shape[1]), dtype=torch.float32)
     held = [t.contiguous() for t in inputs]
     g = _like(x, g)
-    mode.fusion.run(mode.kernel, BACKWARD, layout, groups, x, g, held, statistics, dx, gradients, (), 0.0)
+    mode.kernel.run(BACKWARD, layout, groups, x, g, held, statistics, dx, gradients)
     return dx, gradients
 
 

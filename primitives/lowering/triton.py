@@ -5,7 +5,6 @@ kernels are interpreted on the CPU: slow, and meant for tests.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,29 +31,11 @@ def _covered(input: Tensor, held: Sequence[Tensor], per_channel: Sequence[bool])
     return input if [t.numel() for t in held] == sizes else None  # kernels would read past the end of less
 
 
-def _run(
-    kernel: Any,
-    name: str,
-    layout: str,
-    groups: int,
-    x: Tensor,
-    g: Tensor | None,
-    inputs: Sequence[Tensor],
-    given: Tensor | None,
-    out: Tensor,
-    results: Tensor,
-    running: Sequence[Tensor],
-    momentum: float,
-) -> bool:
-    kernel.run(name, layout, groups, x, g, inputs, given, out, results)
-    return not running
-
-
 def _is_covered(x: Tensor) -> bool:
     return x.dtype in _DTYPES and x.device.type == _DEVICE and x.dim() == 4 and x.numel() > 0
 
 
-_FUSION = Fusion("triton", TritonKernel, _run, _covered, pixels="nchw")
+_FUSION = Fusion("triton", TritonKernel, _covered, pixels="nchw")
 
 
 def why_unavailable() -> str | None:

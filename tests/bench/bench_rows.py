@@ -246,22 +246,18 @@ def main() -> None:
         rows[f"{values:,} values"] = row
     if rows:
         table(f"a step, batch {args.batch} x {FIELDS} fields, {DIM} columns", rows)
-    if args.lookup:
-        rows = {}
-        for values in args.values:
-            ways = ["auto", "embedding", "torch"]
-            seconds = interleaved({name: lookup(values, args.batch, name) for name in ways}, args.rounds)
-            row = {"auto ms": 1e3 * seconds["auto"]}
-            rows[f"{values:,} values"] = row | {f"{n} / auto": seconds[n] / seconds["auto"] for n in ways[1:]}
-        table(f"the lookup alone, forward and backward, {DIM + 1} columns", rows)
-    if args.rows:
-        rows = {}
-        for values in args.values:
-            ways = ["auto", "torch", "floor"]
-            seconds = interleaved({name: rows_alone(values, args.batch, name) for name in ways}, args.rounds)
-            row = {"auto ms": 1e3 * seconds["auto"]}
-            rows[f"{values:,} values"] = row | {f"{n} / auto": seconds[n] / seconds["auto"] for n in ways[1:]}
-        table(f"RowAdam alone, {DIM + 1} columns", rows)
+    parts = (
+        ("the lookup alone, forward and backward", args.lookup, lookup, ("auto", "embedding", "torch")),
+        ("RowAdam alone", args.rows, rows_alone, ("auto", "torch", "floor")),
+    )
+    for title, is_wanted, made, ways in parts:
+        if is_wanted:
+            rows = {}
+            for values in args.values:
+                seconds = interleaved({name: made(values, args.batch, name) for name in ways}, args.rounds)
+                row = {"auto ms": 1e3 * seconds["auto"]}
+                rows[f"{values:,} values"] = row | {f"{n} / auto": seconds[n] / seconds["auto"] for n in ways[1:]}
+            table(f"{title}, {DIM + 1} columns", rows)
     if args.prepare:
         table("preparing CSV", {f"{n:,} rows": preparing(n) for n in args.prepare})
 
