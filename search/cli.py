@@ -186,9 +186,8 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        return _complain(
-            f"the disk must have room, but it is full ({error.filename}); make room, then search resume", 1
-        )
+        where = f" ({error.filename})" if error.filename else ""
+        return _complain(f"the disk must have room, but it is full{where}; make room, then search resume", 1)
 
 
 def _complain(sentence: str, code: int) -> int:

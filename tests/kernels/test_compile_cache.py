@@ -1,12 +1,16 @@
 """The cache of built kernels: shared by processes, proof against damage, bounded, and clear about what is missing."""
 
 import ctypes
+import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,6 +130,31 @@ def test_a_cache_that_cannot_be_made_is_replaced_by_a_folder_of_the_process(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert answer(_compile.library(SOURCE, "e/1")) == 42
+
+
+def test_a_full_cache_is_replaced_by_a_folder_of_the_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source may not fit, or, where the compiler says nothing but its own words, the library."""
+    makes = tempfile.TemporaryDirectory
+
+    def full(dir: Path | None = None, **options: Any) -> Any:
+        if dir == folder:
+            raise OSError(errno.ENOSPC, "no space left")
+        return makes(dir=dir, **options)
+
+    with monkeypatch.context() as source:
+        source.setattr(tempfile, "TemporaryDirectory", full)
+        assert answer(_compile.library(SOURCE, "e/1")) == 42
+        with pytest.raises(KernelError, match=f"must be written to {folder}.*no space left.*; make room"):
+            _compile.build(SOURCE, "e/1", compiler(), folder)
+    usage = shutil.disk_usage
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage(path)._replace(free=0) if path == folder else usage(path)
+    )
+    with pytest.raises(KernelError, match="must be written to"):
+        _compile.build("this is not C\n", "e/1", compiler(), folder)
+    with pytest.raises(KernelError, match="must build a kernel, and says"):
+        _compile.library("this is not C\n", "e/1")
+    assert list(folder.iterdir()) == []
 
 
 def test_what_the_compiler_says_is_in_the_error(folder: Path) -> None:
