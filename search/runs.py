@@ -30,24 +30,31 @@ def _checked_name(name: str, remedy: str) -> str:
     return name
 
 
-def create_run(runs_dir: Path, name: str | None, space: str, files: Mapping[str, str]) -> Path:
+def create_run(
+    runs_dir: Path, name: str | None, space: str, files: Mapping[str, str | bytes], replaces: bool = False
+) -> Path:
     """Makes the folder of a new run: ``name``, or the next free ``<space>-NNNN``. Safe against others doing the same.
 
-    A run has all its ``files`` (texts by name) from the moment that it has its name, also after a kill or power cut.
+    A run has all its ``files`` (contents by name) from the moment that it has its name, also after a kill or power cut.
 
+    Args:
+        replaces: the run ``name``, if there is one: it is removed once the new one is whole. The caller holds its lock.
     Raises: RecipeError for an illegal name; BadInputError if it exists or the runs folder cannot be written to;
         RunError if the disk is full. Nothing is left then.
     """
     if name is not None:
         _checked_name(name, "choose another --run")
     draft = runs_dir / f".new-{os.getpid()}-{time.monotonic_ns()}"
+    replaced = draft.with_name(f"{draft.name}-replaced")
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
-        for file, text in files.items():
-            _write(draft / file, text)
+        for file, content in files.items():
+            _write(draft / file, content.encode() if isinstance(content, str) else content)
         if name is not None:
             path = runs_dir / name
+            if replaces and _is_run(path):
+                path.rename(replaced)
             if os.path.lexists(path) or not _named(draft, path):
                 raise BadInputError(
                     f"a new run must have a new name, and {path} exists; choose another --run, or go on with it by "
@@ -64,6 +71,7 @@ def create_run(runs_dir: Path, name: str | None, space: str, files: Mapping[str,
         raise _unwritable(runs_dir, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _named(draft: Path, path: Path) -> bool:
@@ -82,9 +90,9 @@ def _named(draft: Path, path: Path) -> bool:
     return True
 
 
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 

@@ -11,7 +11,6 @@ import hashlib
 import io
 import lzma
 import re
-import shutil
 import sqlite3
 import sys
 import tarfile
@@ -19,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from layersearch.errors import LayerSearchError, RunError
+from layersearch.search.lock import RunLock
 from layersearch.search.runs import RECIPE_FILE, create_run, find_run
 from layersearch.search.store_schema import STORE_FILE
 
@@ -47,7 +47,7 @@ def pack(run_dir: Path) -> str:
 
 def _snapshot(store: Path, copy: Path) -> None:
     with (
-        contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as source,
+        contextlib.closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as source,
         contextlib.closing(sqlite3.connect(copy)) as target,
     ):
         source.backup(target)
@@ -58,7 +58,7 @@ def unpack(text: str, runs_dir: Path, name: str, force: bool = False) -> Path:
 
     Args:
         force: replaces a run of this name.
-    Raises: BadInputError if there is one; RunError if the text is torn.
+    Raises: BadInputError if there is one; StoreError if it is being run; RunError if the text is torn.
     """
     found = _PACKED.search(text.replace("\r\n", "\n"))
     try:
@@ -70,12 +70,9 @@ def unpack(text: str, runs_dir: Path, name: str, force: bool = False) -> Path:
         files = _files(data)
     except (ValueError, binascii.Error, tarfile.TarError, lzma.LZMAError, EOFError) as error:
         raise RunError(f"the run must come back whole, but it did not ({error}); fetch it again") from None
-    if force and (runs_dir / name / RECIPE_FILE).is_file():
-        shutil.rmtree(find_run(runs_dir, name))
-    run_dir = create_run(runs_dir, name, name, {RECIPE_FILE: files.pop(RECIPE_FILE, b"").decode("utf-8", "replace")})
-    for file, content in files.items():
-        (run_dir / file).write_bytes(content)
-    return run_dir
+    replaces = force and (runs_dir / name).is_dir()
+    with RunLock(find_run(runs_dir, name)) if replaces else contextlib.nullcontext():
+        return create_run(runs_dir, name, name, files, replaces)
 
 
 def _files(data: bytes) -> dict[str, bytes]:

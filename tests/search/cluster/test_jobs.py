@@ -1,5 +1,6 @@
 """Jobs of a cluster, against a stand-in for Ray's job API: what is sent, what is said, and what is refused."""
 
+import errno
 import json
 import shlex
 import socket
@@ -15,10 +16,11 @@ import pytest
 from toy_catalog import toy_cli
 from toy_runs import content_of, run_toy
 
-from layersearch.errors import RunError
+from layersearch.errors import RunError, StoreError
 from layersearch.search.cluster import api as api_module
 from layersearch.search.cluster.jobs import entrypoint_of
 from layersearch.search.cluster.pack import pack, unpack
+from layersearch.search.lock import RunLock
 from layersearch.search.runs import RECIPE_FILE
 
 TOKEN = "secret" * 6
@@ -254,3 +256,32 @@ def test_a_torn_or_foreign_pack_is_refused(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="must come back whole"):
             unpack(torn, tmp_path / "c", "mine")
     assert not (tmp_path / "c").exists()
+
+
+def test_a_run_with_odd_letters_in_its_path_is_packed(tmp_path: Path) -> None:
+    run_dir = tmp_path / "ru#ns %41" / "a"
+    run_dir.parent.mkdir()
+    run_toy(run_dir, evaluations=3)
+    assert content_of(unpack(pack(run_dir), tmp_path / "b", "mine")) == content_of(run_dir)
+
+
+def test_force_replaces_a_run_that_nobody_runs_once_the_new_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, evaluations in (("new", 3), ("old", 2)):
+        run_toy(tmp_path / name, evaluations=evaluations)
+        (tmp_path / name / RECIPE_FILE).write_text("space: toy\n")
+    text, old = pack(tmp_path / "new"), content_of(tmp_path / "old")
+    with RunLock(tmp_path / "old"), pytest.raises(StoreError, match="held by process"):
+        unpack(text, tmp_path, "old", force=True)
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", lambda _: raise_full())
+        with pytest.raises(RunError, match="the disk must have room"):
+            unpack(text, tmp_path, "old", force=True)
+    assert content_of(tmp_path / "old") == old
+    assert content_of(unpack(text, tmp_path, "old", force=True)) == content_of(tmp_path / "new")
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "old"}
+
+
+def raise_full() -> None:
+    raise OSError(errno.ENOSPC, "no space left")
