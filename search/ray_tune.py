@@ -225,7 +225,7 @@ class RayTune:
         return self._tunable().suggest(GivenTrial(config))
 
     def layers(self, results: "ResultGrid") -> tuple[Layer, ...]:
-        """The evaluated trials of ``Tuner.fit()`` as layers, best first: the Pareto front, each part by its mean."""
+        """The evaluated trials of ``Tuner.fit()`` as layers, best mean first."""
         names = [o.name for o in self.objectives]
         fitness: dict[int, dict[str, float]] = {}
         for i in range(len(results)):

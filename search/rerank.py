@@ -15,8 +15,11 @@ def mean_value(fitness: Mapping[str, float], objectives: Sequence[Objective]) ->
     return math.fsum(o.weight * o.sign * fitness[o.name] for o in weighed) / math.fsum(o.weight for o in weighed)
 
 
-def _by_mean(fitness: Mapping[int, Mapping[str, float]], objectives: Sequence[Objective]) -> list[int]:
-    """Numbers, best first; of equal means the lexicographically larger goes first, so a dominated one never does."""
+def ranked(fitness: Mapping[int, Mapping[str, float]], objectives: Sequence[Objective]) -> list[int]:
+    """All numbers in the order of the search, best mean first.
+
+    Of equal means the lexicographically larger goes first, so a dominated one never does.
+    """
 
     def order(number: int) -> tuple[float, tuple[float, ...], int]:
         values = fitness[number]
@@ -29,19 +32,12 @@ def pareto_front(fitness: Mapping[int, Mapping[str, float]], objectives: Sequenc
     """Numbers of the candidates that no other dominates, best mean first; of equal ones all are in it."""
     front: list[int] = []
     values: list[tuple[float, ...]] = []
-    for number in _by_mean(fitness, objectives):
+    for number in ranked(fitness, objectives):
         mine = tuple(o.sign * fitness[number][o.name] for o in objectives)
         if not any(all(a >= b for a, b in zip(other, mine, strict=True)) and other != mine for other in values):
             front.append(number)
             values.append(mine)
     return front
-
-
-def ranked(fitness: Mapping[int, Mapping[str, float]], objectives: Sequence[Objective]) -> list[int]:
-    """All numbers in the order of the search: the Pareto front first, each part by its mean."""
-    front = pareto_front(fitness, objectives)
-    inside = set(front)
-    return front + [number for number in _by_mean(fitness, objectives) if number not in inside]
 
 
 def rerank_value(
