@@ -142,7 +142,7 @@ def write(reading: "Reading", out: Path, title: str = "", force: bool = False) -
 
 
 def _check_folder(out: Path, force: bool) -> None:
-    """Before anything is trained."""
+    """Before anything is trained. Raises: BadInputError if ``out`` cannot be that folder, or has files to be kept."""
     if out.is_dir():
         for name in FILES:
             check_target(out / name, force)
@@ -150,6 +150,14 @@ def _check_folder(out: Path, force: bool) -> None:
         raise BadInputError(f"a reading goes to a folder, but {out} is a file; give another with -o")
     else:
         check_target(out, False)
+        try:
+            out.mkdir()
+            out.rmdir()
+        except OSError as error:
+            raise BadInputError(
+                f"the folder of a reading must be one that can be made, but {out} is not ({error.strerror}); choose "
+                "another -o"
+            ) from error
 
 
 class _StepLines:

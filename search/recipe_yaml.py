@@ -96,7 +96,8 @@ def load_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise RecipeError(
-            f"a recipe must be a list of 'option: value', got {type(value).__name__} in {path}; see runs/recipes"
+            f"a recipe must be a mapping of options, 'option: value', got {type(value).__name__} in {path}; see "
+            "runs/recipes"
         )
     return value
 

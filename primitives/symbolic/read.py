@@ -31,6 +31,8 @@ OnStep: TypeAlias = Callable[[str, int, int], None]
 """Called with the step that begins or goes on, and how many edges are through it of how many; both 0 if not counted."""
 
 _POINTS = 256
+_LEAST = 10
+"""Points that are enough to look at a network, or to measure an error on."""
 _CURVE = 81
 _SLACK = 1e-3
 """An error may always grow by this part of the target's deviation: a network may be exact."""
@@ -57,7 +59,8 @@ def read_network(
         layers: a layer, or several in a row.
         x: ``[N, I]``, what the network sees: ranges, shares and fits are of these points.
         y: targets ``[N, O]`` or, with one output, ``[N]``; by default what the network itself says.
-        check: other points and targets, which errors are measured on; by default every fifth of ``x`` is kept for that.
+        check: other points and targets, which errors are measured on; by default every fifth of ``x`` is kept for that,
+            which then needs 50 points.
         units: of the data, in which the formula is written; by default those of ``x`` and ``y``.
         names: of the inputs; x1, x2, … by default.
         limit: R² from which a match is taken.
@@ -71,7 +74,7 @@ def read_network(
     inputs, outputs = chain.widths[0], chain.widths[-1]
     names = _names(names, inputs)
     units = units or Units((0.0,) * inputs, (1.0,) * inputs)
-    x = _points("x", x, inputs)
+    x = _points("x", x, inputs, least=_LEAST if check is not None else 5 * _LEAST)
     y = chain(x) if y is None else _points("y", y, outputs, len(x))
     if check is None:
         kept = torch.arange(len(x)) % 5 == 4
@@ -247,12 +250,12 @@ def _names(names: Sequence[str] | None, inputs: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _points(what: str, value: Tensor, width: int, count: int | None = None) -> Tensor:
+def _points(what: str, value: Tensor, width: int, count: int | None = None, least: int = _LEAST) -> Tensor:
     found = torch.as_tensor(value).detach().double().cpu()
     if found.dim() == 1 and width == 1:
         found = found.unsqueeze(1)
-    if found.dim() != 2 or found.shape[1] != width or (count is not None and len(found) != count) or len(found) < 10:
-        rows = "at least 10" if count is None else count
+    if found.dim() != 2 or found.shape[1] != width or (count is not None and len(found) != count) or len(found) < least:
+        rows = f"at least {least}" if count is None else count
         raise BadInputError(f"{what} must be [{rows}, {width}], got {list(found.shape)}; give the data of the network")
     if not bool(found.isfinite().all()):
         raise BadInputError(f"{what} must be finite, got values that are nan or inf; clean them")

@@ -1,5 +1,6 @@
 """Runs the stages of the evonorm funnel in a worker: network probe, stability, quality, fitness, re-rank, test."""
 
+import functools
 import math
 import threading
 import time
@@ -15,7 +16,7 @@ from layersearch.primitives.lowering import LOWERINGS
 from layersearch.primitives.lowering.swap import SwappableLayers
 from layersearch.spaces.contracts import Arrays, Job, Outcome
 from layersearch.spaces.costs import measured_costs
-from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, failed
+from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, settled
 from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.evonorm.settings import EvonormSettings
 from layersearch.spaces.evonorm.stability import largest_gradient_norm
@@ -83,14 +84,8 @@ class EvonormEvaluator:
 
     def run(self, job: Job, time_limit_s: float | None = None) -> Outcome:
         """Runs ``job.stage``, ``name:network[:repeat][@rung]``. An exception of the candidate is a failed outcome."""
-        deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
         self._marks.found = {}
-        try:
-            outcome = self._run(job, deadline)
-        except EndedError as ended:
-            outcome = ended.outcome
-        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            outcome = failed(error)
+        outcome = settled(functools.partial(self._run, job), time_limit_s)
         return replace(outcome, metrics={**outcome.metrics, **self._marks.found}) if self._marks.found else outcome
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -214,6 +215,7 @@ def test_layers_are_read_by_scripts() -> None:
         ({"what": layer, "x": x, "weights": "w.safetensors"}, "weights belong to a run"),
         ({"what": "kan-0001", "x": x}, "leave them out"),
         ({"what": layersearch.known("kan", "kat")}, "must be of a run"),
+        ({"what": layer, "x": x[:49]}, r"x must be \[at least 50, 2\], got \[49, 2\]"),
     ):
         with pytest.raises(BadInputError, match=sentence):
             layersearch.read(**wrong)  # type: ignore[arg-type]
@@ -237,6 +239,11 @@ def test_layers_are_read_by_scripts() -> None:
         (["kan-0001", "--weights", "none.safetensors"], "weights must be a .safetensors file"),
         (["kan-0001", "-o", "runs/evonorm-0001/recipe.yaml"], "goes to a folder"),
         (["kan-0001", "-o", "no/such"], "folder of an export must exist"),
+        pytest.param(
+            ["kan-0001", "-o", "/proc/read"],
+            "must be one that can be made, but /proc/read is not",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="/proc"),
+        ),
     ],
     ids=str,
 )

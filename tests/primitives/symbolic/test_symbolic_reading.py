@@ -243,7 +243,7 @@ def test_plain_data_has_everything_but_the_curves() -> None:
         (nn.Sequential(), {}, "must have a KANLinear layer, got none"),
         ([KANLinear(2, 3), KANLinear(2, 1)], {}, "got 3 outputs before 2 inputs"),
         ([KANLinear(2, 251), KANLinear(251, 1)], {}, f"at most {MOST_EDGES} edges, got 753"),
-        (KANLinear(2, 1), {"x": torch.zeros(50, 3)}, r"x must be \[at least 10, 2\], got \[50, 3\]"),
+        (KANLinear(2, 1), {"x": torch.zeros(50, 3)}, r"x must be \[at least 50, 2\], got \[50, 3\]"),
         (KANLinear(2, 1), {"x": torch.full((50, 2), math.nan)}, "x must be finite"),
         (KANLinear(2, 1), {"y": torch.zeros(50, 2)}, r"y must be \[400, 1\]"),
         (KANLinear(2, 1), {"names": ["a", "a"]}, "names must be 2 different ones"),
