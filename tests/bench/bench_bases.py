@@ -4,9 +4,12 @@ python tests/bench/bench_bases.py [ROUNDS]
 
 Forward and backward, float32, one thread; what is compared is measured in turn. The recursions that published layers
 run are written out below from their formula: the Cox–de Boor recursion over all knots at once (as in efficient-kan,
-which meets the weights in one product), and the same with a tensor of all edges (as in pykan).
+which meets the weights in one product), and the same with a tensor of all edges (as in pykan). The packages themselves
+(``pip install pykan``, https://github.com/Blealtan/efficient-kan) are measured, too, where they can be imported.
 """
 
+import contextlib
+import importlib
 import math
 import sys
 from collections.abc import Callable
@@ -30,7 +33,7 @@ REPEAT = 3
 
 def training(layer: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]:
     """Forward, and backward for the input and all parameters."""
-    parameters = list(layer.parameters()) if isinstance(layer, nn.Module) else []
+    parameters = [p for p in layer.parameters() if p.requires_grad] if isinstance(layer, nn.Module) else []
     with torch.no_grad():
         upstream = torch.randn(layer(x).shape, generator=torch.Generator().manual_seed(1))
 
@@ -79,6 +82,30 @@ class Recursion(nn.Module):
         return (self.base * F.silu(x).unsqueeze(1) + self.scale * edges).sum(-1)
 
 
+class FirstOf(nn.Module):
+    """The first of the tensors that a layer gives: pykan's gives those of its edges, too."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layer(x)[0]
+        return found
+
+
+def packages(inputs: int, outputs: int) -> dict[str, nn.Module]:
+    """Layers of the published packages that are installed, with 5 intervals and cubic splines."""
+    found: dict[str, nn.Module] = {}
+    with contextlib.suppress(ImportError):
+        kan = importlib.import_module("kan")
+        found["pykan, KANLayer"] = FirstOf(kan.KANLayer(inputs, outputs, num=5, k=3))
+    with contextlib.suppress(ImportError):
+        efficient_kan = importlib.import_module("efficient_kan")
+        found["efficient-kan, KANLinear"] = efficient_kan.KANLinear(inputs, outputs, grid_size=5, spline_order=3)
+    return found
+
+
 def settings(name: str) -> dict[str, int]:
     """The degree or grid for which the basis has ``WIDTH`` functions, or the nearest it has."""
     row = BASES[name]
@@ -114,12 +141,13 @@ def against_products(n: int, inputs: int, outputs: int, rounds: int) -> None:
 
 
 def against_recursions(n: int, inputs: int, outputs: int, rounds: int) -> None:
-    """B-spline and Chebyshev layers with their base branch, against the published recursions (goal: 3 times faster)."""
+    """B-spline layers with their base branch against the published recursions and packages (goal: 3 times faster)."""
     x = 0.5 * torch.randn(n, inputs, generator=torch.Generator().manual_seed(0))
     runs = {
         "recursion, one product": training(Recursion(inputs, outputs, 5, 3, by_edge=False), x),
         "recursion, edge by edge": training(Recursion(inputs, outputs, 5, 3, by_edge=True), x),
     }
+    runs |= {name: training(made, x) for name, made in packages(inputs, outputs).items()}
     runs |= {f"ours, {way}": training(layer("bspline", inputs, outputs, way, "silu"), x) for way in WAYS}
     for run in runs.values():
         run()
