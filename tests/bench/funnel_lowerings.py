@@ -61,7 +61,7 @@ def _arm(lowering: str, swap_step: int, data: Arrays) -> Arm:
 
 
 def compare(lowering: str, n: int, swap_step: int | None) -> None:
-    """Prints what ``n`` random candidates cost by ``torch`` and by ``lowering``."""
+    """Prints what ``n`` random candidates cost by ``torch`` and by ``lowering``; of those so far after Ctrl-C."""
     why = LOWERINGS[lowering].why_unavailable()
     if why is not None:
         sys.exit(f"the lowering must be one that works here, got '{lowering}' ({why})")
@@ -83,12 +83,19 @@ def _compare(lowering: str, n: int, swap_step: int | None) -> None:
     for arm in arms.values():
         arm.run(space.baselines()["bn-relu"])  # torch sets itself up
         arm.outcomes.clear()
-    while len(arms["torch"].outcomes) < n:
-        proposed.append(space.sample(rng))
-        if screener.check(proposed[-1], len(proposed) - 1).state == "in_flight":
-            for arm in list(arms.values())[:: 1 if len(proposed) % 2 else -1]:
-                arm.run(proposed[-1])
-            print(f"\r  {len(arms['torch'].outcomes)} of {n}", end="", file=sys.stderr, flush=True)
+    try:
+        while len(arms["torch"].outcomes) < n:
+            proposed.append(space.sample(rng))
+            if screener.check(proposed[-1], len(proposed) - 1).state == "in_flight":
+                for arm in list(arms.values())[:: 1 if len(proposed) % 2 else -1]:
+                    arm.run(proposed[-1])
+                print(f"\r  {len(arms['torch'].outcomes)} of {n}", end="", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        done = min(len(arm.outcomes) for arm in arms.values())
+        if not done:
+            raise
+        for arm in arms.values():
+            del arm.outcomes[done:]
     print(file=sys.stderr)
     _report(arms, lowering, swap_step, len(proposed))
 
