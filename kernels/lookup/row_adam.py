@@ -17,7 +17,7 @@ from torch import Tensor
 from layersearch.kernels.codegen._compile import library
 from layersearch.kernels.lookup.c import EXACT
 
-__all__ = ["DIGIT", "EXPONENTIAL", "LEAST", "LN2", "LOG2E", "CRowAdam", "RowStep", "c_text"]
+__all__ = ["DIGIT", "EXPONENTIAL", "LEAST", "LN2", "LOG2E", "CRowAdam", "RowStep", "c_text", "fresh_state"]
 
 _EMITTER = "row_adam/2"
 
@@ -125,6 +125,17 @@ def c_text(columns: int) -> str:
     sizes = {"D": columns, "DIGIT": DIGIT, "LEAST": LEAST, "LOG2E": LOG2E.hex()}
     sizes |= {"LN2_HIGH": LN2[0].hex(), "LN2_LOW": LN2[1].hex(), "TERMS": terms}
     return "".join(f"#define {name} {value}\n" for name, value in sizes.items()) + _TEXT
+
+
+def fresh_state(table: Tensor) -> dict[str, Tensor]:
+    """That of a table before its first step, beside it; each tensor one of its own."""
+    n, device = len(table), table.device
+    return {
+        "mean": torch.zeros_like(table),
+        "square": torch.zeros_like(table),
+        "count": torch.zeros(n, dtype=torch.int32, device=device),
+        "decayed": torch.zeros(n, dtype=torch.float64, device=device),
+    }
 
 
 @dataclass(frozen=True)

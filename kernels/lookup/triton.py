@@ -15,7 +15,7 @@ from layersearch.kernels.codegen.triton import Kernel
 from layersearch.kernels.launch import Launch, jit, run
 from layersearch.kernels.lookup.gradients import Gradients
 
-__all__ = ["PIECE", "Pieces", "TritonLookup", "cut", "plan_backward", "plan_forward", "plan_sums"]
+__all__ = ["PIECE", "Pieces", "TritonLookup", "cut", "plan_backward", "plan_forward", "plan_sums", "row_launch"]
 
 PIECE = 64
 """Most lookups in a piece."""
@@ -136,7 +136,8 @@ def _name(what: str, has_gates: bool, has_values: bool) -> str:
     return f"lookup_{what}" + "_gates" * has_gates + "_values" * has_values
 
 
-def _launch(kernel: Kernel, count: int, columns: int, numbers: dict[str, int | float]) -> Launch:
+def row_launch(kernel: Kernel, count: int, columns: int, numbers: dict[str, int | float]) -> Launch:
+    """Programs of some rows each, ``count`` in all."""
     lanes = 1 << (columns - 1).bit_length()
     tall = max(1, _TILE // lanes)
     blocks: dict[str, int | str] = {"D": columns, "LANES": lanes, "TALL": tall}
@@ -144,7 +145,7 @@ def _launch(kernel: Kernel, count: int, columns: int, numbers: dict[str, int | f
 
 
 def plan_forward(n: int, rows: int, columns: int, has_gates: bool, has_values: bool) -> Launch:
-    return _launch(_forward_kernel(has_gates, has_values), n, columns, {"n": n, "rows": rows})
+    return row_launch(_forward_kernel(has_gates, has_values), n, columns, {"n": n, "rows": rows})
 
 
 def plan_backward(
@@ -152,11 +153,11 @@ def plan_backward(
 ) -> Launch:
     """``wanted``: gradients of table, gates and values."""
     kernel = _pieces_kernel(has_gates, has_values, wanted)
-    return _launch(kernel, pieces, columns, {"pieces": pieces, "rows": rows})
+    return row_launch(kernel, pieces, columns, {"pieces": pieces, "rows": rows})
 
 
 def plan_sums(found: int, columns: int) -> Launch:
-    return _launch(_sums_kernel(), found, columns, {"found": found})
+    return row_launch(_sums_kernel(), found, columns, {"found": found})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ bits in float32. Rows are read by ``index_select``: indexing reads rows of 17 co
 import torch
 from torch import Tensor
 
-from layersearch.kernels.lookup.row_adam import DIGIT, EXPONENTIAL, LEAST, LN2, LOG2E, RowStep
+from layersearch.kernels.lookup.row_adam import DIGIT, EXPONENTIAL, LEAST, LN2, LOG2E, RowStep, fresh_state
 
 __all__ = ["TorchRowAdam"]
 
@@ -16,12 +16,7 @@ class TorchRowAdam:
     """A step for tables of any float dtype on any device; as ``CRowAdam``."""
 
     def fresh(self, table: Tensor) -> dict[str, Tensor]:
-        return {
-            "mean": torch.zeros_like(table),
-            "square": torch.zeros_like(table),
-            "count": torch.zeros(len(table), dtype=torch.int32, device=table.device),
-            "decayed": torch.zeros(len(table), dtype=torch.float64, device=table.device),
-        }
+        return fresh_state(table)
 
     def adjacent(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return state
@@ -53,7 +48,8 @@ class TorchRowAdam:
             state["decayed"].index_fill_(0, rows, by.log_after)
 
     def make_up(self, table: Tensor, state: dict[str, Tensor], ids: Tensor | None, log_decay: float) -> None:
-        rows = torch.arange(len(table), device=table.device) if ids is None else torch.unique(ids)
+        # A row that is repeated is written as often, with the same bits: to find repeats a GPU would be waited for.
+        rows = torch.arange(len(table), device=table.device) if ids is None else ids
         owed = log_decay - state["decayed"].index_select(0, rows)
         made_up = table.index_select(0, rows) * _exponential(owed).unsqueeze(-1).to(table.dtype)
         table.index_copy_(0, rows, made_up)

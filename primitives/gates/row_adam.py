@@ -3,7 +3,7 @@
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,15 @@ from layersearch.primitives.lowering.base import say_once
 
 __all__ = ["RowAdam"]
 
-_Form: TypeAlias = CRowAdam | TorchRowAdam
+if TYPE_CHECKING:
+    from layersearch.kernels.lookup.row_adam_triton import TritonRowAdam
+
+_Form: TypeAlias = "CRowAdam | TorchRowAdam | TritonRowAdam"
 
 _TYPES = {"count": torch.int32, "decayed": torch.float64, "log_decay": torch.float64}
 """Of what is not in the table's own type."""
+_ON_HOST = "log_decay"
+"""What is read at every step, and lies on the CPU wherever the table is."""
 
 
 class RowAdam(torch.optim.Optimizer):
@@ -36,13 +41,15 @@ class RowAdam(torch.optim.Optimizer):
 
     Memory is two moments, a count and a decay per row, allocated at the first step. On the CPU, with a compiler,
     float32 tables are stepped in one pass of C over the rows that occur, what a row has of state lying side by side:
-    the bits are those of the torch form. A state dict holds the same tensors either way; each form takes the other's.
+    the bits are those of the torch form. On CUDA a step of float32 tables is one Triton kernel, equal to the other
+    forms within rounding, and waited for once: it must be seen that each row of a gradient is there once. A state dict
+    holds the same tensors in each form, and is taken by the others.
 
     Args:
         params: tables ``[rows, columns]`` whose gradients are sparse (``F.embedding(..., sparse=True)``).
-        lowering: ``auto``, ``c`` or ``torch``, which is also what runs where C cannot.
-    Raises: BadInputError for a gradient that is not of rows; UnknownNameError for the lowering; KernelError if C was
-        named, and the compiler that there is cannot build it.
+        lowering: ``auto``, ``c``, ``triton`` or ``torch``, which is also what runs where the others cannot.
+    Raises: BadInputError for a gradient that is not of rows; UnknownNameError for the lowering; KernelError if a
+        lowering was named, and what there is cannot build it.
     """
 
     def __init__(
@@ -84,7 +91,7 @@ class RowAdam(torch.optim.Optimizer):
         for place, table in zip(places, tables, strict=True):
             for name, value in state_dict["state"].get(place, {}).items():
                 if name in _TYPES:
-                    device = self.state[table][name].device
+                    device = _place(name, table)
                     self.state[table][name] = value.detach().to(device, _TYPES[name], copy=True)
 
     @torch.no_grad()
@@ -161,8 +168,13 @@ def _apart(states: Mapping[Any, dict[str, Tensor]]) -> dict[Any, dict[str, Tenso
 
 
 def _form(lowering: str, table: nn.Parameter) -> _Form:
-    """What steps a table: C where it is chosen, can be built and takes it, else torch."""
-    if chosen(lowering, table) == "c" and CRowAdam.takes(table):
+    """What steps a table: C or Triton where it is chosen, can be built and takes it, else torch."""
+    by = chosen(lowering, table)
+    if by == "triton":
+        from layersearch.kernels.lookup.row_adam_triton import TritonRowAdam
+
+        return TritonRowAdam() if TritonRowAdam.takes(table) else TorchRowAdam()
+    if by == "c" and CRowAdam.takes(table):
         made = _built(table.shape[1])
         if isinstance(made, CRowAdam):
             return made
@@ -185,7 +197,11 @@ def _built(columns: int) -> CRowAdam | str:
 def _powers(betas: tuple[float, float], device: torch.device) -> Tensor:
     """``[3, DIGIT, 2]``: what each digit of a count of steps makes of each beta."""
     digits = [[[beta ** (d * DIGIT**place) for beta in betas] for d in range(DIGIT)] for place in range(3)]
-    return torch.tensor(digits, dtype=torch.float64, device=device)
+    return torch.tensor(digits, dtype=torch.float64).to(device)
+
+
+def _place(name: str, table: Tensor) -> torch.device:
+    return torch.device("cpu") if name == _ON_HOST else table.device
 
 
 def _coalesced(gradient: Tensor) -> Tensor:

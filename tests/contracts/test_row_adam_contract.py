@@ -1,4 +1,8 @@
-"""What ``RowAdam`` promises of its forms: the numbers of float64, the bits of each other, state that either takes."""
+"""What ``RowAdam`` promises of its forms: the numbers of float64, state that each takes, of C the bits of torch.
+
+Triton is run on a GPU (marked ``gpu``) and, where ``TRITON_INTERPRET=1`` is set, by its interpreter: the last test runs
+this file so.
+"""
 
 import copy
 import io
@@ -6,11 +10,13 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from interpreted import INTERPRETS, each_kernel_way, interpreted, once_interpreted
 from lowered import error
 from torch import Tensor, nn
 
 from layersearch.errors import BadInputError, KernelError
 from layersearch.kernels.lookup.row_adam import DIGIT, CRowAdam
+from layersearch.kernels.lookup.row_adam_triton import TritonRowAdam
 from layersearch.primitives.gates import row_adam as module
 from layersearch.primitives.gates._row_torch import TorchRowAdam
 from layersearch.primitives.gates.row_adam import RowAdam
@@ -19,9 +25,15 @@ from layersearch.primitives.lowering.base import say_once
 
 ROWS, STEPS = 60, 25
 RATE = 0.05
+CPU_SECONDS = 20
 
-needs_c = pytest.mark.skipif(reason_against("c") is not None, reason="no lowering c")
-each_form = pytest.mark.parametrize("form", [pytest.param("c", marks=needs_c), "torch"])
+Way = tuple[str, str]
+each_way = each_kernel_way("torch")
+not_interpreted = pytest.mark.skipif(INTERPRETS, reason="Triton is being interpreted")
+needs_c = pytest.mark.skipif(INTERPRETS or reason_against("c") is not None, reason="no lowering c, or not its turn")
+each_form = pytest.mark.parametrize(
+    "form", [pytest.param("c", marks=needs_c), pytest.param("torch", marks=not_interpreted)]
+)
 each_decay = pytest.mark.parametrize("decay", [0.0, 0.3])
 
 pytestmark = [pytest.mark.usefixtures("poisoned_memory")]
@@ -30,9 +42,9 @@ pytestmark = [pytest.mark.usefixtures("poisoned_memory")]
 class Training:
     """A table ``[ROWS, columns]`` that is stepped with gradients of many magnitudes, on rows that differ by step."""
 
-    def __init__(self, form: str, columns: int, decay: float, seed: int = 0) -> None:
+    def __init__(self, form: str, columns: int, decay: float, seed: int = 0, device: str = "cpu") -> None:
         self.draw = torch.Generator().manual_seed(seed)
-        self.table = nn.Parameter(torch.randn(ROWS, columns, generator=self.draw))
+        self.table = nn.Parameter(torch.randn(ROWS, columns, generator=self.draw).to(device))
         self.optimiser = RowAdam([self.table], lr=RATE, weight_decay=decay, lowering=form)
         self.steps = 0
 
@@ -43,8 +55,9 @@ class Training:
             rows = torch.unique(ids)
             size = 10 ** (torch.rand(len(rows), 1, generator=self.draw) * 6 - 4)
             values = torch.randn(len(rows), self.table.shape[1], generator=self.draw) * size
-            self.optimiser.catch_up(self.table, ids)
-            self.table.grad = sparse(rows, values)
+            device = self.table.device
+            self.optimiser.catch_up(self.table, ids.to(device))
+            self.table.grad = sparse(rows.to(device), values.to(device))
             self.optimiser.step()
             self.steps += 1
         return self
@@ -55,7 +68,10 @@ class Training:
 
     def flushed(self) -> Tensor:
         self.optimiser.flush()
-        return self.table.detach().clone()
+        return self.table.detach().cpu().clone()
+
+
+FORMS = {"c": CRowAdam, "torch": TorchRowAdam, "triton": TritonRowAdam}
 
 
 def sparse(rows: Tensor, values: Tensor, size: int = ROWS) -> Tensor:
@@ -93,11 +109,12 @@ def assert_same(first: Training, second: Training) -> None:
     assert torch.equal(first.flushed(), second.flushed())
 
 
-@each_form
+@each_way
 @each_decay
 @pytest.mark.parametrize("columns", [1, 5, 17])
-def test_results_are_those_of_float64(form: str, decay: float, columns: int) -> None:
-    training = Training(form, columns, decay).run(STEPS)
+def test_results_are_those_of_float64(way: Way, decay: float, columns: int) -> None:
+    training = Training(way[0], columns, decay, device=way[1]).run(STEPS)
+    assert isinstance(module._form(way[0], training.table), FORMS[way[0]])
     assert error(training.flushed(), exact(columns, decay)) < 8 * torch.finfo(torch.float32).eps
 
 
@@ -299,17 +316,20 @@ def test_a_table_that_outgrew_its_state_is_refused() -> None:
         training.optimiser.step()
 
 
-@each_form
-def test_ids_of_a_batch_need_not_lie_in_order(form: str) -> None:
-    training = Training(form, 2, 0.3).run(5)
-    ids = torch.tensor([[3, 50], [4, 51], [3, 52]], dtype=torch.int32)
-    before = training.table.detach().clone()
+@each_way
+def test_ids_of_a_batch_may_repeat_and_need_not_lie_in_order(way: Way) -> None:
+    training = Training(way[0], 2, 0.3, device=way[1]).run(5)
+    before = training.table.detach().double().cpu()
+    due = training.state["log_decay"] - training.state["decayed"].cpu()
+    first, second, *others = due.nonzero().flatten().tolist()
+    ids = torch.tensor([[second, 50], [first, 51], [second, 52]], dtype=torch.int32, device=way[1])
     training.optimiser.catch_up(training.table, ids[:, 0])
-    changed = (training.table.detach() != before).any(1).nonzero().flatten().tolist()
-    owed = training.state["decayed"] != training.state["log_decay"]
-    assert set(changed) <= {3, 4}
-    assert not owed[[3, 4]].any()
-    assert owed[5:].any()
+    expected = before.clone()
+    expected[[first, second]] *= due[[first, second]].exp().unsqueeze(-1)
+    assert error(training.table.detach().cpu(), expected) < 2 * torch.finfo(torch.float32).eps
+    owed = training.state["decayed"].cpu() != training.state["log_decay"]
+    assert owed.nonzero().flatten().tolist() == others
+    assert others
 
 
 @needs_c
@@ -335,3 +355,59 @@ def test_without_a_compiler_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(KernelError, match="no C compiler"):
             Training("c", 3, 0.3).run(1)
     assert torch.equal(got, expected)
+
+
+@each_way
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.99999)])
+def test_counts_of_every_size_have_their_powers(way: Way, betas: tuple[float, float]) -> None:
+    counts = torch.tensor([0, 1, 17_000, 2**21, 2**31 - 2], dtype=torch.int32)
+    form, device = way
+    table = nn.Parameter(torch.ones(len(counts), 3, device=device))
+    optimiser = RowAdam([table], lr=0.1, betas=betas, lowering=form)
+    rows = torch.arange(len(counts), device=device)
+    for upstream in (torch.zeros(len(counts), 3), torch.linspace(-2, 3, 3 * len(counts)).view(-1, 3)):
+        if optimiser.state[table]:
+            optimiser.state[table]["count"].copy_(counts)
+        table.grad = sparse(rows, upstream.to(device), len(counts))
+        optimiser.step()
+    state = {name: value.cpu() for name, value in optimiser.state[table].items()}
+    n = (counts.long() + 1).double().unsqueeze(-1)
+    assert torch.equal(state["count"].long(), counts.long() + 1)
+    first, second = (state[k].double() / (1 - b**n) for k, b in zip(("mean", "square"), betas, strict=True))
+    assert error(table.detach().cpu(), 1 - 0.1 * first / (second.sqrt() + 1e-8)) < 1e-6
+
+
+@each_way
+@pytest.mark.parametrize("forwards", [True, False])
+def test_a_training_of_one_form_goes_on_in_torchs(way: Way, forwards: bool) -> None:
+    """And back: the state dict of each is the other's, wherever the table lies."""
+    form, device = way
+    whole, first = (Training("torch", 5, 0.3).run(n) for n in (STEPS, 10))
+    if forwards:
+        first = Training(form, 5, 0.3, device=device).run(10)
+    second = Training("torch", 5, 0.3) if forwards else Training(form, 5, 0.3, device=device)
+    second.optimiser.load_state_dict(first.optimiser.state_dict())
+    second.optimiser.param_groups[0]["lowering"] = "torch" if forwards else form
+    second.draw, second.steps = first.draw, first.steps
+    second.table.data.copy_(first.table.data)
+    assert error(second.run(STEPS - 10).flushed(), whole.flushed().double()) < 8 * torch.finfo(torch.float32).eps
+
+
+@pytest.mark.skipif(not INTERPRETS, reason="on the CPU Triton is interpreted")
+def test_triton_leaves_out_a_row_outside_the_table() -> None:
+    """A lookup has answered it by NaN; to refuse it the device would have to be waited for."""
+    training, other = (Training("triton", 2, 0.3).run(1) for _ in range(2))
+    training.optimiser.catch_up(training.table, torch.tensor([0, ROWS, -1]))
+    other.optimiser.catch_up(other.table, torch.tensor([0]))
+    training.table.grad = sparse(torch.tensor([0, ROWS]), torch.ones(2, 2))
+    other.table.grad = sparse(torch.tensor([0]), torch.ones(1, 2))
+    training.optimiser.step()
+    other.optimiser.step()
+    assert_same(training, other)
+
+
+@once_interpreted
+def test_the_interpreter_runs_all_of_the_above() -> None:
+    passed, cpu_s = interpreted(__file__)
+    assert passed > 10
+    assert cpu_s < CPU_SECONDS

@@ -1,4 +1,4 @@
-"""Kernels of the gated lookup, compiled for Hopper without a GPU: registers, spills and wide loads."""
+"""Kernels of lookups and of steps of rows, compiled for Hopper without a GPU: registers, spills and wide loads."""
 
 from itertools import product
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 from layersearch.kernels.codegen._triton_load import why_no_triton
 from layersearch.kernels.codegen.triton_ahead import Compiled
 from layersearch.kernels.launch import Launch, compile_launch
+from layersearch.kernels.lookup.row_adam_triton import plan_all, plan_made_up, plan_put, plan_step
 from layersearch.kernels.lookup.triton import plan_backward, plan_forward, plan_sums
 
 pytestmark = [
@@ -16,6 +17,7 @@ pytestmark = [
 ]
 
 INDICES = ("ids_ptr", "sorted_ptr", "order_ptr", "start_ptr")
+OTHERS = {"part_ptr": "fp32", "some_ptr": "fp32", "count_ptr": "i32", "decayed_ptr": "fp64", "numbers_ptr": "fp64"}
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +29,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def compiled(launch: Launch, dtype: str) -> Compiled:
     words = [word for word in launch.kernel.arguments if word.endswith("_ptr")]
     types = {word: "i64" if word in INDICES else dtype for word in words}
-    return compile_launch(launch, types | {"part_ptr": "fp32", "some_ptr": "fp32"})
+    return compile_launch(launch, types | OTHERS)
 
 
 def assert_fits(kernel: Compiled, registers: int) -> None:
@@ -58,3 +60,13 @@ def test_all_that_is_wanted_compiles_at_odd_widths(columns: int) -> None:
     assert_fits(compiled(plan_backward(7, 9, columns, True, True, (True, True, True)), "bf16"), 255)
     assert_fits(compiled(plan_backward(7, 9, columns, True, True, (False, False, True)), "fp32"), 255)
     assert_fits(compiled(plan_sums(7, columns), "bf16"), 255)
+
+
+@pytest.mark.parametrize("columns", [1, 16, 17, 1025])
+def test_steps_of_rows_compile_and_read_rows_of_16_columns_wide(columns: int) -> None:
+    n, rows = 50_000, 1_000_000
+    plans = [plan_step(n, rows, columns), plan_made_up(n, rows, columns), plan_put(n, rows, columns)]
+    for plan in (*plans, plan_all(rows, columns)):
+        kernel = compiled(plan, "fp32")
+        assert_fits(kernel, 128)
+        assert columns != 16 or kernel.vector_loads > 0
