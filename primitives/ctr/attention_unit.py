@@ -39,4 +39,8 @@ class LocalActivationUnit(nn.Module):
             weights = torch.full(present.shape, -torch.inf, dtype=score.dtype, device=score.device)
             weights = weights.index_put((rows, places), score / self.dim**0.5)
             score = torch.softmax(weights, -1)[rows, places]
-        return torch.zeros_like(query).index_add(0, rows, score.unsqueeze(-1) * k)
+        if score.device.type == "cpu":
+            return torch.zeros_like(query).index_add(0, rows, score.unsqueeze(-1) * k)
+        # Elsewhere by sums in a fixed order: index_add would add in the order in which threads happen to run.
+        spread = torch.zeros(present.shape, dtype=score.dtype, device=score.device).index_put((rows, places), score)
+        return (spread.unsqueeze(-1) * keys).sum(1)

@@ -13,7 +13,7 @@ OPERATORS = ("inner", "matrix", "weighted")
 
 def inner_products(e: Tensor, pairs: Tensor | None = None) -> Tensor:
     """``g_ij ⟨e_i, e_j⟩`` for fields ``i < j``: ``[B, m, d]`` -> ``[B, P]``; ``pairs`` is ``[P]`` or ``[B, P]``."""
-    i, j = pair_indices(e.shape[1])
+    i, j = pair_indices(e.shape[1], e.device)
     products = torch.bmm(e, e.transpose(1, 2))[:, i, j]
     return products if pairs is None else products * pairs
 
@@ -30,7 +30,7 @@ def second_order(e: Tensor, pairs: Tensor | None = None) -> Tensor:
 
 def pair_matrix(pairs: Tensor, n_fields: int) -> Tensor:
     """Gates as a symmetric matrix with ones on its diagonal: ``[..., P]`` -> ``[..., m, m]``."""
-    i, j = pair_indices(n_fields)
+    i, j = pair_indices(n_fields, pairs.device)
     upper = pairs.new_zeros(*pairs.shape[:-1], n_fields, n_fields)
     upper[..., i, j] = pairs
     return upper + upper.transpose(-1, -2) + torch.eye(n_fields, dtype=pairs.dtype, device=pairs.device)
@@ -56,7 +56,7 @@ class PairProducts(nn.Module):
 
     def forward(self, e: Tensor, pairs: Tensor | None = None) -> Tensor:
         if self.operator == "matrix":
-            i, j = pair_indices(e.shape[1])
+            i, j = pair_indices(e.shape[1], e.device)
             products: Tensor = torch.einsum("bpc,pcd,bpd->bp", e[:, i], self.weight, e[:, j])
             return products if pairs is None else products * pairs
         products = inner_products(e, pairs)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from layersearch.primitives.ctr.dice import Dice
+from layersearch.primitives.ctr.dropout import Dropout
 from layersearch.primitives.registry import Registry
 
 __all__ = ["ACTIVATIONS", "mlp"]
@@ -36,7 +37,7 @@ def mlp(
             layers.append(nn.BatchNorm1d(width))
         layers.append(ACTIVATIONS[activation](width))
         if dropout:
-            layers.append(nn.Dropout(dropout))
+            layers.append(Dropout(dropout))
         n_in = width
     if n_out is not None:
         layers.append(nn.Linear(n_in, n_out))

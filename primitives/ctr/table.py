@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from layersearch.errors import BadInputError, DataError
@@ -79,7 +77,10 @@ class FeatureTable(nn.Module):
 
     @torch.no_grad()
     def pruned(self, kept: Tensor) -> "FeatureTable":
-        """A smaller table with the rows of ``kept`` (bool ``[n]``): equal for those, 0 for all other ids."""
+        """A smaller table with the rows of ``kept`` (bool ``[n]``): equal for those, 0 for all other ids.
+
+        ``kept`` may lie on another device.
+        """
         if kept.shape != (self.n_ids,) or kept.dtype != torch.bool:
             raise BadInputError(
                 f"kept must be {self.n_ids} truth values, one per id, got {list(kept.shape)} {kept.dtype}; take those "
@@ -88,6 +89,7 @@ class FeatureTable(nn.Module):
         if self.place is not None:
             raise BadInputError("a table can be pruned once, got a pruned one; prune the whole one")
         n_kept = int(kept.sum())
+        kept = kept.to(self.weight.device)
         table = FeatureTable(0, self.weight.shape[1], sparse=self.sparse, lowering=self.lowering)
         zeros = self.weight.new_zeros(1, self.weight.shape[1])
         table.weight = nn.Parameter(torch.cat([self.weight[kept], zeros]))
@@ -98,6 +100,8 @@ class FeatureTable(nn.Module):
 
     def save(self, path: Path) -> None:
         """A safetensors file, written beside and moved into place."""
+        from safetensors.torch import save_file
+
         tensors = {"weight": self.weight.detach().contiguous()}
         if self.place is not None:
             tensors["place"] = self.place
@@ -108,6 +112,9 @@ class FeatureTable(nn.Module):
     @classmethod
     def load(cls, path: Path, *, sparse: bool = True) -> "FeatureTable":
         """The table of a file of ``save``. Raises: DataError if it is none."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
         try:
             tensors = load_file(path)
             weight = tensors["weight"]

@@ -6,6 +6,7 @@ trained it is soft, at a temperature ``τ`` that rises with every batch; at ``τ
 each call.
 """
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from layersearch.errors import BadInputError
+from layersearch.kernels.transfer import sent
 from layersearch.primitives.ctr.lookup import gated_lookup
 from layersearch.primitives.registry import Registry
 
-__all__ = ["GATES", "HARD", "RELAXATIONS", "Gates", "Relaxation", "Target", "pair_indices"]
+__all__ = ["GATES", "HARD", "RELAXATIONS", "Gates", "Relaxation", "Target", "pair_indices", "sizes_on"]
 
 HARD = math.inf
 """The temperature at which gates are their limit, 0 or 1."""
@@ -27,10 +29,16 @@ HARD = math.inf
 Target: TypeAlias = Literal["features", "pairs"]
 
 
-def pair_indices(n_fields: int) -> tuple[Tensor, Tensor]:
+def pair_indices(n_fields: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Fields ``i < j`` of each of the ``P = n(n - 1)/2`` pairs, two tensors ``[P]``: (0, 1), (0, 2), …, (1, 2), …"""
-    i, j = torch.triu_indices(n_fields, n_fields, offset=1)
+    i, j = torch.triu_indices(n_fields, n_fields, offset=1, device=device)
     return i, j
+
+
+@functools.lru_cache(maxsize=64)
+def sizes_on(device: torch.device, sizes: tuple[int, ...]) -> Tensor:
+    """Ids per field, float32 ``[m]``; kept, as a copy to a device has to be waited for."""
+    return torch.tensor(sizes, dtype=torch.float32).to(device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +115,16 @@ class Relaxation(ABC):
         return (logits.detach() > 0).to(logits.dtype)
 
     def noise(self, shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor | None:
-        """Uniform numbers within (0, 1), if this relaxation draws and a generator is given."""
+        """Uniform numbers within (0, 1) beside ``like``, if this relaxation draws and a generator is given.
+
+        They are drawn where the generator is: one of the CPU gives the same ones for every device.
+        """
         if not self.is_random or generator is None:
             return None
         eps = torch.finfo(like.dtype).eps
-        drawn = torch.rand(tuple(shape), generator=generator, dtype=like.dtype, device=like.device)
+        drawn = torch.rand(tuple(shape), generator=generator, dtype=like.dtype, device=generator.device)
+        if drawn.device.type == "cpu":
+            drawn = sent(drawn, like.device)
         return drawn.clamp(eps, 1 - eps)
 
 
@@ -230,7 +243,8 @@ class Gates(nn.Module, ABC):
         if n_kept in (0, len(values)):
             zero = values.max() + 1 if n_kept == 0 else values.min() - 1
         else:
-            zero = (values[order[n_kept - 1]] + values[order[n_kept]]) / 2
+            last, first = values[order[n_kept - 1 : n_kept + 1]].unbind()
+            zero = (last + first) / 2
         least = torch.finfo(values.dtype).eps
         values -= zero
         values[order[:n_kept]] = values[order[:n_kept]].clamp_min(least)

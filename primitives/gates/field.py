@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from layersearch.primitives.gates.base import GATES, Gates, Target
+from layersearch.primitives.gates.base import GATES, Gates, Target, sizes_on
 
 __all__ = ["FieldGates"]
 
@@ -28,7 +28,7 @@ class FieldGates(Gates):
         return len(sizes)
 
     def weights(self) -> Tensor:
-        return torch.tensor(self.sizes, dtype=torch.float32, device=self.logits.device)
+        return sizes_on(self.logits.device, self.sizes)
 
     def forward(self, ids: Tensor, temperature: float, generator: torch.Generator | None = None) -> Tensor:
         gates = self.relaxation.gate(self.logits.squeeze(-1), temperature, self.noise((len(self.logits),), generator))

@@ -29,7 +29,10 @@ OPEN = Gated()
 
 @dataclass(frozen=True)
 class Selection:
-    """What is open: bool ``[n]`` values, ``[m]`` fields, ``[P]`` pairs; all True where there are no such gates."""
+    """What is open: bool ``[n]`` values, ``[m]`` fields, ``[P]`` pairs; all True where there are no such gates.
+
+    It lies on the CPU, whatever the gates lie on.
+    """
 
     values: Tensor
     fields: Tensor
@@ -39,7 +42,7 @@ class Selection:
     def rows(self) -> Tensor:
         """Values that a table needs: open, and of an open field, bool ``[n]``."""
         sizes = torch.diff(torch.tensor([*self.offsets, len(self.values)]))
-        return self.values & torch.repeat_interleave(self.fields.cpu(), sizes).to(self.values.device)
+        return self.values & torch.repeat_interleave(self.fields, sizes)
 
 
 class GateSet(nn.Module):
@@ -110,7 +113,7 @@ class GateSet(nn.Module):
     def selection(self) -> Selection:
         """What the limit of the gates keeps."""
         n, m = sum(self.sizes), len(self.sizes)
-        parts = {name: gates.selected() for name, gates in self.gates.items()}
+        parts = {name: gates.selected().cpu() for name, gates in self.gates.items()}
         offsets = tuple(sum(self.sizes[:i]) for i in range(m))
         return Selection(
             values=parts.get("value", _all(n)),

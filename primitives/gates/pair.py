@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from layersearch.primitives.gates.base import GATES, Gates, Target, pair_indices
+from layersearch.primitives.gates.base import GATES, Gates, Target, pair_indices, sizes_on
 
 __all__ = ["PairGates"]
 
@@ -28,8 +28,8 @@ class PairGates(Gates):
         return len(sizes) * (len(sizes) - 1) // 2
 
     def weights(self) -> Tensor:
-        sizes = torch.tensor(self.sizes, dtype=torch.float32, device=self.logits.device)
-        i, j = pair_indices(len(self.sizes))
+        sizes = sizes_on(self.logits.device, self.sizes)
+        i, j = pair_indices(len(self.sizes), self.logits.device)
         return torch.minimum(sizes[i], sizes[j])
 
     def forward(self, ids: Tensor, temperature: float, generator: torch.Generator | None = None) -> Tensor:

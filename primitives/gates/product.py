@@ -26,7 +26,7 @@ class ProductGates(ValueGates):
 
     def forward(self, ids: Tensor, temperature: float, generator: torch.Generator | None = None) -> Tensor:
         gates = super().forward(ids, temperature, generator)
-        i, j = pair_indices(ids.shape[1])
+        i, j = pair_indices(ids.shape[1], ids.device)
         return gates[:, i] * gates[:, j]
 
 

@@ -24,6 +24,7 @@ from layersearch.spaces.tasks.ctr.checkpoint import read_checkpoint, write_check
 from layersearch.spaces.tasks.ctr.data import CTRData, PartName
 from layersearch.spaces.tasks.ctr.learning import Learner, Score
 from layersearch.spaces.tasks.ctr.models.base import ModelSettings
+from layersearch.spaces.tasks.ctr.placed import Placed
 from layersearch.spaces.tasks.ctr.selection import by_frequency, by_random, pairs_by_frequency, pairs_by_random
 from layersearch.spaces.tasks.ctr.settings import LearnSettings
 from layersearch.spaces.tasks.ctr.sources import load_source
@@ -93,8 +94,13 @@ def learn_settings(genome: OptFSGenome, task: TaskSettings) -> LearnSettings:
     )
 
 
-def make_learner(genome: OptFSGenome, task: TaskSettings, data: CTRData, seed: int) -> Learner:
-    """The training of a candidate, from its start; what is random in a control follows from ``seed``."""
+def make_learner(
+    genome: OptFSGenome, task: TaskSettings, data: CTRData, seed: int, placed: Placed | None = None
+) -> Learner:
+    """The training of a candidate, from its start; what is random in a control follows from ``seed``.
+
+    ``placed`` is ``data`` on the device to train on; None for the CPU.
+    """
     keep = pairs = None
     if genome.gates in CONTROLS:
         frequent = genome.gates == "frequency"
@@ -103,7 +109,7 @@ def make_learner(genome: OptFSGenome, task: TaskSettings, data: CTRData, seed: i
         if genome.pair_ratio:
             share = genome.pair_ratio
             pairs = pairs_by_frequency(data, share) if frequent else pairs_by_random(data, share, drawn)
-    return Learner(data, learn_settings(genome, task), seed, keep, pairs)
+    return Learner(data, learn_settings(genome, task), seed, keep, pairs, placed)
 
 
 class OptFSEvaluator:
@@ -112,13 +118,14 @@ class OptFSEvaluator:
     Args:
         settings: of the run.
         data: arrays of ``to_arrays``.
-        device: trainings run on the CPU, whatever it is: a step touches some thousand rows, and is over before a GPU
-            has begun.
+        device: ``cpu`` or ``cuda[:i]``. A step on a small vocabulary touches some thousand rows, and may be over on a
+            CPU before a GPU has begun.
     """
 
     def __init__(self, settings: OptFSSettings, data: Arrays, device: str) -> None:
         self.settings = settings
         self.data = from_arrays(data)
+        self.placed = Placed(self.data, device)
 
     def time_limits(self) -> Mapping[str, float]:
         """Seconds per stage id: ten times what the slowest model would take, as measured on the reference."""
@@ -137,7 +144,7 @@ class OptFSEvaluator:
 
     def _run(self, job: Job, deadline: float | None) -> Outcome:
         genome = from_json(job.genome)
-        learner = make_learner(genome, self.settings.task, self.data, job.seed)
+        learner = self._learner(genome, job.seed)
         if job.checkpoint is not None:
             read_checkpoint(job.checkpoint, learner)
         match place_of(job.stage):
@@ -152,6 +159,9 @@ class OptFSEvaluator:
             case Place("test", rung=""):
                 return self._through(genome, learner, deadline, "test")
         raise ValueError(f"unknown stage '{job.stage}'; the optfs space has no such stage")
+
+    def _learner(self, genome: OptFSGenome, seed: int) -> Learner:
+        return make_learner(genome, self.settings.task, self.data, seed, self.placed)
 
     def _quality(self, genome: OptFSGenome, learner: Learner, deadline: float | None) -> Outcome:
         """The first epochs of the training, which goes on from this checkpoint; a control is measured in any case."""
@@ -223,14 +233,14 @@ class OptFSEvaluator:
         model = learner.pruned() if learner.gates.gates else learner.model
         found = {"parameters": float(model.n_parameters())}
         if "latency" in self.settings.funnel.objectives:
-            found["latency"] = _latency(model.eval(), self._reference, self.data)
+            found["latency"] = _latency(model.eval(), self._reference, self.placed)
         return found
 
     @functools.cached_property
     def _reference(self) -> nn.Module:
         """The reference model with all values, untrained."""
         genome = Generator(self.settings.search).reference(gates=NO_GATES)
-        return make_learner(genome, self.settings.task, self.data, 0).model.eval()
+        return self._learner(genome, 0).model.eval()
 
     def _of_planted(self, learner: Learner) -> dict[str, float]:
         """Precision and recall of what was planted: reported, never an objective."""
@@ -246,7 +256,7 @@ class OptFSEvaluator:
 
     def _seconds_per_epoch(self) -> float:
         genome = Generator(self.settings.search).reference(gates=NO_GATES)
-        learner = make_learner(genome, self.settings.task, self.data, 0)
+        learner = self._learner(genome, 0)
         learner.run(max_steps=1)  # pays for warming up
         begin = time.monotonic()
         learner.run(max_steps=_TIMED_STEPS)
@@ -288,12 +298,12 @@ def _kept(learner: Learner) -> float:
     return float(learner.gates.selection().rows().numpy().mean()) if learner.gates.gates else 1.0
 
 
-def _latency(model: nn.Module, reference: nn.Module, data: CTRData) -> float:
+def _latency(model: nn.Module, reference: nn.Module, placed: Placed) -> float:
     """Time of a prediction for some rows, forward alone, as a multiple of that of ``reference``; both in eval mode."""
-    ids = torch.from_numpy(data.train.ids[:_LATENCY_ROWS].astype(np.int64))
-    past = data.train.history
-    history = None if past is None else torch.from_numpy(past[:_LATENCY_ROWS].astype(np.int64))
+    batch = placed.batch("train", slice(0, _LATENCY_ROWS))
     with torch.no_grad():
         return time_ratio(
-            lambda: model(ids, history=history), lambda: reference(ids, history=history), torch.device("cpu")
+            lambda: model(batch.ids, history=batch.history),
+            lambda: reference(batch.ids, history=batch.history),
+            batch.ids.device,
         )

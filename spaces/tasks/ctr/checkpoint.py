@@ -16,9 +16,12 @@ from layersearch.spaces.tasks.ctr.learning import Learner, Score
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
+_ON_HOST = ("log_decay", "step")
+"""State of optimisers that lies on the CPU wherever the parameter is."""
+
 
 def write_checkpoint(learner: Learner) -> bytes:
-    """Everything that the rest of the training depends on, bit for bit."""
+    """Everything that the rest of the training depends on, bit for bit; it can be read on any device."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in {**Rewind(learner.model).tensors, **_prefixed("g:", Rewind(learner.gates).tensors)}.items():
         tensors[f"now/{name}"] = tensor
@@ -36,7 +39,7 @@ def write_checkpoint(learner: Learner) -> bytes:
         "history": learner.history,
         "best_auc": None if math.isinf(learner.best_auc) else learner.best_auc,
         "best_epoch": learner.best_epoch,
-        "losses": float(learner.losses),
+        "losses": learner.losses,
         "cut": None if cut is None else [cut.auc, cut.log_loss],
         "training": _fingerprint(learner),
     }
@@ -70,7 +73,7 @@ def read_checkpoint(data: bytes, learner: Learner) -> None:
     learner.phase, learner.step, learner.history = progress["phase"], progress["step"], progress["history"]
     learner.best_auc = -math.inf if progress["best_auc"] is None else progress["best_auc"]
     learner.best_epoch = progress["best_epoch"]
-    learner.losses.fill_(progress["losses"])
+    learner.losses = progress["losses"]
     learner.cut_score = None if progress["cut"] is None else Score(*progress["cut"])
     start, best = _part(tensors, "start/"), _part(tensors, "best/")
     learner.start = _snapshot(start) if start else None
@@ -81,7 +84,9 @@ def read_checkpoint(data: bytes, learner: Learner) -> None:
     owners = {id(p): o for o in _optimisers(learner) for group in o.param_groups for p in group["params"]}
     for key, value in _part(tensors, "optimiser/").items():
         name, _, what = key.rpartition("/")
-        owners[id(parameters[name])].state[parameters[name]][what] = value
+        parameter = parameters[name]
+        place = value.device if what in _ON_HOST else parameter.device
+        owners[id(parameter)].state[parameter][what] = value.to(place)
 
 
 def _fingerprint(learner: Learner) -> str:

@@ -1,10 +1,13 @@
 """Learns a selection together with the weights, cuts it, goes back and trains the rest: one training, two phases.
 
 All of it follows from data, settings and seed; it can be stopped after any step and continued bit for bit
-(``checkpoint``).
+(``checkpoint``). The first weights, the order of rows and the noise of gates are drawn on the CPU: a training on a GPU
+begins as one on the CPU does, and differs by how sums are rounded. A step on a GPU waits for it where sparse gradients
+are made and taken, which have as many rows as occur, and in DIN where padding is left out; nowhere else.
 """
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from layersearch.errors import DataError
+from layersearch.primitives.ctr.dropout import Dropout, drawing_from
 from layersearch.primitives.gates.base import HARD, RELAXATIONS, Gates
 from layersearch.primitives.gates.controller import RatioController
 from layersearch.primitives.gates.gate_set import OPEN, Gated, GateSet
@@ -27,6 +31,7 @@ from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.tasks.ctr.data import CTRData, PartName
 from layersearch.spaces.tasks.ctr.metrics import auc, log_loss
 from layersearch.spaces.tasks.ctr.models.base import MODELS, CTRModel
+from layersearch.spaces.tasks.ctr.placed import Batch, Order, Placed
 from layersearch.spaces.tasks.ctr.review import gains, worth
 from layersearch.spaces.tasks.ctr.settings import LearnSettings
 
@@ -36,6 +41,9 @@ CONTROL_EVERY = 20
 """Batches between two updates of the controller: one pass over the gates each."""
 
 EVAL_BATCH = 8192
+
+LOSSES_AHEAD = 256
+"""Steps on a GPU after which the host looks at their losses at the latest, all at once."""
 
 _OPENED_STD = 0.05
 _RANKED_AT = 6.0
@@ -59,6 +67,7 @@ class Learner:
         seed: of weights, noise and the order of rows.
         keep: a selection to train with from the start, instead of a learned one: for controls. Rows of the table, bool
             ``[n]``; with ``keep_pairs`` pairs of fields, bool ``[P]``, too.
+        placed: the data on the device to train on; None for the CPU.
 
     Attributes:
         phase: ``search``, ``retrain`` or ``done``.
@@ -73,8 +82,11 @@ class Learner:
         seed: int = 0,
         keep: NDArray[np.bool_] | None = None,
         keep_pairs: NDArray[np.bool_] | None = None,
+        placed: Placed | None = None,
     ) -> None:
         self.data, self.settings, self.seeds = data, settings, Seeds(seed)
+        self.placed = placed or Placed(data)
+        self.device = self.placed.device
         self.steps_per_epoch = len(data.train) // settings.batch
         if self.steps_per_epoch == 0:
             raise DataError(
@@ -86,7 +98,7 @@ class Learner:
         relaxation = row(**chosen)
         with _seeded(self.seeds.derive("weights")):
             self.model: CTRModel = MODELS[settings.model](data.sizes, replace(settings.sizes, target=data.target))
-        self.counts = torch.from_numpy(data.counts)
+        counts = torch.from_numpy(data.counts)
         self.gates = GateSet(kinds, data.sizes, relaxation, target=data.target)
         if keep is not None:
             fixed = {"value": keep} if keep_pairs is None else {"pair": keep_pairs, "value": keep}
@@ -95,31 +107,40 @@ class Learner:
                 _set(self.gates.gates[name], mask)
         with torch.no_grad():
             # What never occurs is never trained: a row that a model knows nothing of adds nothing and is not kept.
-            unseen = self.counts == 0
+            unseen = counts == 0
             self.model.table.weight[unseen] = 0
             for gates in self.gates.gates.values():
                 if gates.per_value:
                     gates.logits[unseen] = -relaxation.start
+        self.model.to(self.device)
+        self.gates.to(self.device)
+        self.counts = counts.to(self.device)
+        self._draws = None
+        if any(isinstance(layer, Dropout) for layer in self.model.modules()):
+            self._draws = torch.Generator(self.device)
         self.phase: Literal["search", "retrain", "done"] = "search" if kinds and keep is None else "retrain"
         self.step = 0
         self.history: list[dict[str, float | str]] = []
         self.start: Rewind | None = Rewind(self.model) if self.phase == "search" else None
         self.best: Rewind | None = None
         self.best_auc, self.best_epoch = -math.inf, 0
-        self.losses = torch.zeros((), dtype=torch.float64)
+        self.losses = 0.0
+        self._unread: list[Tensor] = []
         self.cut_score: Score | None = None
         self.controller = None if settings.ratio is None else RatioController(settings.ratio)
         self._fresh_optimisers()
-        self._order: tuple[tuple[str, int], NDArray[np.int64]] | None = None
+        self._order: tuple[tuple[str, int], Order] | None = None
 
     def run(self, max_steps: int | None = None, deadline: float | None = None) -> bool:
         """Trains on, to the end or for ``max_steps`` steps or until ``time.monotonic()`` is ``deadline``.
 
-        Returns: whether the training is over. Raises: FloatingPointError if the loss is not finite.
+        Returns: whether the training is over. Raises: FloatingPointError if the loss is not finite; ``step`` is then
+            that of this loss, which on a GPU some further ones may have followed.
         """
         done = 0
         while self.phase != "done":
             if (max_steps is not None and done >= max_steps) or (deadline is not None and time.monotonic() >= deadline):
+                self._read_losses()
                 return False
             self._train_step()
             self.step += 1
@@ -138,7 +159,7 @@ class Learner:
     def logits(self, part: PartName, *, temperature: float = HARD, limit: int | None = None) -> NDArray[np.float32]:
         """Of the rows of a part, in order."""
         self.table_optimiser.flush()
-        return predict(self.model, self.data, part, self.gates, temperature, limit)
+        return predict(self.model, self.data, part, self.gates, temperature, limit, self.placed)
 
     def pruned(self) -> CTRModel:
         """The trained model without gates and with a smaller table."""
@@ -159,18 +180,13 @@ class Learner:
         if whole:
             self.gate_optimisers.append(torch.optim.Adam(whole, lr=s.gate_lr))
 
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _batch(self) -> Batch:
         epoch, i = divmod(self.step, self.steps_per_epoch)
         key = (self.phase, epoch)
         if self._order is None or self._order[0] != key:
             rng = np.random.Generator(np.random.PCG64(self.seeds.derive("order", *key)))
-            self._order = (key, rng.permutation(len(self.data.train)))
-        rows = self._order[1][i * self.settings.batch : (i + 1) * self.settings.batch]
-        train = self.data.train
-        ids = torch.from_numpy(train.ids[rows].astype(np.int64))
-        labels = torch.from_numpy(train.labels[rows].astype(np.float32))
-        past = None if train.history is None else torch.from_numpy(train.history[rows].astype(np.int64))
-        return ids, labels, past
+            self._order = (key, self.placed.order("train", rng.permutation(len(self.data.train))))
+        return self.placed.batch("train", self._order[1][i * self.settings.batch : (i + 1) * self.settings.batch])
 
     def _temperature(self) -> float | None:
         """Of this batch; None while gates are not learned."""
@@ -195,25 +211,28 @@ class Learner:
         return self.phase != "search" or self.step >= self._gate_steps
 
     def _train_step(self) -> None:
-        ids, labels, past = self._batch()
+        batch = self._batch()
+        ids, past = batch.ids, batch.history
         temperature = self._temperature()
         if self.phase == "search" and self._is_cut:
             self._settle()
         self.model.train()
         self.table_optimiser.catch_up(self.model.table.weight, ids)
         if past is not None:
-            self.table_optimiser.catch_up(self.model.table.weight, past[past >= 0])
+            # On a GPU the row that padding stands at is caught up with, too: how many others there are is not known.
+            some = past[past >= 0] if past.device.type == "cpu" else past.clamp_min(0)
+            self.table_optimiser.catch_up(self.model.table.weight, some)
         gated: Gated = OPEN
         if temperature is not None:
             noise = torch.Generator().manual_seed(self.seeds.derive("noise", self.step))
             gated = self.gates(ids, temperature, noise, past)
         elif self._is_cut and self.gates.gates:
             gated = self.gates(ids, HARD, history=past)
-        with _seeded(self.seeds.derive("dropout", self.phase, self.step)):
-            loss = F.binary_cross_entropy_with_logits(self.model(ids, gated, past), labels)
-        value = loss.detach()
-        if not bool(value.isfinite()):
-            raise FloatingPointError(f"the loss is not finite at step {self.step + 1} of {self.phase}")
+        with self._dropping_out():
+            loss = F.binary_cross_entropy_with_logits(self.model(ids, gated, past), batch.labels)
+        self._unread.append(loss.detach())
+        if self.device.type == "cpu" or len(self._unread) == LOSSES_AHEAD:
+            self._read_losses(self.step + 1)
         if temperature is not None:
             price = self.gates.price(ids, temperature, self.counts, len(self.data.train), self.settings.growth)
             loss = loss + self.settings.price * price
@@ -225,10 +244,30 @@ class Learner:
         loss.backward()  # type: ignore[no-untyped-call]
         for optimiser in optimisers:
             optimiser.step()
-        self.losses += value
         if temperature is not None and self.controller is not None and self.step % CONTROL_EVERY == 0:
             warm = self.settings.warm_epochs * self.steps_per_epoch
             self.controller.update(self._valued(), (self.step - warm) / (self._gate_steps - warm))
+
+    @contextmanager
+    def _dropping_out(self) -> Iterator[None]:
+        """Draws of this step."""
+        if self._draws is None:
+            yield
+            return
+        self._draws.manual_seed(self.seeds.derive("dropout", self.phase, self.step))
+        with drawing_from(self._draws, self.model):
+            yield
+
+    def _read_losses(self, through: int | None = None) -> None:
+        """Adds up those of the steps before ``through`` (default: of all that are done), which are waited for."""
+        values = torch.stack(self._unread).cpu().tolist() if self._unread else []
+        first = (self.step if through is None else through) - len(values)
+        self._unread.clear()
+        for k, value in enumerate(values):
+            if not math.isfinite(value):
+                self.step = first + k
+                raise FloatingPointError(f"the loss is not finite at step {self.step + 1} of {self.phase}")
+            self.losses += value
 
     def _valued(self) -> Gates:
         for gates in self.gates.gates.values():
@@ -237,6 +276,7 @@ class Learner:
         return next(iter(self.gates.gates.values()))
 
     def _end_of_epoch(self) -> None:
+        self._read_losses()
         epoch = self.step // self.steps_per_epoch
         temperature = HARD
         if self.phase == "search":
@@ -246,11 +286,11 @@ class Learner:
         entry: dict[str, float | str] = {
             "phase": self.phase,
             "epoch": epoch,
-            "loss": float(self.losses) / self.steps_per_epoch,
+            "loss": self.losses / self.steps_per_epoch,
         }
         entry |= {"auc": score.auc or 0.0, "log_loss": score.log_loss} | {f"kept_{k}": v for k, v in kept.items()}
         self.history.append(entry)
-        self.losses.zero_()
+        self.losses = 0.0
         if self.phase == "search":
             if epoch == self.settings.rewind_epoch:
                 self.start = Rewind(self.model)
@@ -288,7 +328,7 @@ class Learner:
         s, values = self.settings, self.gates.gates["value"]
         self.table_optimiser.flush()
         asked = s.review_factor * s.price if s.ratio is None else _RANKED_AT
-        found = worth(*gains(self.model, self.gates, self.data), asked)
+        found = worth(*gains(self.model, self.gates, self.data, self.placed), asked)
         found[self.data.counts == 0] = 0
         was = values.selected()
         kept = found > 1
@@ -300,7 +340,8 @@ class Learner:
         table = self.model.table.weight
         fresh = torch.Generator().manual_seed(self.seeds.derive("opened", self.step))
         # Small, so that the model stays what it was, but not 0, from where embeddings that meet 0 would never move.
-        table[opened] = torch.randn(int(opened.sum()), table.shape[1], generator=fresh) * _OPENED_STD
+        drawn = torch.randn(int(opened.sum()), table.shape[1], generator=fresh) * _OPENED_STD
+        table[opened] = drawn.to(self.device)
         self.table_optimiser = RowAdam([table], lr=s.lr, weight_decay=s.decay)
         self.dense_optimiser = torch.optim.Adam(self.dense_optimiser.param_groups[0]["params"], lr=s.lr)
 
@@ -330,27 +371,35 @@ def predict(
     gates: GateSet | None = None,
     temperature: float = HARD,
     limit: int | None = None,
+    placed: Placed | None = None,
 ) -> NDArray[np.float32]:
-    """Logits of the rows of a part, in order, in evaluation mode; ``gates`` None for a plain or pruned model."""
-    rows = data.part(part)
+    """Logits of the rows of a part, in order, in evaluation mode; ``gates`` None for a plain or pruned model.
+
+    ``placed`` is the data beside the model; without it they are put there for this call.
+    """
+    placed = placed or Placed(data, model.bias.device)
     was_training = model.training
     model.eval()
     found = []
-    n = len(rows) if limit is None else min(limit, len(rows))
+    n = len(data.part(part))
+    n = n if limit is None else min(limit, n)
     for low in range(0, n, EVAL_BATCH):
-        some = slice(low, min(n, low + EVAL_BATCH))
-        ids = torch.from_numpy(rows.ids[some].astype(np.int64))
-        past = None if rows.history is None else torch.from_numpy(rows.history[some].astype(np.int64))
+        batch = placed.batch(part, slice(low, min(n, low + EVAL_BATCH)))
+        ids, past = batch.ids, batch.history
         gated = OPEN if gates is None or not gates.gates else gates(ids, temperature, history=past)
-        found.append(model(ids, gated, past).numpy())
+        found.append(model(ids, gated, past))
     model.train(was_training)
-    logits: NDArray[np.float32] = np.concatenate(found)
+    logits: NDArray[np.float32] = torch.cat(found).cpu().numpy()
     return logits
+
+
+_initialising = threading.Lock()
+"""Held while weights are drawn: layers know no generator but torch's own, and trainings may run in several threads."""
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """torch's own generator, at ``seed``, and afterwards as it was: layers that draw know no other."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """torch's own generator of the CPU, at ``seed``, and afterwards as it was: layers that draw know no other."""
+    with _initialising, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         yield

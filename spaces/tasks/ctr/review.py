@@ -7,12 +7,12 @@ of every value, open or shut, the same question, of the same model, in one pass 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from layersearch.primitives.gates.gate_set import Gated, GateSet
 from layersearch.spaces.tasks.ctr.data import CTRData
 from layersearch.spaces.tasks.ctr.models.base import CTRModel
+from layersearch.spaces.tasks.ctr.placed import Batch, Placed
 
 __all__ = ["MOST_DIRECTIONS", "gains", "worth"]
 
@@ -24,7 +24,9 @@ _CALIBRATIONS = 6
 _RIDGE = 1e-3
 
 
-def gains(model: CTRModel, gates: GateSet, data: CTRData) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+def gains(
+    model: CTRModel, gates: GateSet, data: CTRData, placed: Placed | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Nats that each value gains alone, and those that it gains more in company; ``[n]`` twice.
 
     Let ``z`` be the logits of the training rows, ``x`` the derivative of a row's logit by the table row of value ``k``
@@ -36,43 +38,46 @@ def gains(model: CTRModel, gates: GateSet, data: CTRData) -> tuple[NDArray[np.fl
     Before that ``z`` is calibrated as ``a + b z``, and ``U`` loses what an average value of its field has of the
     residuals: a model that is off by a little on the whole would otherwise make all frequent values look useful.
 
+    ``placed`` is the data beside the model; without it they are put there for this call.
+
     Returns: both, and ``directions``.
     """
+    placed = placed or Placed(data, model.bias.device)
+    device = placed.device
     was_training = model.training
     model.eval()
-    logits = _logits(model, gates, data)
-    labels = torch.from_numpy(data.train.labels.astype(np.float32))
+    logits, labels = _logits(model, gates, placed)
     a, b = _calibrated(logits, labels)
     n, m = sum(data.sizes), len(data.sizes)
     first = int(model.has_first)
-    basis = _basis(model, gates, data, first)
+    basis = _basis(model, gates, placed, first)
     width = first + basis.shape[1]
-    score, information = torch.zeros(n, width), torch.zeros(n, width, width)
-    of_field = torch.zeros(m, width)
+    score, information = torch.zeros(n, width, device=device), torch.zeros(n, width, width, device=device)
+    of_field = torch.zeros(m, width, device=device)
     for low in range(0, len(labels), _BATCH):
-        rows = slice(low, low + _BATCH)
-        ids = torch.from_numpy(data.train.ids[rows].astype(np.int64))
-        z, x, there = _derivatives(model, gates, data, rows)
+        batch = placed.batch("train", slice(low, low + _BATCH))
+        ids = batch.ids.ravel()
+        z, x, there = _derivatives(model, gates, batch)
         without = a + b * (z.unsqueeze(1) - (x * there).sum(-1))
         x = torch.cat([x[..., :first], x[..., first:] @ basis], -1)
-        y = labels[rows].unsqueeze(1)
+        y = batch.labels.unsqueeze(1)
         p = torch.sigmoid(without)
-        score.index_add_(0, ids.ravel(), ((y - p).unsqueeze(-1) * x).flatten(0, 1))
+        _add_rows(score, ids, ((y - p).unsqueeze(-1) * x).flatten(0, 1))
         weighted = (p * (1 - p)).unsqueeze(-1) * x
-        information.index_add_(0, ids.ravel(), (weighted.unsqueeze(-1) * x.unsqueeze(-2)).flatten(0, 1))
-        of_field += torch.einsum("b,bmc->mc", labels[rows] - torch.sigmoid(a + b * z), x)
+        _add_rows(information, ids, (weighted.unsqueeze(-1) * x.unsqueeze(-2)).flatten(0, 1))
+        of_field += torch.einsum("b,bmc->mc", batch.labels - torch.sigmoid(a + b * z), x)
     model.train(was_training)
-    field = torch.repeat_interleave(torch.arange(m), torch.tensor(data.sizes))
-    share = torch.from_numpy(data.counts).float().unsqueeze(1) / len(labels)
+    field = torch.repeat_interleave(torch.arange(m), torch.tensor(data.sizes)).to(device)
+    share = torch.from_numpy(data.counts).to(device).float().unsqueeze(1) / len(labels)
     score -= share * of_field[field]
     whole = 0.5 * (
-        score * torch.linalg.solve(information + _RIDGE * torch.eye(width), score.unsqueeze(-1))[..., 0]
+        score * torch.linalg.solve(information + _RIDGE * torch.eye(width, device=device), score.unsqueeze(-1))[..., 0]
     ).sum(-1)
-    alone = torch.zeros(n)
+    alone = torch.zeros(n, device=device)
     if first:
         alone = score[:, 0].square() / (2 * (information[:, 0, 0] + _RIDGE))
-    more = (whole - alone).clamp_min(0) if width > first else torch.zeros(n)
-    return alone.double().numpy(), more.double().numpy(), width - first
+    more = (whole - alone).clamp_min(0) if width > first else torch.zeros_like(alone)
+    return alone.double().cpu().numpy(), more.double().cpu().numpy(), width - first
 
 
 def worth(alone: NDArray[np.float64], more: NDArray[np.float64], directions: int, price: float) -> NDArray[np.float64]:
@@ -83,36 +88,47 @@ def worth(alone: NDArray[np.float64], more: NDArray[np.float64], directions: int
     """
     if not directions:
         return alone / price
+    from scipy import stats
+
     in_company = float(stats.chi2.isf(stats.chi2.sf(2 * price, 1), directions)) / 2
     found: NDArray[np.float64] = np.maximum(alone / price, more / in_company)
     return found
 
 
+def _add_rows(to: Tensor, rows: Tensor, each: Tensor) -> None:
+    """Adds ``each[k]`` to row ``rows[k]``, in the same order each time."""
+    if to.device.type == "cpu":
+        to.index_add_(0, rows, each)
+    else:  # CUDA sorts for it, where index_add would have threads add as they come
+        to.index_put_((rows,), each, accumulate=True)
+
+
 @torch.no_grad()
-def _logits(model: CTRModel, gates: GateSet, data: CTRData) -> Tensor:
-    """Of all training rows."""
-    parts = (slice(low, low + _BATCH) for low in range(0, len(data.train), _BATCH))
-    return torch.cat([_forward(model, gates, data, rows)[0] for rows in parts])
+def _logits(model: CTRModel, gates: GateSet, placed: Placed) -> tuple[Tensor, Tensor]:
+    """Of all training rows, and their labels."""
+    logits, labels = [], []
+    for low in range(0, len(placed.data.train), _BATCH):
+        batch = placed.batch("train", slice(low, low + _BATCH))
+        logits.append(_forward(model, gates, batch)[0])
+        labels.append(batch.labels)
+    return torch.cat(logits), torch.cat(labels)
 
 
-def _derivatives(model: CTRModel, gates: GateSet, data: CTRData, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+def _derivatives(model: CTRModel, gates: GateSet, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, their derivatives by the gated table rows ``[B, m, columns]``, and those rows."""
     with torch.enable_grad():
-        z, there = _forward(model, gates, data, rows)
+        z, there = _forward(model, gates, batch)
         (x,) = torch.autograd.grad(z.sum(), there)
     return z.detach(), x, there.detach()
 
 
-def _forward(model: CTRModel, gates: GateSet, data: CTRData, rows: slice) -> tuple[Tensor, Tensor]:
-    ids = torch.from_numpy(data.train.ids[rows].astype(np.int64))
-    past = data.train.history
-    history = None if past is None else torch.from_numpy(past[rows].astype(np.int64))
-    gated = gates(ids, history=history)
-    there = model.table(ids).detach()
+def _forward(model: CTRModel, gates: GateSet, batch: Batch) -> tuple[Tensor, Tensor]:
+    gated = gates(batch.ids, history=batch.history)
+    there = model.table(batch.ids).detach()
     if gated.features is not None:
         there = there * gated.features.unsqueeze(-1)
     there.requires_grad_(True)
-    z: Tensor = model.from_rows(there, Gated(None, gated.pairs, gated.history), history)
+    z: Tensor = model.from_rows(there, Gated(None, gated.pairs, gated.history), batch.history)
     return z, there
 
 
@@ -120,20 +136,20 @@ def _calibrated(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """``a`` and ``b`` of the logistic regression on the logits, by Newton's method."""
     x = torch.stack([torch.ones_like(logits), logits], 1).double()
     y = labels.double()
-    w = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    w = torch.tensor([0.0, 1.0], dtype=torch.float64).to(x.device)
     for _ in range(_CALIBRATIONS):
         p = torch.sigmoid(x @ w)
-        hessian = (x * (p * (1 - p)).unsqueeze(1)).T @ x + _RIDGE * torch.eye(2)
+        hessian = (x * (p * (1 - p)).unsqueeze(1)).T @ x + _RIDGE * torch.eye(2, device=x.device)
         w = w + torch.linalg.solve(hessian, x.T @ (y - p))
     return float(w[0]), float(w[1])
 
 
-def _basis(model: CTRModel, gates: GateSet, data: CTRData, first: int) -> Tensor:
+def _basis(model: CTRModel, gates: GateSet, placed: Placed, first: int) -> Tensor:
     """Orthonormal directions of embeddings ``[d, directions]``, from the first rows."""
     d = model.table.weight.shape[1] - first
     if d <= MOST_DIRECTIONS:
-        return torch.eye(d)
-    _, x, _ = _derivatives(model, gates, data, slice(0, _BATCH))
+        return torch.eye(d, device=placed.device)
+    _, x, _ = _derivatives(model, gates, placed.batch("train", slice(0, _BATCH)))
     flat = x[..., first:].flatten(0, 1)
     vectors: Tensor = torch.linalg.eigh(flat.T @ flat)[1]
     return vectors[:, -MOST_DIRECTIONS:]

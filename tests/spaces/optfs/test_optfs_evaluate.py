@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from elsewhere import ELSEWHERE, elsewhere
 
 from layersearch.spaces.contracts import Arrays, Job, Outcome
 from layersearch.spaces.optfs.evaluate import OptFSEvaluator, make_learner
@@ -122,7 +123,7 @@ def test_what_does_not_learn_is_rejected(arrays: Arrays) -> None:
 
 def test_a_loss_that_is_not_finite_is_rejected(arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator = OptFSEvaluator(settings_of(), arrays, "cpu")
-    monkeypatch.setattr("torch.Tensor.isfinite", lambda x: x != x)
+    monkeypatch.setattr("torch.nn.functional.binary_cross_entropy_with_logits", lambda z, y: z.sum() * float("nan"))
     outcome = run(evaluator, LR, "quality")
     assert (outcome.state, outcome.reason, outcome.measured) == ("rejected", "loss is not finite", 1.0)
 
@@ -181,3 +182,24 @@ def test_latency_is_that_of_the_reference_model_with_all_values(arrays: Arrays) 
     assert space.objectives[1].unit == f"× full {settings.search.reference}"
     found = run(OptFSEvaluator(settings, arrays, "cpu"), space.baselines()["full"], "fitness")
     assert 1 / 3 < found.fitness["latency"] < 3
+
+
+def test_stages_are_run_on_the_device_of_the_run(arrays: Arrays) -> None:
+    """All of them: what is measured is the CPU's within rounding, times are those of the device."""
+    objectives = ["auc", "log_loss", "ratio", "parameters", "latency"]
+    settings = settings_of(funnel__objectives=objectives, task__epochs=1, task__batch=1000)
+    genome = replace(LR, gates="value+pair", model="fm", operator="inner", lr=0.005).tidy()
+    here = run(OptFSEvaluator(settings, arrays, "cpu"), genome, "fitness")
+    with elsewhere():
+        evaluator = OptFSEvaluator(settings, arrays, str(ELSEWHERE))
+        assert {p.device for p in evaluator._reference.parameters()} == {ELSEWHERE}
+        assert all(limit > 0 for limit in evaluator.time_limits().values())
+        quality = run(evaluator, genome, "quality")
+        there = run(evaluator, genome, "fitness", quality.checkpoint)
+        rerank = run(evaluator, genome, "rerank:0", quality.checkpoint)
+        test = run(evaluator, genome, "test:0", rerank.checkpoint)
+    assert [o.reason for o in (quality, there, rerank, test)] == [""] * 4
+    assert there.fitness.pop("latency") > 0  # type: ignore[attr-defined]
+    here.fitness.pop("latency")  # type: ignore[attr-defined]
+    assert there.fitness == pytest.approx(here.fitness, rel=1e-3)
+    assert there.metrics == pytest.approx(here.metrics, rel=1e-3)

@@ -172,7 +172,7 @@ class CTRModel(nn.Module, ABC):
             self.table = table
         model.table = table.pruned(selection.rows())
         if not bool(selection.pairs.all()):
-            model.pair_mask = selection.pairs.clone()
+            model.pair_mask = selection.pairs.to(self.bias.device, copy=True)
         return model
 
     def n_parameters(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from histories import with_history
 
 from layersearch.errors import BadInputError, DataError, StoreError
 from layersearch.primitives.gates.rewind import Rewind
@@ -52,13 +53,8 @@ def tiny() -> CTRData:
 
 
 @pytest.fixture(scope="module")
-def with_history(tiny: CTRData) -> CTRData:
-    def lengthen(part: Part) -> Part:
-        past = np.stack([part.ids[:, 0], np.where(part.labels, part.ids[:, 0], -1)], 1).astype(np.int32)
-        return Part(part.ids, part.labels, past)
-
-    parts = [lengthen(part) for part in (tiny.train, tiny.validation, tiny.test)]
-    return CTRData("past", tiny.fields, tiny.sizes, *parts)
+def past(tiny: CTRData) -> CTRData:
+    return with_history(tiny)
 
 
 def state(learner: Learner) -> dict[str, torch.Tensor]:
@@ -129,14 +125,14 @@ def test_a_ratio_is_reached_exactly(data: CTRData, ratio: float) -> None:
 
 
 @pytest.mark.parametrize("model", list(MODELS))
-def test_every_model_learns_with_every_gate_it_takes(model: str, with_history: CTRData) -> None:
+def test_every_model_learns_with_every_gate_it_takes(model: str, past: CTRData) -> None:
     row = MODELS[model]
     kinds = ("field", "value", *(("pair", "product") if row.has_pairs else ()))
-    learner = Learner(with_history, settings(model=model, gates=kinds, epochs=1, search_epochs=2, warm_epochs=1))
+    learner = Learner(past, settings(model=model, gates=kinds, epochs=1, search_epochs=2, warm_epochs=1))
     assert learner.run()
     assert [entry["phase"] for entry in learner.history] == ["search", "search", "retrain"]
     if "product" not in kinds:
-        np.testing.assert_allclose(predict(learner.pruned(), with_history, "test"), learner.logits("test"), atol=1e-5)
+        np.testing.assert_allclose(predict(learner.pruned(), past, "test"), learner.logits("test"), atol=1e-5)
     assert learner.score("validation").log_loss < 0.8
 
 
