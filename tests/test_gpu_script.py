@@ -68,7 +68,8 @@ def test_every_section_runs_dry(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "gpu.json").read_text())
     sections = report["sections"]
     assert list(sections) == [
-        "bandwidth", "correctness", "layers", "rationals", "products", "lookups", "graph_step", "streams", "compiled",
+        "bandwidth", "correctness", "layers", "rationals", "products", "lookups", "clicks", "graph_step", "streams",
+        "compiled",
     ]  # fmt: skip
     for name, found in sections.items():
         assert found["failed"] is None, name
@@ -77,6 +78,7 @@ def test_every_section_runs_dry(tmp_path: Path) -> None:
     assert all(row["worst, × eager"] < 10 and row["failed"] == 0 for row in sections["correctness"]["rows"])
     assert all(row["forward: of floor"] > 0 for row in sections["layers"]["rows"] if row["by"] == "torch")
     assert all(row["difference from stored"] < 0.02 for row in sections["products"]["rows"] if row["by"] == "fused")
+    assert all(row["ms"] > 0 for row in sections["clicks"]["rows"])
     for name in ("graph_step", "streams"):
         assert {row["same losses"] for row in sections[name]["rows"]} == {"yes"}
     assert (tmp_path / "gpu.md").read_text().count("###") == len(sections)
