@@ -1,7 +1,4 @@
-"""Pairs of a norm and an activation in one ``forward``, as torch.fx reads it; and that forward without the activation.
-
-Only the module's own forward is read; all that it calls are leaves. So the rest of a model need not be traceable.
-"""
+"""Pairs of a norm and an activation in one ``forward``, as it is traced; and that forward without the activation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +6,12 @@ from typing import Any
 
 from torch import fx, nn
 
-from layersearch.search.export._sites import ACTIVATIONS, FUNCTIONS, METHODS, Forward, Site
+from layersearch.search.export._reach import Reach
+from layersearch.search.export._sites import FUNCTIONS, METHODS, Forward, Site, has_hooks, is_activation
+from layersearch.search.export._source import applies_directly
+from layersearch.search.export._trace import Trace, kind
 
 __all__ = ["sites_in_forward"]
-
-_ASKS_ABOUT_INPUT = frozenset({"isinstance", "type", "hasattr", "random"})
-"""Names in a forward that a trace answers once and for all, without a word."""
 
 
 @dataclass(frozen=True)
@@ -26,31 +23,25 @@ class _Pair:
     obstacle: str = ""
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return True
-
-
 def sites_in_forward(
-    owner: nn.Module, own: Mapping[str, nn.Module], names: Mapping[int, str], rewrite: bool
+    owner: nn.Module, own: Mapping[str, nn.Module], names: Mapping[int, str], reach: Reach, rewrite: bool
 ) -> tuple[list[Site], dict[int, str]]:
     """Sites among the norms ``own`` (by path from ``owner``), and for every other one (by id) why it stays."""
-    graphs = []
-    for training in (True, False):
-        graph = _trace(owner, training)
-        if isinstance(graph, str):
-            return [], {id(norm): graph for norm in own.values()}
-        graphs.append(graph)
+    traces = reach.traces(owner)
+    if isinstance(traces, str):
+        return [], {id(norm): traces for norm in own.values()}
     sites: list[Site] = []
     reasons: dict[int, str] = {}
     remaining: dict[str, _Pair] = {}
-    plans = [_pairs(owner, graph, own) for graph in graphs]
+    plans = [_pairs(owner, seen.graph, own, reach) for seen in traces]
     for path, norm in own.items():
         first, second = (plan[path] for plan in plans)
         if isinstance(first, str):
             reasons[id(norm)] = first
         elif isinstance(second, str) or first.slots != second.slots:
-            reasons[id(norm)] = f"{_kind(owner)}.forward treats it otherwise in eval mode than in training"
+            reasons[id(norm)] = f"{kind(owner)}.forward treats it otherwise in eval mode than in training"
+        elif first.slots and (fault := _why_unseen(owner, traces, path, first.slots)) is not None:
+            reasons[id(norm)] = fault
         elif first.slots:
             sites.append(Site(names[id(norm)], norm, owner, path, first.slots, _label(owner, first.activation)))
         else:
@@ -59,7 +50,7 @@ def sites_in_forward(
     if not rewrite or not remaining:
         return sites, reasons
     labels = {path: _label(owner, pair.activation) for path, pair in remaining.items()}
-    forward = _without(owner, graphs, [pair.activation for pair in remaining.values()])
+    forward = _without(owner, traces, [pair.activation for pair in remaining.values()])
     for path, label in labels.items():
         norm = own[path]
         if isinstance(forward, str):
@@ -70,24 +61,18 @@ def sites_in_forward(
     return sites, reasons
 
 
-def _trace(owner: nn.Module, training: bool) -> fx.Graph | str:
-    """The graph of ``owner.forward`` in one mode, or why there is none. ``owner`` is as before afterwards."""
-    if "forward" in owner.__dict__:
-        return f"the forward of this {_kind(owner)} was replaced by hand"
-    mode, before = owner.training, set(owner.__dict__)
-    owner.training = training
-    try:
-        return _Tracer().trace(owner)
-    except Exception as error:  # the user's own code runs here, on proxies: anything can happen
-        text = next(iter(str(error).splitlines()), "")
-        return f"torch.fx cannot read {_kind(owner)}.forward ({type(error).__name__}: {text:.100})"
-    finally:
-        owner.training = mode
-        for name in set(owner.__dict__) - before:  # constants that the tracer puts there
-            delattr(owner, name)
+def _why_unseen(owner: nn.Module, traces: tuple[Trace, Trace], norm: str, slots: tuple[str, ...]) -> str | None:
+    """Why an activation in these slots may have uses that no trace shows."""
+    asks = traces[0].asks | traces[1].asks
+    if not asks or (len(slots) == 1 and applies_directly(owner, norm, slots[0])):
+        return None
+    return (
+        f"{kind(owner)}.forward uses {', '.join(sorted(asks))}, which a trace answers once and for all; apply the "
+        f"activation as self.{slots[0]}(self.{norm}(…)), and nowhere else"
+    )
 
 
-def _pairs(owner: nn.Module, graph: fx.Graph, own: Mapping[str, nn.Module]) -> dict[str, _Pair | str]:
+def _pairs(owner: nn.Module, graph: fx.Graph, own: Mapping[str, nn.Module], reach: Reach) -> dict[str, _Pair | str]:
     """For every norm its pair, or why it has none."""
     found: dict[str, _Pair | str] = {}
     activations: dict[str, fx.Node] = {}
@@ -101,16 +86,21 @@ def _pairs(owner: nn.Module, graph: fx.Graph, own: Mapping[str, nn.Module]) -> d
     removable = set(activations.values())
     for path, node in activations.items():
         if node.op != "call_module":
-            obstacle = f"its activation {_label(owner, node)} is a call in {_kind(owner)}.forward"
+            obstacle = f"its activation {_label(owner, node)} is a call in {kind(owner)}.forward"
             found[path] = _Pair(node, (), f"{obstacle}; pass rewrite=True, or make it a module")
             continue
         module = owner.get_submodule(str(node.target))
         calls = _calls(owner, graph, module)
         slots = _slots(owner, module)
-        if slots and removable.issuperset(calls):
+        if has_hooks(module):
+            found[path] = f"its activation {_label(owner, node)} carries hooks"
+        elif id(module) in reach.others:
+            obstacle = f"its activation {_label(owner, node)} is called by {reach.others[id(module)]}, too"
+            found[path] = _Pair(node, (), f"{obstacle}; pass rewrite=True, or give each use its own module")
+        elif slots and removable.issuperset(calls):
             found[path] = _Pair(node, slots)
         else:
-            obstacle = f"its activation {_label(owner, node)} is used elsewhere, too, in {_kind(owner)}.forward"
+            obstacle = f"its activation {_label(owner, node)} is used elsewhere, too, in {kind(owner)}.forward"
             found[path] = _Pair(node, (), f"{obstacle}; pass rewrite=True, or give each use its own module")
     return found
 
@@ -134,7 +124,7 @@ def _slots(owner: nn.Module, module: nn.Module, prefix: str = "") -> tuple[str, 
 def _why_no_pair(owner: nn.Module, calls: list[fx.Node]) -> str | None:
     """``None`` if the one call of a norm is read by an activation alone."""
     if len(calls) != 1:
-        return f"{_kind(owner)}.forward calls it {len(calls)} times"
+        return f"{kind(owner)}.forward calls it {len(calls)} times"
     readers = list(calls[0].users)
     if len(readers) != 1:
         return f"its output is read {len(readers)} times"
@@ -149,7 +139,7 @@ def _why_no_pair(owner: nn.Module, calls: list[fx.Node]) -> str | None:
 def _is_activation(owner: nn.Module, node: fx.Node) -> bool:
     match node.op:
         case "call_module":
-            return isinstance(owner.get_submodule(str(node.target)), ACTIVATIONS)
+            return is_activation(owner.get_submodule(str(node.target)))
         case "call_function":
             return node.target in FUNCTIONS
         case _:
@@ -168,27 +158,21 @@ def _label(owner: nn.Module, node: fx.Node) -> str:
             return "the end of forward"
 
 
-def _kind(owner: nn.Module) -> str:
-    return type(owner).__name__
-
-
-def _without(owner: nn.Module, graphs: list[fx.Graph], activations: list[fx.Node]) -> Forward | str:
+def _without(owner: nn.Module, traces: tuple[Trace, Trace], activations: list[fx.Node]) -> Forward | str:
     """``owner``'s forward without these nodes of the first graph, or why the graph cannot stand for it."""
-    graph, other = graphs
-    code = getattr(type(owner).forward, "__code__", None)
-    asked = {"a wrapper"} if code is None else _ASKS_ABOUT_INPUT.intersection(code.co_names)
-    if asked:
-        return f"{_kind(owner)}.forward uses {', '.join(sorted(asked))}, so it cannot be rewritten"
+    graph, other = (seen.graph for seen in traces)
+    faults = [f"uses {', '.join(sorted(seen.asks))}" for seen in traces if seen.asks]
+    faults += [what for seen in traces for what in seen.effects]
     if graph.python_code("self").src != other.python_code("self").src:
-        return f"{_kind(owner)}.forward differs between training and eval mode, so it cannot be rewritten"
-    if any(n.op == "get_attr" and str(n.target).startswith("_tensor_constant") for n in graph.nodes):
-        return f"{_kind(owner)}.forward makes tensors, so it cannot be rewritten"
+        faults.append("differs between training and eval mode")
+    if faults:
+        return f"{kind(owner)}.forward {faults[0]}, so it cannot be rewritten"
     for node in activations:
         node.replace_all_uses_with(node.all_input_nodes[0])
         graph.erase_node(node)
     graph.lint()
     source = graph.python_code("self")
     namespace: dict[str, Any] = dict(source.globals)
-    exec(compile(source.src, f"<{_kind(owner)}.forward without activations>", "exec"), namespace)
+    exec(compile(source.src, f"<{kind(owner)}.forward without activations>", "exec"), namespace)
     forward: Forward = namespace["forward"]
     return forward

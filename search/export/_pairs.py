@@ -1,11 +1,13 @@
 """Goes through a model for pairs of a norm and an activation; says of every other norm why it stays."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Mapping
 
 from torch import nn
 
 from layersearch.search.export._forward import sites_in_forward
-from layersearch.search.export._sites import ACTIVATIONS, NORMS, Site
+from layersearch.search.export._reach import Reach, own_children
+from layersearch.search.export._sites import NORMS, Site, has_hooks, is_activation, runs_as
 
 __all__ = ["find_sites"]
 
@@ -13,19 +15,20 @@ __all__ = ["find_sites"]
 def find_sites(model: nn.Module, rewrite: bool) -> tuple[list[Site], dict[int, str]]:
     """Pairs to replace, and for every other norm (by id) the reason why it stays."""
     names = {id(module): name for name, module in model.named_modules()}
-    reasons = _barred(model)
+    reach = Reach(model)
+    reasons = _barred(model, reach)
     barred = set(reasons)
     sites: list[Site] = []
     for owner in model.modules():
         if isinstance(owner, nn.ModuleList | nn.ModuleDict):
             continue
-        own = {path: norm for path, norm in _own_norms(owner) if id(norm) not in barred}
+        own = {path: norm for path, norm in own_children(owner) if isinstance(norm, NORMS) and id(norm) not in barred}
         if not own:
             continue
-        if isinstance(owner, nn.Sequential) and type(owner).forward is nn.Sequential.forward:
-            found, left = _in_sequential(owner, own, names)
+        if runs_as(owner, (nn.Sequential,)):
+            found, left = _in_sequential(owner, own, names, reach)
         else:
-            found, left = sites_in_forward(owner, own, names, rewrite)
+            found, left = sites_in_forward(owner, own, names, reach, rewrite)
         sites += found
         reasons |= left
     known = {id(site.norm) for site in sites} | set(reasons)
@@ -33,36 +36,34 @@ def find_sites(model: nn.Module, rewrite: bool) -> tuple[list[Site], dict[int, s
     return sites, reasons | {id(norm): "no forward applies it" for norm in rest}
 
 
-def _barred(model: nn.Module) -> dict[int, str]:
+def _barred(model: nn.Module, reach: Reach) -> dict[int, str]:
     """Norms that cannot be replaced wherever they are applied."""
-    places: dict[int, int] = {}
-    for owner in model.modules():
-        for child in owner._modules.values():
-            places[id(child)] = places.get(id(child), 0) + 1
+    modules = list(model.modules())
+    places = Counter(id(child) for owner in modules for child in owner._modules.values())
+    holders = Counter(id(t) for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None)
     reasons = {}
-    for norm in model.modules():
+    for norm in modules:
         if not isinstance(norm, NORMS):
             continue
         if norm is model:
             reasons[id(norm)] = "it has no owner in which to replace it"
+        elif not runs_as(norm, NORMS):
+            reasons[id(norm)] = f"{type(norm).__name__} has a forward of its own"
         elif places[id(norm)] > 1:
             reasons[id(norm)] = f"it is used under {places[id(norm)]} names"
-        elif norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks:
+        elif has_hooks(norm):
             reasons[id(norm)] = "it carries hooks"
+        elif any(holders[id(t)] > 1 for t in (*norm.parameters(), *norm.buffers())):
+            reasons[id(norm)] = "it shares parameters or buffers with another module"
+        elif id(norm) in reach.readers:
+            reasons[id(norm)] = f"{reach.readers[id(norm)]}.forward reads its parameters or buffers"
+        elif id(norm) in reach.others:
+            reasons[id(norm)] = f"{reach.others[id(norm)]}, which does not own it, calls it by itself"
     return reasons
 
 
-def _own_norms(owner: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Norms that ``owner`` itself may call: its children, and those in its lists and dicts of modules."""
-    for name, child in owner._modules.items():
-        if isinstance(child, NORMS):
-            yield prefix + name, child
-        elif isinstance(child, nn.ModuleList | nn.ModuleDict):
-            yield from _own_norms(child, f"{prefix}{name}.")
-
-
 def _in_sequential(
-    owner: nn.Sequential, own: dict[str, nn.Module], names: dict[int, str]
+    owner: nn.Module, own: Mapping[str, nn.Module], names: Mapping[int, str], reach: Reach
 ) -> tuple[list[Site], dict[int, str]]:
     sites, reasons = [], {}
     children = list(owner._modules.items())
@@ -71,8 +72,14 @@ def _in_sequential(
             continue
         if after is None:
             reasons[id(norm)] = "it is the last of its Sequential, no activation follows there"
-        elif not isinstance(after, ACTIVATIONS):
+        elif not is_activation(after):
             reasons[id(norm)] = f"it is followed by {type(after).__name__} ({slot}), not by an activation"
+        elif has_hooks(after):
+            reasons[id(norm)] = f"its activation {type(after).__name__} ({slot}) carries hooks"
+        elif id(after) in reach.others:
+            reasons[id(norm)] = (
+                f"its activation {type(after).__name__} ({slot}) is called by {reach.others[id(after)]}, too"
+            )
         else:
             sites.append(Site(names[id(norm)], norm, owner, name, (slot,), f"{type(after).__name__} ({slot})"))
     return sites, reasons

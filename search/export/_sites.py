@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["ACTIVATIONS", "FUNCTIONS", "METHODS", "NORMS", "Forward", "Site"]
+__all__ = ["FUNCTIONS", "METHODS", "NORMS", "Forward", "Site", "has_hooks", "is_activation", "runs_as"]
 
 Forward = Callable[..., Any]
 
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
-ACTIVATIONS = (
+_ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish,
 )  # fmt: skip
 """Sigmoid, tanh and the like are not here: after a norm they are gates, or bound an output."""
@@ -24,6 +24,21 @@ FUNCTIONS: Mapping[Any, str] = {
     torch.relu_: "torch.relu_",
 }
 METHODS = ("relu", "relu_")
+
+
+def is_activation(module: nn.Module) -> bool:
+    return runs_as(module, _ACTIVATIONS)
+
+
+def runs_as(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Whether it is one of these, or of a subclass, with the forward that it has from there."""
+    forwards = [k.forward for k in kinds if isinstance(module, k)]
+    return type(module).forward in forwards and "forward" not in vars(module)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    found = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(found)
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,14 @@ def swap(
     agree, with their ``requires_grad``; running moments and other parameters start afresh, so the model has to be
     trained.
 
+    A pair stays, with a reason, where more than that could change: if a part of it carries hooks, is of a subclass with
+    a forward of its own, or is used by another module of the model, too; if the forward asks for what a trace cannot
+    know, such as the type of its input. What code outside of the model does with its parts is not looked at.
+
     Where an activation module is also used elsewhere in that forward (the ``self.relu`` of a ResNet block), or is a
     function (``F.relu``), the pair is left, unless ``rewrite`` is set: then the class of that one module is replaced by
-    a subclass whose ``forward`` is the traced one without the activation. Use it where ``forward`` does not depend on
-    the values, sizes or type of its input; whole-model pickling of such a model does not work, its state dict does.
+    a subclass whose ``forward`` is the traced one without the activation. Whole-model pickling of such a model does not
+    work, its state dict does.
 
     Args:
         model: any module; changed unless ``dry_run``.
