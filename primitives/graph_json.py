@@ -59,8 +59,12 @@ def plain_from_text(text: str, source: str = "genome") -> Any:
         raise GenomeError(f"{source} must be JSON, and is not ({fault}); correct it") from None
 
 
-def graph_from_json(data: Any) -> Graph:
-    """A graph from plain data. Raises: GenomeError for anything malformed, unknown, cyclic or over the limits."""
+def graph_from_json(data: Any, *, limited: bool = True) -> Graph:
+    """A graph from plain data. Raises: GenomeError for anything malformed, unknown, cyclic or over the limits.
+
+    Args:
+        limited: that there are limits; without them for canonical forms that were legal graphs.
+    """
     fields = _object(data, "a genome", {"format", "numerics", "nodes"})
     if fields["format"] != FORMAT:
         raise GenomeError(
@@ -68,14 +72,14 @@ def graph_from_json(data: Any) -> Graph:
         )
     numerics = _object(fields["numerics"], "numerics", {"eps", "div_eps", "log_eps", "groups"})
     entries = fields["nodes"]
-    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_NODES:
+    if not isinstance(entries, list) or not 1 <= len(entries) <= (MAX_NODES if limited else len(entries)):
         size = len(entries) if isinstance(entries, list) else type(entries).__name__
         raise GenomeError(f"nodes must be a list of 1 to {MAX_NODES} nodes, got {size}; remove dead nodes")
     graph = Graph(tuple(_node(i, entry) for i, entry in enumerate(entries)), Numerics(**numerics))
     depth: list[int] = []
     for node in graph.nodes:
         depth.append(1 + max((depth[j] for j in node.args), default=0))
-    if depth[-1] > MAX_DEPTH:
+    if limited and depth[-1] > MAX_DEPTH:
         raise GenomeError(f"a graph is at most {MAX_DEPTH} nodes deep, got {depth[-1]}; shorten its longest path")
     return graph
 

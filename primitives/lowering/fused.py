@@ -85,7 +85,7 @@ class Fusion:
         """Class of layers of a canonical graph: ``(num_features, groups=…)`` as in the ``torch`` lowering."""
         training = self.mode(graph, training=True)
         evaluation = self.mode(graph, training=False) if training.program.moments else training
-        names = {"_graph": graph, "_training_mode": training, "_evaluation_mode": evaluation}
+        names = {"_graph": graph, "_lowering": self.name, "_training_mode": training, "_evaluation_mode": evaluation}
         return type("FusedLayer", (FusedLayer, layer_class(graph)), names)
 
     def build(self, graph: Graph, num_features: int, groups: int) -> nn.Module:

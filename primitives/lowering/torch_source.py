@@ -15,6 +15,7 @@ from layersearch.primitives.canonical import canonical, structural_key
 from layersearch.primitives.domain import FULL, Axes, meet
 from layersearch.primitives.graph import CONST, INPUT, LEAVES, PARAM, Graph
 from layersearch.primitives.lowering.base import LOWERINGS, Lowering
+from layersearch.primitives.lowering.generated import GeneratedLayer
 from layersearch.primitives.op import OPS, Moment
 from layersearch.primitives.running import running_moments
 from layersearch.primitives.sign import never_negative
@@ -229,7 +230,7 @@ def layer_class(graph: Graph) -> Any:
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     namespace: dict[str, Any] = {"__name__": "layersearch.generated"}
     exec(compile(source, filename, "exec"), namespace)  # source holds registry rows and checked names and numbers only
-    return namespace["Layer"]
+    return type("Layer", (GeneratedLayer, namespace["Layer"]), {"_graph": graph, "_lowering": "torch"})
 
 
 def build_torch_layer(graph: Graph, num_features: int, groups: int) -> nn.Module:

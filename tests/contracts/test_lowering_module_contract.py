@@ -1,6 +1,9 @@
 """What every lowering promises as a module among modules: its state, and torch's ways of training and of inference."""
 
 import copy
+import io
+import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,7 +12,12 @@ from lowering_contract import KNOWN, N_SAMPLE, SOME_KNOWN, Make, Subject, check,
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from layersearch.errors import GenomeError
+from layersearch.primitives.canonical import canonical
+from layersearch.primitives.graph import Graph, Node
+from layersearch.primitives.graph_json import MAX_NODES, graph_from_json, graph_to_json
 from layersearch.primitives.lowering import build_layer
+from layersearch.primitives.numerics import Numerics
 
 FLOAT32 = torch.float32
 
@@ -45,6 +53,65 @@ def test_deep_copies_have_a_state_of_their_own(subject: Subject, make: Make, nam
     got = results(other, x)
     assert same(dict(layer.state_dict()), before)
     assert same(results(layer, x), got)
+
+
+def pickled(layer: nn.Module) -> nn.Module:
+    other: nn.Module = pickle.loads(pickle.dumps(layer))
+    return other
+
+
+def saved(layer: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(nn.Sequential(layer, layer), file)
+    file.seek(0)
+    other = torch.load(file, weights_only=False)
+    assert other[0] is other[1]
+    loaded: nn.Module = other[0]
+    return loaded
+
+
+def note(module: nn.Module, args: object, y: Tensor) -> Tensor:
+    """A hook that can be seen."""
+    return y + 1
+
+
+@some_known
+@pytest.mark.parametrize("copied", [pickled, saved, copy.copy, copy.deepcopy])
+@in_float32
+def test_copies_go_on_as_the_layer(
+    subject: Subject, make: Make, name: str, copied: Callable[[nn.Module], nn.Module]
+) -> None:
+    """Weights, buffers, mode, frozen parameters, hooks and attributes; by the same lowering."""
+    layer, x = make(KNOWN[name], 8), subject.put(batch())
+    layer(x)
+    layer.eval().register_forward_hook(note)
+    layer.note = "mine"  # type: ignore[assignment]
+    layer.get_parameter("bias").requires_grad_(False)
+    other = copied(layer)
+    assert type(other) is type(layer)
+    assert (other.training, other.note, other.get_parameter("bias").requires_grad) == (False, "mine", False)
+    for training in (False, True):
+        assert torch.equal(other.train(training)(x), layer.train(training)(x))
+    if copied is not copy.copy:
+        assert other.get_parameter("weight") is not layer.get_parameter("weight")
+
+
+@in_float32
+def test_canonical_forms_over_the_limits_of_files_are_pickled(subject: Subject) -> None:
+    graph = grown()
+    layer = build_layer(graph, 3, lowering=subject.name, groups=4)
+    x = subject.put(batch((2, 3, 4, 4)))
+    with pytest.raises(GenomeError, match="nodes must be a list"):
+        graph_from_json(graph_to_json(graph))
+    assert torch.equal(pickled(layer).to(subject.device)(x), layer.to(subject.device)(x))
+
+
+def grown() -> Graph:
+    """``x·v0·v1·…``"""
+    nodes = [Node("x")]
+    for i in range(MAX_NODES // 2):
+        nodes += [Node("param", name=f"v{i}", value=1.0), Node("mul", args=(len(nodes) - 1, len(nodes)))]
+    return canonical(Graph(tuple(nodes), Numerics()))
 
 
 @some_known

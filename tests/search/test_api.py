@@ -1,11 +1,14 @@
 """Layers for scripts: by name, out of a run, as modules and as files."""
 
+import copy
 import dataclasses
 import json
+import multiprocessing
 import pickle
 import re
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -189,12 +192,51 @@ def test_kernels_of_both_modes_are_there_before_the_first_forward(monkeypatch: p
     assert torch.isfinite(module.eval()(x)).all()
 
 
-def test_a_build_that_fails_is_an_error_only_for_a_lowering_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(*_: object) -> torch.nn.Module:
-        raise KernelError("the compiler did not finish")
+def test_a_pickled_layer_is_run_by_torch_where_it_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    if available()["c"] is not None:
+        pytest.skip(f"no compiled lowering here: {available()['c']}")
+    layer = layersearch.known("evonorm", "evonorm-b0").module(4, lowering="c")
+    x = torch.randn(2, 4, 3, 3)
+    layer(x)
+    layer.eval()
+    written = pickle.dumps(layer)
+    row = LOWERINGS["c"]
+    with monkeypatch.context() as patch:
+        patch.setitem(LOWERINGS._rows, "c", dataclasses.replace(row, build=_fails))
+        with pytest.warns(RuntimeWarning, match="run by the torch lowering.*did not finish"):
+            unfinished = pickle.loads(written)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    say_once.cache_clear()
+    with pytest.warns(RuntimeWarning, match="run by the torch lowering.*no-such-compiler"):
+        plain = pickle.loads(written)
+    for other in (plain, unfinished, pickle.loads(pickle.dumps(plain))):
+        assert (type(other).__name__, other.training) == ("Layer", False)
+        torch.testing.assert_close(other(x), layer(x))
+    assert type(copy.deepcopy(layer)) is type(layer)
 
+
+def _fails(*_: object) -> torch.nn.Module:
+    raise KernelError("the compiler did not finish")
+
+
+@pytest.mark.slow
+def test_layers_go_to_spawned_processes() -> None:
+    layer, x = layersearch.known("evonorm", "evonorm-b0"), torch.randn(2, 3, 4, 4)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for lowering in ("torch", "auto"):
+            model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), layer.module(4, lowering=lowering)).eval()
+            kind, y = pool.submit(_kind_and_output, model, x).result()
+            assert kind == type(model[1]).__name__
+            torch.testing.assert_close(torch.tensor(y), model(x))
+
+
+def _kind_and_output(model: torch.nn.Module, x: torch.Tensor) -> tuple[str, list[float]]:
+    return type(model[1]).__name__, model(x).tolist()  # type: ignore[index]
+
+
+def test_a_build_that_fails_is_an_error_only_for_a_lowering_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     row = dataclasses.replace(
-        LOWERINGS["c"], build=build, why_unavailable=lambda: None, devices=("cpu", "cuda"), build_seconds=lambda _: 0.0
+        LOWERINGS["c"], build=_fails, why_unavailable=lambda: None, devices=("cpu", "cuda"), build_seconds=lambda _: 0.0
     )
     monkeypatch.setitem(LOWERINGS._rows, "c", row)
     layer = layersearch.known("evonorm", "bn-relu")
