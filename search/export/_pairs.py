@@ -7,7 +7,7 @@ from torch import nn
 
 from layersearch.search.export._forward import sites_in_forward
 from layersearch.search.export._reach import Reach, own_children
-from layersearch.search.export._sites import NORMS, Site, has_hooks, is_activation, runs_as
+from layersearch.search.export._sites import NORMS, Site, has_hooks, is_activation, runs_as, why_never
 
 __all__ = ["find_sites"]
 
@@ -43,6 +43,9 @@ def _barred(model: nn.Module, reach: Reach) -> dict[int, str]:
     holders = Counter(id(t) for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None)
     reasons = {}
     for norm in modules:
+        never = why_never(norm)
+        if never is not None:
+            reasons[id(norm)] = never
         if not isinstance(norm, NORMS):
             continue
         if norm is model:

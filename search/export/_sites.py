@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _LazyNormBase, _NormBase
 
-__all__ = ["FUNCTIONS", "METHODS", "NORMS", "Forward", "Site", "has_hooks", "is_activation", "runs_as"]
+__all__ = ["FUNCTIONS", "METHODS", "NORMS", "Forward", "Site", "has_hooks", "is_activation", "runs_as", "why_never"]
 
 Forward = Callable[..., Any]
 
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+_OTHER_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm)
 _ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish,
 )  # fmt: skip
@@ -34,6 +36,19 @@ def runs_as(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
     """Whether it is one of these, or of a subclass, with the forward that it has from there."""
     forwards = [k.forward for k in kinds if isinstance(module, k)]
     return type(module).forward in forwards and "forward" not in vars(module)
+
+
+def why_never(module: nn.Module) -> str | None:
+    """Why a norm of this kind is never replaced; None if it may be, or is no norm."""
+    if isinstance(module, _LazyNormBase):
+        return "it has no channels yet; run a batch through the model first"
+    if isinstance(module, torch.jit.ScriptModule):
+        kind = getattr(nn, str(module.original_name), None)
+        is_norm = isinstance(kind, type) and issubclass(kind, NORMS + _OTHER_NORMS)
+        return "it is compiled by torch.jit; swap before that" if is_norm else None
+    if isinstance(module, _OTHER_NORMS) and not isinstance(module, NORMS):
+        return "only BatchNorm2d is replaced"
+    return None
 
 
 def has_hooks(module: nn.Module) -> bool:

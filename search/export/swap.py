@@ -61,7 +61,7 @@ class SwapReport:
 def swap(
     model: nn.Module, layer: Callable[[int], nn.Module], *, rewrite: bool = False, dry_run: bool = False
 ) -> SwapReport:
-    """Replaces BatchNorm2d (or SyncBatchNorm) + activation by ``layer(num_features)``, in place.
+    """Replaces BatchNorm2d (or SyncBatchNorm) + activation by ``layer(num_features)``, in place; no other norms.
 
     Pairs are adjacent children of a ``Sequential``, or a norm and an activation that one ``forward`` (read by torch.fx)
     applies to each other and to nothing between. The norm's place gets the layer, the activation's an ``Identity``. The
@@ -129,4 +129,7 @@ def _replacement(site: Site, new: nn.Module) -> Replacement:
 
 
 def _describe(norm: nn.Module) -> str:
-    return f"{type(norm).__name__}({norm.num_features})"
+    """Its class and its size, as far as it tells: a scripted one need not."""
+    sizes = ("num_features", "num_channels", "normalized_shape", "size")
+    size = next((str(getattr(norm, name)) for name in sizes if hasattr(norm, name)), "")
+    return f"{getattr(norm, 'original_name', type(norm).__name__)}({size.strip('(,)')})"

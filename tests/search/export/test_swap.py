@@ -333,6 +333,30 @@ def test_what_cannot_be_done_safely_is_left_and_said(model: nn.Module, reason: s
     assert norms(model) != []
 
 
+def test_norms_of_other_kinds_are_told() -> None:
+    model = nn.Sequential(
+        nn.GroupNorm(2, 8), nn.ReLU(), nn.BatchNorm1d(8), nn.ReLU(), nn.BatchNorm3d(8), nn.ReLU(), nn.InstanceNorm2d(8),
+        nn.ReLU(), nn.LayerNorm([8, 4]), nn.ReLU(), nn.LazyBatchNorm2d(), nn.ReLU(), nn.SyncBatchNorm(8), nn.ReLU(),
+    )  # fmt: skip
+    report = layersearch.swap(model, Probe)
+    assert [r.norm for r in report.replaced] == ["12"]
+    told = {row.norm_type: row.reason for row in report.left}
+    assert told.pop("LazyBatchNorm2d(0)") == "it has no channels yet; run a batch through the model first"
+    assert set(told) == {"GroupNorm(8)", "BatchNorm1d(8)", "BatchNorm3d(8)", "InstanceNorm2d(8)", "LayerNorm(8, 4)"}
+    assert set(told.values()) == {"only BatchNorm2d is replaced"}
+    assert "left 6 norms" in str(report)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")
+def test_norms_that_torch_jit_has_compiled_are_told() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU()).eval()
+    for compiled in (torch.jit.script(model), torch.jit.trace(model, torch.zeros(1, 3, 2, 2))):
+        report = layersearch.swap(compiled, Probe)
+        assert report.replaced == ()
+        assert [(row.norm, row.norm_type[:11]) for row in report.left] == [("0", "BatchNorm2d")]
+        assert "compiled by torch.jit; swap before that" in report.left[0].reason
+
+
 def test_a_model_without_norms_gives_an_empty_report() -> None:
     report = layersearch.swap(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), Probe)
     assert (report.replaced, report.left, report.rewritten) == ((), (), ())
