@@ -6,10 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from layersearch.errors import BadInputError
 from layersearch.search.export._pairs import find_sites
 from layersearch.search.export._sites import Site
+from layersearch.search.export._trace import is_of_torch
 
 __all__ = ["Left", "Replacement", "SwapReport", "swap"]
+
+_WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule")
+"""Of torch, by name: two of them take long to import."""
+_MOMENTUM = 0.1
+"""torch's default."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,14 @@ def swap(
 ) -> SwapReport:
     """Replaces BatchNorm2d (or SyncBatchNorm) + activation by ``layer(num_features)``, in place; no other norms.
 
+    Call it before the optimizer and DistributedDataParallel (or FSDP) are made: they hold the parameters of before.
+
     Pairs are adjacent children of a ``Sequential``, or a norm and an activation that one ``forward`` (read by torch.fx)
     applies to each other and to nothing between. The norm's place gets the layer, the activation's an ``Identity``. The
     layer gets the device, dtype and mode of the norm, and its γ and β as initial ``weight`` and ``bias`` where shapes
     agree, with their ``requires_grad``; running moments and other parameters start afresh, so the model has to be
-    trained.
+    trained. A ``momentum`` of the norm that is not torch's default goes over to a layer that has one, since it says how
+    fast running moments follow, whatever they are of; an eps does not, since it is part of a layer's formula.
 
     A pair stays, with a reason, where more than that could change: if a part of it carries hooks, is of a subclass with
     a forward of its own, or is used by another module of the model, too; if the forward asks for what a trace cannot
@@ -82,10 +92,16 @@ def swap(
         model: any module; changed unless ``dry_run``.
         layer: an exported class, or any factory of a module ``[N, C, H, W] -> [N, C, H, W]``.
     Returns: the report; print it. A model without pairs gives one with nothing replaced.
-    Raises: TypeError if ``model`` is no module, or ``layer`` gives none. The model is then unchanged.
+    Raises: BadInputError for a model that is wrapped already, TypeError if ``model`` is no module, or ``layer`` gives
+        none. The model is then unchanged.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"swap takes a torch module, got {type(model).__name__}")
+    wrapper = _wrapper(model)
+    if wrapper is not None:
+        raise BadInputError(
+            f"swap must come before {wrapper}, got a model that is wrapped in it; swap first, then wrap"
+        )
     sites, reasons = find_sites(model, rewrite)
     made = [(site, _made(layer, site.norm)) for site in sites]
     names = {id(module): name for name, module in model.named_modules()}
@@ -101,6 +117,14 @@ def swap(
     return report
 
 
+def _wrapper(model: nn.Module) -> str | None:
+    """Name of what holds the parameters of the model, or of a part of it, as they are."""
+    kinds = (
+        kind.__name__ for module in model.modules() for kind in type(module).__mro__ if is_of_torch(kind.__module__)
+    )
+    return next((name for name in kinds if name in _WRAPPERS), None)
+
+
 def _made(layer: Callable[[int], nn.Module], norm: nn.Module) -> nn.Module:
     """A layer for the place of ``norm``."""
     new = layer(int(norm.num_features))  # type: ignore[arg-type]
@@ -114,6 +138,9 @@ def _made(layer: Callable[[int], nn.Module], norm: nn.Module) -> nn.Module:
             old, parameter = norm.get_parameter(name), new.get_parameter(name)
             parameter.copy_(old)
             parameter.requires_grad_(old.requires_grad)
+    momentum = getattr(norm, "momentum", None)
+    if isinstance(vars(new).get("momentum"), float) and momentum not in (None, _MOMENTUM):
+        new.momentum = momentum
     return new.train(norm.training)
 
 

@@ -1,13 +1,17 @@
 """``layersearch.swap`` on small models written as users write them."""
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 
 import layersearch
+from layersearch.errors import BadInputError
 from layersearch.primitives.lowering import build_layer
 from layersearch.search.export.swap import SwapReport
 from layersearch.spaces.evonorm.published import PUBLISHED
@@ -236,6 +240,56 @@ def test_affine_device_dtype_mode_and_gradient_flags_are_taken_over() -> None:
     assert not first.training
     assert third.training
     assert [r.copied for r in report.replaced] == [True, False]
+
+
+def test_a_momentum_that_was_chosen_goes_over_to_layers_that_have_one() -> None:
+    chosen, default, average = (nn.BatchNorm2d(4, momentum=m) for m in (0.01, 0.1, None))
+    model = nn.Sequential(chosen, nn.ReLU(), default, nn.ReLU(), average, nn.ReLU())
+    layersearch.swap(model, WithMomentum)
+    assert [model[i].momentum for i in (0, 2, 4)] == [0.01, 0.3, 0.3]
+    for lowering in ("torch", "reference"):
+        norm = nn.BatchNorm2d(4, momentum=0.01)
+        model = nn.Sequential(norm, nn.ReLU())
+        layersearch.swap(model, lambda n: build_layer(PUBLISHED["bn-relu"], n, lowering=lowering))  # noqa: B023
+        x = torch.randn(8, 4, 5, 5) + 3
+        norm(x), model(x)
+        moved = 0.01 if lowering == "torch" else 0.1
+        torch.testing.assert_close(model[0].running_mean, moved / 0.01 * norm.running_mean)
+
+
+class WithMomentum(Probe):
+    def __init__(self, num_features: int) -> None:
+        super().__init__(num_features)
+        self.momentum = 0.3
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    if not dist.is_available():
+        pytest.skip("torch was built without torch.distributed")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+def test_a_model_that_is_wrapped_already_is_refused() -> None:
+    inner = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+    wrapped = nn.parallel.DistributedDataParallel(inner)
+    for model in (wrapped, nn.Sequential(wrapped)):
+        with pytest.raises(BadInputError, match="must come before DistributedDataParallel"):
+            layersearch.swap(model, Probe)
+    assert norms(inner) == ["1"]
+    layersearch.swap(inner, Probe)
+    step(nn.parallel.DistributedDataParallel(inner))
+
+
+@pytest.mark.usefixtures("process_group")
+def test_a_sharded_model_is_refused() -> None:
+    mesh = dist.init_device_mesh("cpu", (1,))
+    sharded = fully_shard(nn.Sequential(nn.BatchNorm2d(4), nn.ReLU()), mesh=mesh)
+    with pytest.raises(BadInputError, match="must come before FSDPModule"):
+        layersearch.swap(sharded, Probe)
 
 
 def test_sync_batch_norm_and_unusual_cases() -> None:
