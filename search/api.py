@@ -77,9 +77,9 @@ class Layer:
         >>> known("evonorm", "evonorm-s0").module(64, lowering="torch")
         Layer(64)
         """
-        _check_whole("num_features", num_features, "give the channels")
+        num_features = _whole("num_features", num_features, "give the channels")
         if groups is not None:
-            _check_whole("groups", groups, "leave it out for the genome's")
+            groups = _whole("groups", groups, "leave it out for the genome's")
         if SPACES[self.space].network:
             return self._network(num_features, lowering, groups, out_features)
         if out_features is not None:
@@ -101,7 +101,7 @@ class Layer:
     def _network(self, num_features: int, lowering: str, groups: int | None, out_features: int | None) -> "nn.Module":
         if out_features is None:
             raise BadInputError(f"out_features must be given for a network of {self.space}, got none; give its outputs")
-        _check_whole("out_features", out_features, "give the outputs of the network")
+        out_features = _whole("out_features", out_features, "give the outputs of the network")
         name = "torch" if lowering == AUTO else lowering
         build = layers_of(self.space).build
         return cast("nn.Module", build(self.genome, num_features, name, groups, out_features))
@@ -207,6 +207,12 @@ def load(run: str | Path, runs_dir: str | Path = "runs") -> Run:
     return Run(find_run(Path(runs_dir), run, "see search list, or give the folder that it is in as runs_dir"))
 
 
-def _check_whole(name: str, value: object, remedy: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _whole(name: str, value: Any, remedy: str) -> int:
+    """``value``, an integer of Python, numpy or torch. Raises: BadInputError for anything else, or less than 1."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
         raise BadInputError(f"{name} must be a whole number ≥ 1, got {value!r}; {remedy}")
+    return number

@@ -24,14 +24,18 @@ class GeneratedLayer(nn.Module):
         if "_graph" not in vars(type(self)):  # a subclass, by a parametrization or a user
             return super().__reduce_ex__(protocol)
         features, groups = vars(self)["num_features"], vars(self).get("groups", 1)
-        return revive, (self._lowering, graph_to_json(self._graph), features, groups), nn.Module.__getstate__(self)
+        return revive, (self._lowering, graph_to_json(self._graph), features, groups), self._state()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Of the same class: its kernels are there, whatever has become of the compiler."""
         new = type(self).__new__(type(self))
         memo[id(self)] = new
-        vars(new).update(copy.deepcopy(nn.Module.__getstate__(self), memo))
+        vars(new).update(copy.deepcopy(self._state(), memo))
         return new
+
+    def _state(self) -> Any:
+        """As torch pickles it; a parametrized module refuses that, but can be copied."""
+        return nn.Module.__getstate__(self)  # type: ignore[no-untyped-call]
 
 
 def revive(lowering: str, graph: Any, num_features: int, groups: int) -> nn.Module:

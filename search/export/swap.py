@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from layersearch.errors import BadInputError
+from layersearch.search.api import Layer
 from layersearch.search.export._pairs import find_sites
 from layersearch.search.export._sites import Site
 from layersearch.search.export._trace import is_of_torch
@@ -66,7 +67,7 @@ class SwapReport:
 
 
 def swap(
-    model: nn.Module, layer: Callable[[int], nn.Module], *, rewrite: bool = False, dry_run: bool = False
+    model: nn.Module, layer: Layer | Callable[[int], nn.Module], *, rewrite: bool = False, dry_run: bool = False
 ) -> SwapReport:
     """Replaces BatchNorm2d (or SyncBatchNorm) + activation by ``layer(num_features)``, in place; no other norms.
 
@@ -90,10 +91,11 @@ def swap(
 
     Args:
         model: any module; changed unless ``dry_run``.
-        layer: an exported class, or any factory of a module ``[N, C, H, W] -> [N, C, H, W]``.
+        layer: an exported class, a layer of ``known`` or of a run, or any factory of a module ``[N, C, H, W] -> [N, C,
+            H, W]``.
     Returns: the report; print it. A model without pairs gives one with nothing replaced.
-    Raises: BadInputError for a model that is wrapped already, TypeError if ``model`` is no module, or ``layer`` gives
-        none. The model is then unchanged.
+    Raises: BadInputError for a model that is wrapped already, TypeError if ``model`` is no module, or ``layer`` no way
+        to make one. The model is then unchanged.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"swap takes a torch module, got {type(model).__name__}")
@@ -103,7 +105,8 @@ def swap(
             f"swap must come before {wrapper}, got a model that is wrapped in it; swap first, then wrap"
         )
     sites, reasons = find_sites(model, rewrite)
-    made = [(site, _made(layer, site.norm)) for site in sites]
+    make = _factory(layer)
+    made = [(site, _made(make, site.norm)) for site in sites]
     names = {id(module): name for name, module in model.named_modules()}
     report = SwapReport(
         tuple(_replacement(site, new) for site, new in made),
@@ -125,9 +128,20 @@ def _wrapper(model: nn.Module) -> str | None:
     return next((name for name in kinds if name in _WRAPPERS), None)
 
 
-def _made(layer: Callable[[int], nn.Module], norm: nn.Module) -> nn.Module:
+def _factory(layer: object) -> Callable[[int], object]:
+    if isinstance(layer, Layer):
+        return layer.module
+    if callable(layer) and not isinstance(layer, nn.Module):
+        return layer
+    what = f"a module, {type(layer).__name__}" if isinstance(layer, nn.Module) else type(layer).__name__
+    raise TypeError(
+        f"layer must be a function num_features -> torch module, got {what}; pass its class or layer.module"
+    )
+
+
+def _made(make: Callable[[int], object], norm: nn.Module) -> nn.Module:
     """A layer for the place of ``norm``."""
-    new = layer(int(norm.num_features))  # type: ignore[arg-type]
+    new = make(int(norm.num_features))  # type: ignore[arg-type]
     if not isinstance(new, nn.Module):
         raise TypeError(f"layer must be a function num_features -> torch module, but gave {type(new).__name__}")
     like = next((t for t in (*norm.parameters(), *norm.buffers()) if t.is_floating_point()), None)

@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -234,6 +235,13 @@ def _kind_and_output(model: torch.nn.Module, x: torch.Tensor) -> tuple[str, list
     return type(model[1]).__name__, model(x).tolist()  # type: ignore[index]
 
 
+def test_integers_of_numpy_and_torch_are_numbers() -> None:
+    module = layersearch.known("evonorm", "evonorm-s0").module(np.int64(6), lowering="torch", groups=np.int32(4))
+    assert (type(module.num_features), module.groups) == (int, 3)
+    network = layersearch.known("kan", "efficient-kan").module(torch.tensor(3), out_features=np.uint8(2))  # type: ignore[arg-type]
+    assert network(torch.randn(4, 3)).shape == (4, 2)
+
+
 def test_a_build_that_fails_is_an_error_only_for_a_lowering_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     row = dataclasses.replace(
         LOWERINGS["c"], build=_fails, why_unavailable=lambda: None, devices=("cpu", "cuda"), build_seconds=lambda _: 0.0
@@ -253,11 +261,12 @@ def test_bad_requests_get_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'bn-relu'"):
         layersearch.known("evonorm", "bn-rlu")
     layer = layersearch.known("evonorm", "bn-relu")
-    for bad in (0, -1, 2.5, True, "8"):
+    for bad in (0, -1, 2.5, True, "8", np.int64(0), np.float32(8), np.bool_(True), torch.tensor(8.0), None):
         with pytest.raises(BadInputError, match="num_features must be a whole number"):
             layer.module(bad)  # type: ignore[arg-type]
-        with pytest.raises(BadInputError, match="groups must be a whole number"):
-            layer.module(8, groups=bad)  # type: ignore[arg-type]
+        if bad is not None:
+            with pytest.raises(BadInputError, match="groups must be a whole number"):
+                layer.module(8, groups=bad)  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="lowering"):
         layer.module(8, lowering="fortran")
     assert "c" in LOWERINGS

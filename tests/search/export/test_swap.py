@@ -428,6 +428,17 @@ def test_a_dry_run_changes_nothing_and_says_the_same() -> None:
     assert str(dry).startswith("would replace 3 ")
 
 
+def test_a_layer_by_name_is_taken_and_a_module_is_refused() -> None:
+    layer = layersearch.known("evonorm", "bn-relu")
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())
+    for bad, named in ((layer.module(3, "torch"), "a module, Layer"), (Probe(3), "a module, Probe"), (64, "got int")):
+        with pytest.raises(TypeError, match=f"num_features -> torch module, .*{named}.*pass its class or layer.module"):
+            layersearch.swap(model, bad)  # type: ignore[arg-type]
+    assert norms(model) == ["0"]
+    assert len(layersearch.swap(model, layer).replaced) == 1
+    assert model[0](torch.zeros(2, 3, 4, 4)).shape == (2, 3, 4, 4)
+
+
 def test_a_factory_that_gives_no_module_leaves_the_model_as_it_was() -> None:
     model = resnet()
     made: list[int] = []
