@@ -97,8 +97,9 @@ def trace(owner: nn.Module, training: bool) -> Trace | str:
     if "forward" in vars(owner):
         return f"the forward of this {kind(owner)} was replaced by hand"
     before = {module: dict(vars(module)) for module in owner.modules()}
-    for module in before:
-        module.training = training
+    for module, was in before.items():
+        if "training" in was:  # one that torch.jit has compiled keeps it elsewhere, and is not entered
+            vars(module)["training"] = training
     tracer, watch = _Tracer(), _Watch(getattr(type(owner).forward, "__code__", None))
     profiler = sys.getprofile()
     try:
