@@ -6,6 +6,7 @@ Only the module's own forward is read; all that it calls are leaves. So the rest
 import dis
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
@@ -101,13 +102,9 @@ def trace(owner: nn.Module, training: bool) -> Trace | str:
         if "training" in was:  # one that torch.jit has compiled keeps it elsewhere, and is not entered
             vars(module)["training"] = training
     tracer, watch = _Tracer(), _Watch(getattr(type(owner).forward, "__code__", None))
-    profiler = sys.getprofile()
     try:
-        sys.setprofile(watch)
-        try:
-            graph = tracer.trace(owner)
-        finally:
-            sys.setprofile(profiler)
+        with ThreadPoolExecutor(1) as thread:  # of its own: a thread has one profiler, and the user's may be running
+            graph = thread.submit(_profiled, watch, tracer, owner).result()
     except Exception as error:  # the user's own code runs here, on proxies: anything can happen
         text = next(iter(str(error).splitlines()), "")
         return f"torch.fx cannot read {kind(owner)}.forward ({type(error).__name__}: {text:.100})"
@@ -122,6 +119,14 @@ def trace(owner: nn.Module, training: bool) -> Trace | str:
         "makes tensors": makes_tensors,
     }
     return Trace(graph, asks, tuple(what for what, is_so in found.items() if is_so), frozenset(tracer.read))
+
+
+def _profiled(watch: _Watch, tracer: fx.Tracer, owner: nn.Module) -> fx.Graph:
+    sys.setprofile(watch)
+    try:
+        return tracer.trace(owner)
+    finally:
+        sys.setprofile(None)
 
 
 def _restore(module: nn.Module, was: Mapping[str, Any]) -> bool:

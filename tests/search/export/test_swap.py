@@ -1,6 +1,7 @@
 """``layersearch.swap`` on small models written as users write them."""
 
 import copy
+import cProfile
 from collections.abc import Iterator
 
 import pytest
@@ -409,6 +410,18 @@ def test_norms_that_torch_jit_has_compiled_are_told() -> None:
         assert report.replaced == ()
         assert [(row.norm, row.norm_type[:11]) for row in report.left] == [("0", "BatchNorm2d")]
         assert "compiled by torch.jit; swap before that" in report.left[0].reason
+
+
+def test_a_profiler_of_the_user_goes_on() -> None:
+    profile = cProfile.Profile()
+    profile.enable()
+    try:
+        report = layersearch.swap(resnet(), Probe, rewrite=True)
+        len(norms(resnet()))
+    finally:
+        profile.disable()
+    assert len(report.replaced) == 3
+    assert any(code.code is norms.__code__ for code in profile.getstats())
 
 
 def test_a_model_without_norms_gives_an_empty_report() -> None:
