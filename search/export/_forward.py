@@ -95,7 +95,7 @@ def _pairs(owner: nn.Module, graph: fx.Graph, own: Mapping[str, nn.Module], reac
         if has_hooks(module):
             found[path] = f"its activation {_label(owner, node)} carries hooks"
         elif id(module) in reach.others:
-            obstacle = f"its activation {_label(owner, node)} is called by {reach.others[id(module)]}, too"
+            obstacle = f"its activation {_label(owner, node)} is used by {reach.others[id(module)]}, too"
             found[path] = _Pair(node, (), f"{obstacle}; pass rewrite=True, or give each use its own module")
         elif slots and removable.issuperset(calls):
             found[path] = _Pair(node, slots)

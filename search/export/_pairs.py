@@ -61,7 +61,7 @@ def _barred(model: nn.Module, reach: Reach) -> dict[int, str]:
         elif id(norm) in reach.readers:
             reasons[id(norm)] = f"{reach.readers[id(norm)]}.forward reads its parameters or buffers"
         elif id(norm) in reach.others:
-            reasons[id(norm)] = f"{reach.others[id(norm)]}, which does not own it, calls it by itself"
+            reasons[id(norm)] = f"{reach.others[id(norm)]}, which does not own it, uses it by itself"
     return reasons
 
 
@@ -81,7 +81,7 @@ def _in_sequential(
             reasons[id(norm)] = f"its activation {type(after).__name__} ({slot}) carries hooks"
         elif id(after) in reach.others:
             reasons[id(norm)] = (
-                f"its activation {type(after).__name__} ({slot}) is called by {reach.others[id(after)]}, too"
+                f"its activation {type(after).__name__} ({slot}) is used by {reach.others[id(after)]}, too"
             )
         else:
             sites.append(Site(names[id(norm)], norm, owner, name, (slot,), f"{type(after).__name__} ({slot})"))

@@ -132,10 +132,10 @@ def _profiled(watch: _Watch, tracer: fx.Tracer, owner: nn.Module) -> fx.Graph:
 def _restore(module: nn.Module, was: Mapping[str, Any]) -> bool:
     """Attributes as they were; whether any but the tracer's constants and the mode had changed."""
     now = dict(vars(module))
-    names = [n for n in {*now, *was} if n != "training" and now.get(n, was) is not was.get(n, now)]
+    changed = [n for n in {*now, *was} if n not in now or n not in was or now[n] is not was[n]]
     vars(module).clear()
     vars(module).update(was)
-    return not all(n.startswith("_tensor_constant") for n in names)
+    return not all(n == "training" or n.startswith("_tensor_constant") for n in changed)
 
 
 def _asked(code: CodeType) -> set[str]:
