@@ -43,7 +43,7 @@ class Finishing:
         self._dispatcher = dispatcher
         self._checkpoints = checkpoints
         self._seeds = Seeds(settings.seed)
-        self._rerank_top = settings.rerank_top
+        self._settings = settings
         self._on_phase = on_phase
         self._on_report = on_report
 
@@ -53,7 +53,7 @@ class Finishing:
         if not self._baselines(interrupted):
             return False
         order = ranked(self._store.evaluated(), self._space.objectives)
-        top, baselines = order[: self._rerank_top], self._store.baselines()
+        top, baselines = order[: self._settings.rerank_top], self._store.baselines()
         self._begin("rerank", rerank=top)
         candidates = [self._store.candidate(n) for n in top] + baselines
         if not self._through(candidates, self._space.rerank_stages, interrupted):
@@ -86,7 +86,7 @@ class Finishing:
             self._store.asked(
                 [
                     Candidate(-1 - i, None, "baseline", self._space.to_json(genome), known_as=name, name=name)
-                    for i, (name, genome) in enumerate(self._space.baselines().items())
+                    for i, (name, genome) in enumerate(self._settings.baselines_of(self._space).items())
                 ]
             )
 
@@ -110,7 +110,7 @@ class Finishing:
             of_rerank = spread(self._store.results(chosen), [s.id for s in space.rerank_stages])
             measured = dict(candidate.fitness) | self._store.metrics(chosen)
             measured |= {name: value["mean"] for name, value in of_rerank.items()}
-            made = space.controls(space.from_json(candidate.genome), measured)
+            made = self._settings.chosen(space.controls(space.from_json(candidate.genome), measured))
             self._store.asked(
                 [
                     Candidate(

@@ -14,6 +14,7 @@ __all__ = [
     "Address",
     "AsJson",
     "Backend",
+    "Baselines",
     "Candidate",
     "CoreMinutes",
     "CpusPerWorker",
@@ -227,6 +228,14 @@ SeedLayers = Annotated[
         help="Known layers to start from, by comma, or none (default: by space, e.g. bn-relu,gn-relu,bn-silu,frn-tlu).",
     ),
 ]
+Baselines = Annotated[
+    str | None,
+    typer.Option(
+        "--baselines",
+        metavar="all|none|NAMES",
+        help="Known layers to train and compare with, by comma; an unknown name lists those of the run (default: all).",
+    ),
+]
 RerankTop = Annotated[
     str | None,
     typer.Option(
@@ -277,6 +286,7 @@ def _of_a_run(
     deterministic: Deterministic = None,
     lookahead: Lookahead = None,
     seed_layers: SeedLayers = None,
+    baselines: Baselines = None,
     rerank_top: RerankTop = None,
     recipe: RecipeFile = None,
     set_: Set = None,

@@ -69,6 +69,7 @@ class Recipe(BaseModel):
     deterministic: bool | None = None
     lookahead: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     seed_layers: list[str] | None = None
+    baselines: list[str] | None = None
     rerank_top: Annotated[int, Field(ge=0, le=1000)] | None = None
     set: dict[str, JsonValue] = {}
 
@@ -212,6 +213,7 @@ class Recipe(BaseModel):
             deterministic=self.deterministic,
             lookahead=self.lookahead,
             rerank_top=self.rerank_top or 0,
+            baselines=self.baselines,
             device=self.device,
             address=self.address,
             gpus_per_worker=self.gpus_per_worker,

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from layersearch.errors import RecipeError, StoreError
+from layersearch.primitives.registry import unknown_name
 from layersearch.search.executors.base import Resources
 from layersearch.search.schedulers.base import SCHEDULERS, Scheduler
-from layersearch.spaces.contracts import JsonObject, Space
+from layersearch.spaces.contracts import ControlledSpace, Genome, JsonObject, Space
 
 __all__ = ["BACKENDS", "ENDS", "RunSettings", "default_backend"]
 
@@ -20,6 +21,7 @@ ENDS = ("evaluations", "minutes", "core_minutes")
 
 _IDENTITY = (
     "driver", "driver_settings", "scheduler", "scheduler_settings", "population", "seed", "deterministic", "lookahead",
+    "baselines",
 )  # fmt: skip
 
 
@@ -48,6 +50,7 @@ class RunSettings:
         deterministic: results do not depend on the number of workers; by default for the inline backend.
         lookahead: deterministic only: slot k is asked when slots up to k - lookahead are told.
         rerank_top: how many of the best are measured again after the search.
+        baselines: names of those that are trained, of the space's baselines and controls; all of them if not given.
     Raises: RecipeError with one sentence.
     """
 
@@ -65,6 +68,7 @@ class RunSettings:
     deterministic: bool | None = None
     lookahead: int | None = None
     rerank_top: int = 5
+    baselines: Sequence[str] | None = None
     device: str = "cpu"
     address: str | None = None
     gpus_per_worker: float | None = None
@@ -119,11 +123,26 @@ class RunSettings:
 
     def to_json(self) -> JsonObject:
         knobs = {name: dict(getattr(self, name)) for name in ("driver_settings", "scheduler_settings")}
-        return {f.name: getattr(self, f.name) for f in fields(self)} | knobs
+        named = {"baselines": None if self.baselines is None else list(self.baselines)}
+        return {f.name: getattr(self, f.name) for f in fields(self)} | knobs | named
 
     def make_scheduler(self, space: Space) -> Scheduler:
         """Raises: UnknownNameError, RecipeError."""
         return SCHEDULERS[self.scheduler].make(space.stages, space.objectives, self.scheduler_settings)
+
+    def baselines_of(self, space: Space) -> dict[str, Genome]:
+        """The baselines that are trained, by name. Raises: UnknownNameError for one that the run has not."""
+        found = space.baselines()
+        controls = space.control_names if isinstance(space, ControlledSpace) else ()
+        known = list(dict.fromkeys([*found, *controls]))
+        for name in self.baselines or ():
+            if name not in known:
+                raise unknown_name("baseline", name, known)
+        return self.chosen(found)
+
+    def chosen(self, found: Mapping[str, Genome]) -> dict[str, Genome]:
+        """Those of some baselines that are trained."""
+        return {name: genome for name, genome in found.items() if self.baselines is None or name in self.baselines}
 
     def resuming(self, recorded: Mapping[str, Any]) -> "RunSettings":
         """These settings for going on with a run that was begun with ``recorded``; what is left open is taken from it.
@@ -133,7 +152,8 @@ class RunSettings:
         opened = {name: recorded[name] for name in ("deterministic", "lookahead") if getattr(self, name) is None}
         settings = replace(self, **opened)
         mine = settings.to_json()
-        recorded = {"scheduler": "straight", "scheduler_settings": {}, **recorded}  # older stores name none
+        # Older stores name none of these.
+        recorded = {"scheduler": "straight", "scheduler_settings": {}, "baselines": None, **recorded}
         for name in _IDENTITY:
             if mine[name] != recorded[name]:
                 raise StoreError(

@@ -62,7 +62,10 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
     if flags.get("driver", "optuna") != "optuna":
         values.pop("sampler", None)
     if "objectives" in flags:
-        flags["objectives"] = [name.strip() for name in flags["objectives"].split(",") if name.strip()]
+        flags["objectives"] = _names(flags["objectives"])
+    if "baselines" in flags:
+        names = _names(flags["baselines"])
+        flags["baselines"] = None if names == ["all"] else [] if names == ["none"] else names
     if seed_layers:
         names = [name for part in seed_layers for name in part.split(",") if name]
         flags["seed_layers"] = [] if names == ["none"] else names
@@ -75,6 +78,11 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
     if recipe.backend is None and not recipe.on_cluster and recipe.workers != 1:
         recipe = recipe.model_copy(update={"device": _device(recipe.device)})
     return recipe.completed(cores())
+
+
+def _names(text: str) -> list[str]:
+    """Names in the text of a flag, by comma."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _plain(value: Any) -> Any:
@@ -95,6 +103,7 @@ def evolve(recipe: Recipe, as_json: bool) -> int:
     space = spec.build()
     DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
     settings.make_scheduler(space)
+    settings.baselines_of(space)
     data = space.load_data()
     if entry.plan is not None:
         spec = replace(spec, settings=entry.resolve(entry.plan)(spec.settings, data, recipe.device))

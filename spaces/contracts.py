@@ -253,6 +253,9 @@ class SelectingSpace(Space, Protocol):
 class ControlledSpace(Space, Protocol):
     """A space whose winner is held against genomes that are made for it."""
 
+    control_names: tuple[str, ...]
+    """All that controls may be called."""
+
     def controls(self, genome: Genome, measured: Mapping[str, float]) -> Mapping[str, Genome]:
         """Controls by name, trained and shown as baselines are.
 

@@ -28,6 +28,7 @@ class OptFSSpace(NetworkSpace[OptFSGenome]):
     """``layersearch.spaces.contracts.TunableSpace`` and ``ControlledSpace`` of selections of features."""
 
     name = "optfs"
+    control_names = ("full", *CONTROLS)
     generator: Generator
 
     def __init__(self, settings: OptFSSettings) -> None:

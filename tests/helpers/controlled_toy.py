@@ -21,6 +21,8 @@ def from_settings(settings: JsonObject) -> "ControlledToySpace":
 class ControlledToySpace(ToySpace):
     """Keeps what it was told of the winner in the genomes of its controls."""
 
+    control_names = ("less", "more")
+
     def controls(self, genome: int, measured: Mapping[str, float]) -> Mapping[str, int]:
         assert set(measured) >= {o.name for o in self.objectives}
         return {"less": genome - 1, "more": genome + 1}

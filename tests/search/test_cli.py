@@ -57,6 +57,22 @@ def test_tables_show_the_funnel_the_best_with_formula_and_the_baselines(capsys: 
         assert part in out, part
 
 
+def test_baselines_are_chosen_and_stay_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = shown(capsys, *TOY, "--evaluations", "5", "--baselines", "nine")
+    assert [entry["name"] for entry in found["baselines"]] == ["nine"]
+    assert yaml.safe_load((folder / "runs/toy-0001/recipe.yaml").read_text())["baselines"] == ["nine"]
+    found = shown(capsys, "resume", "toy-0001", "--evaluations", "9")
+    assert [entry["name"] for entry in found["baselines"]] == ["nine"]
+
+    assert shown(capsys, *TOY, "--evaluations", "5", "--baselines", "none")["baselines"] == []
+    assert toy_cli("show", "toy-0002") == 0
+    out = capsys.readouterr().out
+    assert "re-rank" in out
+    assert "test: the winner" in out
+    assert "is the winner" in out
+    assert "eight" not in out
+
+
 def test_the_last_line_is_a_command_that_works_for_the_space(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +186,7 @@ def test_nothing_is_made_for_bad_input(folder: Path, capsys: pytest.CaptureFixtu
         (["--scheduler", "asha", "--set", "ratio=0"], "scheduler asha must have rungs"),
         (["--set", "scheduler.eta=3"], "scheduler 'straight' has no settings, got 'scheduler.eta'"),
         (["--preset", "paper"], "unknown preset 'paper'"),
+        (["--baselines", "eight,none"], "unknown baseline 'none'; did you mean 'nine'? (known: eight, nine)"),
         (["--series", "b"], "series must be left out for the space toy"),
         (["--evaluations", "nan"], "'evaluations' must be a valid integer, got 'nan'"),
         (["--minutes", ".nan"], "'minutes' must be a finite number"),

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from controlled_toy import controlled_spec
 
 from layersearch.search.run_settings import RunSettings
@@ -10,15 +12,10 @@ from layersearch.search.runner import RunEvent, Runner
 from layersearch.search.store_reader import StoreReader
 
 
-def settings(evaluations: int) -> RunSettings:
-    return RunSettings(
-        evaluations=evaluations, population=8, driver="evolution", rerank_top=3, seed=1, deterministic=True
-    )
-
-
-def run(run_dir: Path, on_event: Callable[[RunEvent], None] | None = None, evaluations: int = 10) -> str:
+def run(run_dir: Path, on_event: Callable[[RunEvent], None] | None = None, **changes: Any) -> str:
     run_dir.mkdir(exist_ok=True)
-    return Runner(run_dir, controlled_spec(), settings(evaluations), on_event).run()
+    given = {"evaluations": 10, "population": 8, "rerank_top": 3, "seed": 1, "deterministic": True} | changes
+    return Runner(run_dir, controlled_spec(), RunSettings(**given), on_event).run()
 
 
 def facts(run_dir: Path) -> tuple[int, dict[str, tuple[int, set[str], dict[str, float]]]]:
@@ -66,3 +63,10 @@ def test_an_interrupted_run_asks_for_them_once_and_a_longer_one_for_a_new_winner
     winner, found = facts(tmp_path / "a")
     assert {f"less of #{winner}", f"more of #{winner}"} <= set(found)
     assert len(found) == (4 if winner == facts(tmp_path / "b")[0] else 6)
+
+
+@pytest.mark.parametrize("chosen", [["more"], ["eight", "less"], []], ids=str)
+def test_controls_are_chosen_as_baselines_are(tmp_path: Path, chosen: list[str]) -> None:
+    assert run(tmp_path / "a", baselines=chosen) == "finished"
+    winner, found = facts(tmp_path / "a")
+    assert set(found) == {f"{name} of #{winner}" if name in ("less", "more") else name for name in chosen}

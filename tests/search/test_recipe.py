@@ -44,6 +44,7 @@ def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
         ({"deterministic": "yes"}, "'deterministic' must be a valid boolean"),
         ({"seed_layers": "bn-relu"}, "'seed_layers' must be a valid list"),
+        ({"baselines": "none"}, "'baselines' must be a valid list, got 'none'"),
         ({"set": [1]}, "'set' must be a valid dictionary"),
         ({"set": {"task.batch": float("nan")}}, "task.batch must be a finite number, got nan"),
         ({"set": {"task.x": [1.0, float("inf")]}}, "task.x must be a finite number"),
@@ -98,6 +99,16 @@ def test_seed_layers_by_comma_or_none() -> None:
     assert recipe_of(given, None, [], ["none"]).seed_layers == []
 
 
+def test_baselines_by_comma_all_or_none(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("space: evonorm\nbaselines: [bn-relu]\n")
+    for flag, baselines in (("gn-relu, bn-silu", ["gn-relu", "bn-silu"]), ("none", []), ("all", None)):
+        recipe = recipe_of({"baselines": flag}, path, [], [])
+        assert recipe.baselines == recipe.run_settings().baselines == baselines
+    assert recipe_of({}, path, [], []).run_settings().baselines == ["bn-relu"]
+    assert recipe_of({"space": "evonorm"}, None, [], []).baselines is None
+
+
 def test_data_dir_by_flag_file_or_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert recipe_of({"space": "evonorm"}, None, [], []).data_dir is None
@@ -112,6 +123,7 @@ def test_data_dir_by_flag_file_or_environment(tmp_path: Path, monkeypatch: pytes
 def test_the_written_recipe_makes_the_same_run() -> None:
     values = {
         "space": "evonorm", "minutes": 2.5, "workers": 2, "deterministic": True, "seed_layers": [], "run": "x",
+        "baselines": [],
         "set": {"driver.p_random": 0.2, "task.learning_rate": 1e-05, "funnel.stability_networks": ["resnet"]},
     }  # fmt: skip
     recipe = Recipe.parse(values).completed(4)

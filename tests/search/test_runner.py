@@ -171,6 +171,32 @@ def test_baselines_rerank_and_test(tmp_path: Path) -> None:
     assert not list((tmp_path / "a" / "checkpoints").iterdir())
 
 
+def test_the_baselines_that_are_chosen_come_out_as_among_all(tmp_path: Path) -> None:
+    for name, chosen in (("all", None), ("one", ["nine"]), ("none", [])):
+        assert run_toy(tmp_path / name, rerank_top=2, baselines=chosen) == "finished"
+    measured = {}
+    for name in ("all", "one", "none"):
+        with StoreReader(tmp_path / name) as reader:
+            outcomes = {b.name: {r.stage: r.outcome for r in reader.results(b.number)} for b in reader.baselines()}
+            measured[name] = outcomes, reader.meta("winner"), reader.best(3)
+    assert measured["one"] == ({"nine": measured["all"][0]["nine"]}, *measured["all"][1:])
+    assert measured["none"] == ({}, *measured["all"][1:])
+
+
+def test_the_choice_of_baselines_is_kept_and_checked_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown baseline 'nin'; did you mean 'nine'\? \(known: eight, nine\)"):
+        run_toy(tmp_path / "a", baselines=["eight", "nin"])
+    run_toy(tmp_path / "a", baselines=("eight",))
+    with pytest.raises(StoreError, match=r"baselines of a run must not change, got None where \['eight'\]"):
+        run_toy(tmp_path / "a", evaluations=30)
+    assert run_toy(tmp_path / "a", evaluations=30, baselines=("eight",)) == "finished"
+    with Store(tmp_path / "a") as store:  # as by versions without the choice
+        store.set_meta(run={name: value for name, value in store.meta("run").items() if name != "baselines"})
+    assert run_toy(tmp_path / "a", evaluations=31) == "finished"
+    with StoreReader(tmp_path / "a") as reader:
+        assert [b.name for b in reader.baselines()] == ["eight"]
+
+
 def test_without_a_rerank_the_winner_is_trained_for_the_test(tmp_path: Path) -> None:
     assert run_toy(tmp_path / "a", rerank_top=0) == "finished"
     with StoreReader(tmp_path / "a") as reader:

@@ -92,7 +92,7 @@ def test_controls_are_of_the_winner_and_its_ratio() -> None:
     space = space_of()
     winner = replace(space.seeds()["optfs"], lr=0.025)
     found = space.controls(winner, {"ratio": 0.123456789, "pair_ratio": 1.0})
-    assert set(found) == {"full", "frequency", "random"}
+    assert set(found) == set(space.control_names) == {"full", "frequency", "random"}
     assert {g.lr for g in found.values()} == {0.025}
     assert found["frequency"].ratio == found["random"].ratio == pytest.approx(0.123457)
     assert set(space.controls(space.seeds()["optfs"], {"ratio": 0.1})) == {"frequency", "random"}  # full is a baseline
