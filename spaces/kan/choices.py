@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from layersearch.primitives.basis import BASES
+from layersearch.primitives.layers.init import INITS
 from layersearch.spaces.choices import AnyOf
 from layersearch.spaces.contracts import Trial
 
@@ -81,8 +82,8 @@ Choice: TypeAlias = Whole | OneOf
 
 BASE_BRANCHES = OneOf((NONE, "gelu", "identity", "silu", "tanh"))
 """Activations of the base branch; of an ``MLP`` the activation between layers, where ``none`` is not among them."""
-INIT_NAMES = OneOf(("glorot", "power", "variance"))
-"""Starts that are searched. Not ``branch``: with one more answer the draws of recorded runs could not be repeated."""
+INIT_NAMES = OneOf(INITS)
+"""Starts that a genome may have; those that a run draws from are ``network.inits``."""
 
 _DOMAINS = ("clamp", "layernorm", "minmax", NONE, "tanh")
 _KNOBS = {"degree": Whole(2, 12), "grid": Whole(3, 32, log=True)}

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from layersearch.spaces.contracts import Trial
 from layersearch.spaces.kan.choices import (
     BASE_BRANCHES,
-    INIT_NAMES,
     MLP,
     Choice,
     OneOf,
@@ -25,7 +24,7 @@ _TRIES = 20
 
 @dataclass(frozen=True)
 class Generator:
-    """Genomes of some bases within limits of depth and width.
+    """Genomes of some bases and starts within limits of depth and width.
 
     The parameters of a sampler are ``basis``; the settings of that basis as ``bspline.grid`` …; ``domain`` (of a basis
     with a choice of its own ``laguerre.domain``), ``base`` and ``init``; ``depth``; and ``width.1`` … of the hidden
@@ -34,11 +33,13 @@ class Generator:
 
     Args:
         bases: names of ``BASES``, sorted.
+        inits: names of ``INITS``, sorted.
         max_depth: most hidden layers; there may be none.
         min_width, max_width: of a hidden layer.
     """
 
     bases: tuple[str, ...]
+    inits: tuple[str, ...]
     max_depth: int
     min_width: int
     max_width: int
@@ -46,6 +47,10 @@ class Generator:
     @property
     def _basis(self) -> OneOf:
         return OneOf(self.bases)
+
+    @property
+    def _init(self) -> OneOf:
+        return OneOf(self.inits)
 
     @property
     def _depth(self) -> Whole:
@@ -57,7 +62,7 @@ class Generator:
 
     def holds(self, genome: KANGenome) -> bool:
         """Whether a genome can be sampled."""
-        known = genome.basis in self.bases and self._depth.holds(len(genome.hidden))
+        known = genome.basis in self.bases and genome.init in self.inits and self._depth.holds(len(genome.hidden))
         return known and all(map(self._width.holds, genome.hidden))
 
     def searches(self, genome: KANGenome) -> bool:
@@ -73,7 +78,7 @@ class Generator:
             tuple((name, choice.draw(rng)) for name, choice in settings_of(basis).items()),
             str(BASE_BRANCHES.draw(rng)),
             str(domains_of(basis).draw(rng)),
-            str(INIT_NAMES.draw(rng)),
+            str(self._init.draw(rng)),
             hidden,
         )
 
@@ -103,7 +108,7 @@ class Generator:
         return genome.with_widths(other_depth(genome.hidden, self.max_depth, self._width, rng))
 
     def _one_of(self, genome: KANGenome, rng: random.Random) -> KANGenome:
-        name, choice = rng.choice((("base", BASE_BRANCHES), ("domain", domains_of(genome.basis)), ("init", INIT_NAMES)))
+        name, choice = rng.choice((("base", BASE_BRANCHES), ("domain", domains_of(genome.basis)), ("init", self._init)))
         changed = str(choice.near(getattr(genome, name), rng))
         return replace(genome, **{name: changed})  # type: ignore[arg-type]
 
@@ -123,7 +128,7 @@ class Generator:
         basis = str(asked(trial, "basis", self._basis))
         settings = tuple((n, asked(trial, f"{basis}.{n}", choice)) for n, choice in settings_of(basis).items())
         domain = str(asked(trial, *_domain(basis)))
-        base, init = str(asked(trial, "base", BASE_BRANCHES)), str(asked(trial, "init", INIT_NAMES))
+        base, init = str(asked(trial, "base", BASE_BRANCHES)), str(asked(trial, "init", self._init))
         depth = int(asked(trial, "depth", self._depth))
         hidden = tuple(int(asked(trial, f"width.{i + 1}", self._width)) for i in range(depth))
         return KANGenome(basis, settings, base, domain, init, hidden)
@@ -138,7 +143,7 @@ class Generator:
         questions += [
             (*_domain(genome.basis), genome.domain),
             ("base", BASE_BRANCHES, genome.base),
-            ("init", INIT_NAMES, genome.init),
+            ("init", self._init, genome.init),
             ("depth", self._depth, len(genome.hidden)),
             *((f"width.{i + 1}", self._width, width) for i, width in enumerate(genome.hidden)),
         ]

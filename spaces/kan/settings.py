@@ -6,12 +6,14 @@ from typing import Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from layersearch.primitives.basis import BASES
+from layersearch.primitives.layers.init import INITS
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.fidelity import FidelitySettings, SteppedSettings
 from layersearch.spaces.kan.data import is_image_set
 from layersearch.spaces.kan.genome import MAX_DEPTH, MAX_WIDTH
 from layersearch.spaces.kan.images import settings as images
 from layersearch.spaces.kan.published import PUBLISHED
+from layersearch.spaces.kan.starts import StartSettings
 from layersearch.spaces.objectives import legal
 from layersearch.spaces.tasks.regression.presets import preset as regression_preset
 from layersearch.spaces.tasks.regression.sets import REGRESSION_SETS
@@ -23,8 +25,8 @@ __all__ = ["DEFAULT_SEEDS", "FunnelSettings", "KANSettings", "NetworkSettings", 
 DEFAULT_SEEDS = ("efficient-kan", "fastkan", "chebykan", "kat")
 
 
-class WidthSettings(Settings):
-    """Which widths are searched.
+class WidthSettings(StartSettings):
+    """Which widths and starts are searched.
 
     Args:
         max_depth: most hidden layers.
@@ -51,7 +53,7 @@ class WidthSettings(Settings):
 
 
 class NetworkSettings(WidthSettings):
-    """Which networks are searched: widths, and ``bases``, names of ``BASES``; all of them by default."""
+    """Which networks are searched: widths, starts, and ``bases``, names of ``BASES``; all of them by default."""
 
     bases: tuple[str, ...] = Field(default_factory=lambda: tuple(BASES), min_length=1)
 
@@ -137,7 +139,7 @@ def effective(
     base: JsonObject = {
         "seed_layers": list(DEFAULT_SEEDS if seed_layers is None else seed_layers),
         "data_dir": data_dir,
-        "network": NetworkSettings(**_NETWORKS[preset]).model_dump(mode="json"),
+        "network": NetworkSettings(inits=INITS, **_NETWORKS[preset]).model_dump(mode="json"),
         "funnel": FunnelSettings().model_dump(mode="json"),
         "fidelity": FidelitySettings().model_dump(mode="json"),
         "task": regression_preset(preset, data).model_dump(mode="json"),

@@ -33,15 +33,15 @@ class KANSpace(NetworkSpace[KANGenome]):
     def __init__(self, settings: KANSettings) -> None:
         self.settings = settings
         network = settings.network
-        generator = Generator(network.bases, network.max_depth, network.min_width, network.max_width)
+        generator = Generator(network.bases, network.inits, network.max_depth, network.min_width, network.max_width)
         super().__init__(generator, settings.funnel.rerank_seeds, settings.cuts)
         # Ordered by error alone: in a mean, counts of parameters would drown it.
         known = {"rmse": Objective("rmse", maximize=False), **cost_objectives("MLP")}
         self.objectives = tuple(known[name] for name in settings.funnel.objectives)
 
     def seeds(self) -> Mapping[str, KANGenome]:
-        """Published designs with the reference widths, where those are within the limits of the run."""
-        found = {name: self._known(name) for name in self.settings.seed_layers}
+        """Published designs with the reference widths and a start that is searched, if they are within the limits."""
+        found = {name: self.settings.network.started(self._known(name)) for name in self.settings.seed_layers}
         return self.sampled(found)
 
     def baselines(self) -> Mapping[str, KANGenome]:
@@ -96,6 +96,7 @@ class KANSpace(NetworkSpace[KANGenome]):
         return (
             ("data", task.data),
             ("networks", f"{len(network.bases)} bases, {shape}, {network.most_parameters} parameters"),
+            network.described(),
             ("quality", f"{task.quality_steps} steps, error < {funnel.quality_rmse:g} of the target's deviation"),
             ("fitness", f"validation rmse after {task.fitness_steps} steps, in deviations of the target"),
             *self.settings.described_rungs(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from layersearch.spaces.contracts import Trial
-from layersearch.spaces.kan.choices import BASE_BRANCHES, INIT_NAMES, Choice, OneOf, Value, Whole
+from layersearch.spaces.kan.choices import BASE_BRANCHES, Choice, OneOf, Value, Whole
 from layersearch.spaces.kan.generate import asked, only, other_depth, other_width
 from layersearch.spaces.skan.choices import COLD, COOLINGS, DOMAINS, FULL, PRUNINGS, SELECTIVE, settings_of
 from layersearch.spaces.skan.genome import Genome, Pool, SKANGenome
@@ -20,7 +20,7 @@ Shares = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Generator:
-    """Genomes within limits.
+    """Genomes of some bases, gates and starts within limits.
 
     The parameters of a sampler are ``pool.bspline`` … (whether a basis is in the pool), asked in order of names until
     the pool is full, or must have all the rest; the settings of each basis that is in, as ``bspline.grid`` …; ``gate``,
@@ -31,6 +31,7 @@ class Generator:
         bases: names of ``BASES``, sorted.
         min_pool, max_pool: number of bases of a pool.
         gates: kinds of gates.
+        inits: names of ``INITS``, sorted.
         shares: of the stages, where they are fixed.
         max_depth: most hidden layers; there may be none.
         min_width, max_width: of a hidden layer.
@@ -40,6 +41,7 @@ class Generator:
     min_pool: int
     max_pool: int
     gates: tuple[str, ...]
+    inits: tuple[str, ...]
     shares: Shares | None
     max_depth: int
     min_width: int
@@ -58,7 +60,7 @@ class Generator:
             "pruning": PRUNINGS,
             "domain": DOMAINS,
             "base": BASE_BRANCHES,
-            "init": INIT_NAMES,
+            "init": OneOf(self.inits),
         }
 
     def holds(self, genome: Genome) -> bool:

@@ -70,10 +70,12 @@ class PoolSettings(Settings):
             raise ValueError(f"pool.smallest must be at most pool.largest, got {self.smallest} > {self.largest}")
         return self
 
-    def generator(self, max_depth: int, min_width: int, max_width: int) -> Generator:
-        """Makes genomes of these pools, with hidden layers within the limits."""
+    def generator(self, inits: tuple[str, ...], max_depth: int, min_width: int, max_width: int) -> Generator:
+        """Makes genomes of these pools and starts, with hidden layers within the limits."""
         largest = min(self.largest, len(self.bases))
-        return Generator(self.bases, self.smallest, largest, self.gates, self.shares, max_depth, min_width, max_width)
+        return Generator(
+            self.bases, self.smallest, largest, self.gates, inits, self.shares, max_depth, min_width, max_width
+        )
 
     def described(self) -> tuple[tuple[str, str], ...]:
         """What ``Space.describe`` says of pools and stages."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import field_validator
 
+from layersearch.primitives.layers.init import INITS
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.fidelity import FidelitySettings, SteppedSettings
 from layersearch.spaces.kan.data import is_image_set
@@ -80,7 +81,7 @@ def effective(
         "seed_layers": list(PUBLISHED if seed_layers is None else seed_layers),
         "data_dir": data_dir,
         "pool": PoolSettings(**pool).model_dump(mode="json"),
-        "network": WidthSettings(**network).model_dump(mode="json"),
+        "network": WidthSettings(inits=INITS, **network).model_dump(mode="json"),
         "funnel": FunnelSettings().model_dump(mode="json"),
         "fidelity": FidelitySettings().model_dump(mode="json"),
         "task": regression_preset(preset, data).model_dump(mode="json"),

@@ -35,15 +35,15 @@ class SKANSpace(NetworkSpace[Genome]):
     def __init__(self, settings: SKANSettings) -> None:
         self.settings = settings
         network = settings.network
-        generator = settings.pool.generator(network.max_depth, network.min_width, network.max_width)
+        generator = settings.pool.generator(network.inits, network.max_depth, network.min_width, network.max_width)
         super().__init__(generator, settings.funnel.rerank_seeds, settings.cuts)
         # Ordered by error alone, as in kan.
         known = {"rmse": Objective("rmse", maximize=False), **cost_objectives("MLP")}
         self.objectives = tuple(known[name] for name in settings.funnel.objectives)
 
     def seeds(self) -> Mapping[str, Genome]:
-        """Designs by name with the reference widths, where those are within the limits of the run."""
-        found = {name: self._known(name) for name in self.settings.seed_layers}
+        """Designs by name with the reference widths and a start that is searched, where they are within the limits."""
+        found = {name: self.settings.network.started(self._known(name)) for name in self.settings.seed_layers}
         return self.sampled(found)
 
     def baselines(self) -> Mapping[str, Genome]:
@@ -108,6 +108,7 @@ class SKANSpace(NetworkSpace[Genome]):
             ("data", task.data),
             *self.settings.pool.described(),
             ("networks", f"{shape}, {network.most_parameters} parameters once pruned"),
+            network.described(),
             ("quality", f"{task.quality_steps} steps, error < {funnel.quality_rmse:g} of the target's deviation"),
             ("fitness", f"validation rmse after {task.fitness_steps} steps, in deviations of the target"),
             *self.settings.described_rungs(),

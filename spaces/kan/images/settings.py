@@ -7,12 +7,14 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from layersearch.primitives.basis import BASES
+from layersearch.primitives.layers.init import INITS
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.fidelity import FidelitySettings, SteppedSettings
 from layersearch.spaces.kan.images.choices import ShapeLimits
 from layersearch.spaces.kan.images.genome import KINDS, MAX_BLOCKS, MAX_DEPTH, MAX_WIDTH
 from layersearch.spaces.kan.images.presets import NETWORKS, recipe, reference_patch
 from layersearch.spaces.kan.images.published import DESIGNS
+from layersearch.spaces.kan.starts import StartSettings
 from layersearch.spaces.objectives import legal
 from layersearch.spaces.tasks.images.data import IMAGE_SETS
 from layersearch.spaces.tasks.images.models import ConvShape, ViTShape
@@ -52,8 +54,8 @@ class ReferenceViT(Settings):
         return self
 
 
-class ConvNetworkSettings(Settings):
-    """Which convolutional networks are searched.
+class ConvNetworkSettings(StartSettings):
+    """Which convolutional networks, and starts of their weights, are searched.
 
     Args:
         max_channels, max_blocks: there are two blocks at least.
@@ -201,7 +203,7 @@ def effective(
     base: JsonObject = {
         "seed_layers": list(DEFAULT_SEEDS if seed_layers is None else seed_layers),
         "data_dir": data_dir,
-        "network": ImageNetworkSettings(**NETWORKS[preset]).model_dump(mode="json"),
+        "network": ImageNetworkSettings(inits=INITS, **NETWORKS[preset]).model_dump(mode="json"),
         "funnel": ImageFunnelSettings().model_dump(mode="json"),
         "fidelity": FidelitySettings().model_dump(mode="json"),
         "task": ImageTaskSettings(**recipe(preset, data)).model_dump(mode="json"),

@@ -1,6 +1,7 @@
 """The kan space on images: convolutional networks and transformers of KAN layers, judged by accuracy."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
 from layersearch.spaces.funnel import NetworkSpace
@@ -30,7 +31,7 @@ class ImageKANSpace(NetworkSpace[ImageGenome]):
     def __init__(self, settings: ImageKANSettings) -> None:
         self.settings = settings
         network = settings.network
-        layers = Generator(network.bases, 0, 1, 1)
+        layers = Generator(network.bases, network.inits, 0, 1, 1)
         generator = ImageGenerator(layers, network.kinds, settings.limits)
         super().__init__(generator, settings.funnel.rerank_seeds, settings.cuts)
         # Ordered by accuracy alone: in a mean, counts of parameters would drown it.
@@ -38,9 +39,10 @@ class ImageKANSpace(NetworkSpace[ImageGenome]):
         self.objectives = tuple(objectives[name] for name in settings.funnel.objectives)
 
     def seeds(self) -> Mapping[str, ImageGenome]:
-        """Published designs in the reference sizes, where those are within the limits of the run."""
+        """Published designs in the reference sizes with a start that is searched, where they are within the limits."""
+        started = self.settings.network.started
         found = {name: published(self.settings, name) for name in self.settings.seed_layers}
-        return self.sampled(found)
+        return self.sampled({name: replace(g, layer=started(g.layer)) for name, g in found.items()})
 
     def baselines(self) -> Mapping[str, ImageGenome]:
         """Published designs in the reference sizes, and ordinary networks of as many parameters.
@@ -92,6 +94,7 @@ class ImageKANSpace(NetworkSpace[ImageGenome]):
         return (
             ("data", f"{task.data}, {task.image_size}×{task.image_size}"),
             ("networks", f"{len(network.bases)} bases in {' and '.join(network.kinds)}, {limits}"),
+            network.described(),
             ("quality", f"{task.quality_steps} steps, {funnel.quality_chance:g} × chance"),
             ("fitness", f"validation accuracy after {task.fitness_steps} steps"),
             *self.settings.described_rungs(),

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import field_validator
 
+from layersearch.primitives.layers.init import INITS
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.fidelity import FidelitySettings
 from layersearch.spaces.kan.images.presets import NETWORKS, recipe
@@ -51,7 +52,7 @@ def effective(
 ) -> JsonObject:
     """Settings of a run as plain data: the preset's, with ``--set`` overrides applied; see ``skan.settings``."""
     of_kan = {name: value for name, value in NETWORKS[preset].items() if name in ConvNetworkSettings.model_fields}
-    network = ConvNetworkSettings(**of_kan | {"most_operations": _MOST_OPERATIONS[preset]})
+    network = ConvNetworkSettings(inits=INITS, **of_kan | {"most_operations": _MOST_OPERATIONS[preset]})
     base: JsonObject = {
         "seed_layers": list(DESIGNS if seed_layers is None else seed_layers),
         "data_dir": data_dir,

@@ -1,6 +1,7 @@
 """The skan space on images: convolutional networks whose channels choose a basis in training, judged by accuracy."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
@@ -32,7 +33,9 @@ class ImageSKANSpace(NetworkSpace[AnyImageGenome]):
 
     def __init__(self, settings: ImageSKANSettings) -> None:
         self.settings = settings
-        generator: ImageGenerator[Genome] = ImageGenerator(settings.pool.generator(0, 1, 1), (CONV,), settings.limits)
+        generator: ImageGenerator[Genome] = ImageGenerator(
+            settings.pool.generator(settings.network.inits, 0, 1, 1), (CONV,), settings.limits
+        )
         maker = cast("Maker[AnyImageGenome]", generator)
         super().__init__(maker, settings.funnel.rerank_seeds, settings.cuts)
         # Ordered by accuracy alone, as in kan.
@@ -40,9 +43,10 @@ class ImageSKANSpace(NetworkSpace[AnyImageGenome]):
         self.objectives = tuple(objectives[name] for name in settings.funnel.objectives)
 
     def seeds(self) -> Mapping[str, AnyImageGenome]:
-        """Designs by name in the reference size, where those are within the limits of the run."""
-        shape = self.settings.reference_conv
-        return self.sampled({name: known(name, shape) for name in self.settings.seed_layers})
+        """Designs by name in the reference size with a start that is searched, where they are within the limits."""
+        shape, started = self.settings.reference_conv, self.settings.network.started
+        found = {name: known(name, shape) for name in self.settings.seed_layers}
+        return self.sampled({name: replace(g, layer=started(g.layer)) for name, g in found.items()})
 
     def baselines(self) -> Mapping[str, AnyImageGenome]:
         """Networks of each basis of the pools alone, and with ReLU, of as many parameters as ``sconvkan`` has at most.
@@ -111,6 +115,7 @@ class ImageSKANSpace(NetworkSpace[AnyImageGenome]):
             ("data", f"{task.data}, {task.image_size}×{task.image_size}"),
             *self.settings.pool.described(),
             ("networks", f"convolutions, {limits}, {mean}"),
+            network.described(),
             ("quality", f"{task.quality_steps} steps, {funnel.quality_chance:g} × chance"),
             ("fitness", f"validation accuracy after {task.fitness_steps} steps"),
             *self.settings.described_rungs(),

@@ -48,8 +48,8 @@ class TestDefault(SpaceContract):
 class TestTransformersOfOneBasis(SpaceContract):
     @pytest.fixture
     def space(self) -> ImageKANSpace:
-        one = {"network__bases": ["rational"], "network__kinds": ["kat"], "funnel__objectives": ["accuracy"]}
-        return space_of("mnist", **SMALL, **one, **shrunk(4, 7))
+        one = {"network__bases": ["rational"], "network__inits": ["power"], "network__kinds": ["kat"]}
+        return space_of("mnist", **SMALL, **one, funnel__objectives=["accuracy"], **shrunk(4, 7))
 
 
 class TestConvolutionsOfTwoBases(SpaceContract):

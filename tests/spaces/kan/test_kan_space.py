@@ -33,6 +33,7 @@ class TestOneBasisOneObjective(SpaceContract):
         return space_of(
             "uci:concrete",
             network__bases=["laguerre"],
+            network__inits=["glorot", "branch"],
             network__max_depth=1,
             network__min_width=4,
             network__max_width=4,
@@ -105,6 +106,10 @@ def test_equal_functions_are_found_by_the_probe() -> None:
     assert space.probe(groups[0]).key == space.probe(groups[1]).key
     assert space.same(*groups)
     assert not space.same(trained, a)
+    alone = [make("chebyshev", base="none", init=init) for init in ("variance", "branch")]
+    assert space.probe(alone[0]).key == space.probe(alone[1]).key
+    assert space.same(*alone)
+    assert space.probe(replace(a, init="branch")).key != space.probe(a).key
 
 
 def test_networks_that_cannot_work_are_screened_out() -> None:

@@ -1,0 +1,39 @@
+"""The starts of weights that a search draws from: the part of a run's settings that all networks of KAN layers have."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import Field, field_validator
+
+from layersearch.primitives.layers.init import INITS
+from layersearch.spaces.validation import Settings, all_known
+
+if TYPE_CHECKING:
+    from layersearch.spaces.kan.genome import KANGenome
+    from layersearch.spaces.skan.genome import SKANGenome
+
+__all__ = ["StartSettings"]
+
+Layers = TypeVar("Layers", "KANGenome", "SKANGenome")
+
+
+class StartSettings(Settings):
+    """``inits``: names of ``INITS``; all of them in a new run.
+
+    A run that names none is older than the setting, and than ``branch``: it goes on with the starts that it drew from.
+    """
+
+    inits: tuple[str, ...] = Field(("glorot", "power", "variance"), min_length=1)
+
+    @field_validator("inits")
+    @classmethod
+    def _known_inits(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(all_known(names, "init", INITS))))
+
+    def started(self, design: Layers) -> Layers:
+        """A design by name as a seed: it is the same with any start, and has the first searched if its own is not."""
+        return design if design.init in self.inits else replace(design, init=self.inits[0])
+
+    def described(self) -> tuple[str, str]:
+        """What ``Space.describe`` says of starts."""
+        return "starts", ", ".join(self.inits)
