@@ -14,7 +14,7 @@ from layersearch.primitives.layers._kan import kernel_of, whole
 from layersearch.primitives.layers.domain_map import DomainMap
 from layersearch.primitives.layers.functions import BasisFunctions
 from layersearch.primitives.layers.init import Scales, scales
-from layersearch.primitives.layers.selection import check_choice, check_pool
+from layersearch.primitives.layers.selection import check_choice, check_pool, labels
 
 __all__ = ["MixedKANConv2d", "MixedKANLinear", "NodeConv2d", "NodeLayer"]
 
@@ -196,8 +196,9 @@ class _MixedLayer(NodeLayer):
             args[-1].append(f"{prefix}choice must be that of the layer, got another one; build the layer with it")
 
     def selected(self) -> tuple[str, ...]:
-        """Name of each node's basis."""
-        return tuple(self.pool[m].name for m in self._chosen)
+        """Name of each node's basis, with the settings that tell it from others of this name in the pool."""
+        names = labels(self.pool)
+        return tuple(names[m] for m in self._chosen)
 
 
 class MixedKANLinear(_MixedLayer):

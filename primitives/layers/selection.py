@@ -15,7 +15,7 @@ from layersearch.errors import BadInputError
 from layersearch.primitives.basis import BASES, Basis
 from layersearch.primitives.registry import unknown_name
 
-__all__ = ["DEFAULT_POOL", "GATE_KINDS", "NodeGates", "check_choice", "check_pool"]
+__all__ = ["DEFAULT_POOL", "GATE_KINDS", "NodeGates", "check_choice", "check_pool", "labels"]
 
 DEFAULT_POOL = ("bspline", "chebyshev", "mexican_hat", "rbf")
 """The spaces that S-KAN's abstract names: B-spline, Chebyshev, wavelet and radial basis functions."""
@@ -43,6 +43,16 @@ def check_pool(pool: Sequence[str | Basis]) -> tuple[Basis, ...]:
                 f"basis '{row.name}' of a pool must have groups=1, got {getattr(row, 'groups', 1)}; nodes choose alone"
             )
     return rows
+
+
+def labels(pool: Sequence[Basis]) -> tuple[str, ...]:
+    """What the spaces of a pool are called: a name, and what tells those of one name apart, as ``bspline(grid=5)``."""
+    found = []
+    for row in pool:
+        alike = [other for other in pool if other.name == row.name]
+        own = [s for s in row.settings() if any(getattr(other, s) != getattr(row, s) for other in alike)]
+        found.append(f"{row.name}({', '.join(f'{s}={getattr(row, s)}' for s in own)})" if own else row.name)
+    return tuple(found)
 
 
 def check_choice(choice: Sequence[int], n_nodes: int, n_spaces: int) -> tuple[int, ...]:

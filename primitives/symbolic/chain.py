@@ -31,7 +31,7 @@ EPS = 1e-5
 class Source:
     """Input ``index`` of a layer, as it comes or layer-normalised.
 
-    ``basis`` is that of its edges; None where they have the base branch alone.
+    ``basis`` is what that of its edges is called; None where they have the base branch alone.
     """
 
     index: int
@@ -60,14 +60,15 @@ class EdgeLayer:
         if isinstance(copied, MixedKANLinear):
             self.normalises = copied.normalize
             self._parts, self._base_weight = _of_mixed(copied)
+            own = copied.selected()
         else:
             self.normalises = copied.functions.domain.kind == "layernorm"
             self._parts = [_Part(copied.functions, torch.arange(self.in_features), copied.weight)]
             self._base_weight = copied.base_weight
+            own = (copied.functions.basis.name,) * self.in_features
         self._base = copied.base
         bias = copied.bias
         self.bias = bias.detach() if bias is not None else torch.zeros(self.out_features, dtype=torch.float64)
-        own = {int(i): part.functions.basis.name for part in self._parts for i in part.index}
         self.sources = tuple(Source(i, own[i], self.normalises) for i in range(self.in_features))
         if self.normalises and self._base_weight is not None:
             self.sources += tuple(Source(i, None) for i in range(self.in_features))

@@ -22,7 +22,8 @@ class Edge:
     Args:
         layer, output, source: where it is; ``source`` is an index of ``EdgeLayer.sources``.
         input, normalised: the node it comes from, and whether a layer norm stands between.
-        basis: that of the node; None for an edge of the base branch alone.
+        basis: that of the node, with the settings that tell it from others of its name that the node could have chosen;
+            None for an edge of the base branch alone.
         share: of the spread of the outputs (``prune.shares``).
         deviation: of its values over the data.
         live: whether it is left after pruning.

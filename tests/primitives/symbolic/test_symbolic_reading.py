@@ -86,6 +86,21 @@ def test_a_network_of_several_bases_is_read_with_the_basis_of_every_node() -> No
     assert "chebyshev: exp" not in alone.svg()
 
 
+def test_bases_of_one_name_are_told_apart_by_their_settings() -> None:
+    grids = [BASES["bspline"].configure(grid=grid) for grid in (5, 12)]
+    layer = MixedKANLinear(3, 1, [*grids, "rbf"], (1, 0, 1))
+    assert layer.selected() == ("bspline(grid=12)", "bspline(grid=5)", "bspline(grid=12)")
+    reading = read_network(layer, points(100, 3), refit=False)
+    assert reading.by_basis() == ["bases of layer 1: bspline(grid=12) x1, x3 | bspline(grid=5) x2"]
+    assert reading.to_json()["bases"] == [list(layer.selected())]
+    assert "bspline(grid=5): " in reading.svg()
+    alone = read_network(MixedKANLinear(2, 1, grids, (1, 1)), points(100), refit=False)
+    assert alone.by_basis() == ["basis of all nodes: bspline(grid=12)"]
+    orders = [grids[0], grids[1].configure(order=2)]
+    mixed = MixedKANLinear(2, 1, [*orders, "rbf"], (1, 2))
+    assert mixed.selected() == ("bspline(grid=12, order=2)", "rbf")
+
+
 def test_a_reading_changes_nothing_of_the_network() -> None:
     network = formula_network().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
