@@ -106,7 +106,7 @@ class Runner:
                 return "finished"
             driver = DRIVERS[settings.driver](space, settings.population, settings.driver_settings)
             scheduler = settings.make_scheduler(space)
-            settings.baselines_of(space)
+            settings.baselines_of(space)  # which are asked for much later
             make = EXECUTORS[settings.backend]
             executor = make(self._spec, space, settings.workers, settings.device, settings.resources)
             end: End = "interrupted"
