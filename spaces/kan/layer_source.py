@@ -269,7 +269,8 @@ class DomainSource:
                     "    self.map_low.lerp_(ends.min, part)\n"
                     "    self.map_high.lerp_(ends.max, part)\n"
                     "    self.map_seen.fill_(True)\n"
-                    f"u = {start} + {width} * (x - self.map_low) / (self.map_high - self.map_low).clamp_min(1e-5)\n"
+                    "span = (self.map_high - self.map_low).clamp_min(1e-5)\n"
+                    f"u = {start} + {width} * (x - self.map_low) / span\n"
                     f"u = u.clamp({start}, {literal(high)})"
                 )
             case "clamp":
