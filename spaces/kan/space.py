@@ -40,8 +40,8 @@ class KANSpace(NetworkSpace[KANGenome]):
         self.objectives = tuple(known[name] for name in settings.funnel.objectives)
 
     def seeds(self) -> Mapping[str, KANGenome]:
-        """Published designs with the reference widths and a start that is searched, if they are within the limits."""
-        found = {name: self.settings.network.started(self._known(name)) for name in self.settings.seed_layers}
+        """Published designs with the reference widths, where those are within the limits of the run."""
+        found = {name: self._known(name) for name in self.settings.seed_layers}
         return self.sampled(found)
 
     def baselines(self) -> Mapping[str, KANGenome]:
@@ -104,7 +104,8 @@ class KANSpace(NetworkSpace[KANGenome]):
         )
 
     def _known(self, name: str) -> KANGenome:
-        return PUBLISHED[name].with_widths(self.settings.network.reference)
+        network = self.settings.network
+        return network.started(PUBLISHED[name].with_widths(network.reference))
 
 
 @functools.cache

@@ -31,8 +31,12 @@ class StartSettings(Settings):
         return tuple(sorted(set(all_known(names, "init", INITS))))
 
     def started(self, design: Layers) -> Layers:
-        """A design by name as a seed: it is the same with any start, and has the first searched if its own is not."""
-        return design if design.init in self.inits else replace(design, init=self.inits[0])
+        """A design by name, which is the same with any start, as seed or baseline: by ``branch`` if that is searched.
+
+        Else it has its own start or, if that is not searched, the first that is. ``branch`` is the one of small errors
+        that holds at every width; by it the B-splines and RBFs of ``kan`` had a fourth to a tenth of the errors on f3.
+        """
+        return replace(design, init=next(init for init in ("branch", design.init, *self.inits) if init in self.inits))
 
     def described(self) -> tuple[str, str]:
         """What ``Space.describe`` says of starts."""

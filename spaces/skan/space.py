@@ -42,8 +42,8 @@ class SKANSpace(NetworkSpace[Genome]):
         self.objectives = tuple(known[name] for name in settings.funnel.objectives)
 
     def seeds(self) -> Mapping[str, Genome]:
-        """Designs by name with the reference widths and a start that is searched, where they are within the limits."""
-        found = {name: self.settings.network.started(self._known(name)) for name in self.settings.seed_layers}
+        """Designs by name with the reference widths, where those are within the limits of the run."""
+        found = {name: self._known(name) for name in self.settings.seed_layers}
         return self.sampled(found)
 
     def baselines(self) -> Mapping[str, Genome]:
@@ -52,8 +52,8 @@ class SKANSpace(NetworkSpace[Genome]):
         ``mlp`` has the parameters that ``skan`` has at most, ``mlp-most`` as many as any candidate may have.
         """
         inputs, most = self.settings.in_features, self.settings.network.most_parameters
-        reference = self.settings.network.reference
-        found: dict[str, Genome] = {name: single(name, reference) for name in (*self.settings.pool.bases, _EFFICIENT)}
+        network, names = self.settings.network, (*self.settings.pool.bases, _EFFICIENT)
+        found: dict[str, Genome] = {name: network.started(single(name, network.reference)) for name in names}
         like = most_parameters(self._known("skan"), inputs, _OUTPUTS)
         found["mlp"] = mlp_of(min(like, most), inputs, _OUTPUTS)
         found["mlp-most"] = mlp_of(most, inputs, _OUTPUTS)
@@ -116,7 +116,8 @@ class SKANSpace(NetworkSpace[Genome]):
         )
 
     def _known(self, name: str) -> SKANGenome:
-        return PUBLISHED[name].with_widths(self.settings.network.reference)
+        network = self.settings.network
+        return network.started(PUBLISHED[name].with_widths(network.reference))
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from layersearch.search.store_reader import StoreReader
 from layersearch.search.trials import Choice, UniformTrial
 from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import JsonObject, TunableSpace
+from layersearch.spaces.kan.choices import MLP
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "before_inits.jsonl"
 """Settings as runs stored them before there was ``network.inits``, and a digest of what was drawn from seed 0.
@@ -43,6 +44,12 @@ def drawn(space: TunableSpace) -> list[JsonObject]:
     return [space.to_json(genome) for genome in genomes]
 
 
+def designs_of(space: TunableSpace) -> set[str]:
+    """Starts of seeds and baselines; that of an ``mlp`` has no meaning."""
+    written = [space.to_json(genome) for genome in (*space.seeds().values(), *space.baselines().values())]
+    return {start_of(genome) for genome in written if genome.get("layer", genome).get("basis") != MLP}
+
+
 def start_of(genome: JsonObject) -> str:
     return str(genome.get("layer", genome)["init"])
 
@@ -52,9 +59,10 @@ def test_runs_that_name_no_starts_draw_what_they_drew(line: str) -> None:
     recorded = json.loads(line)
     entry = SPACES[recorded["entry"].split(".")[2]]
     assert recorded["entry"] == entry.entry
-    genomes = drawn(entry.resolve(entry.entry)(recorded["settings"]))
-    text = json.dumps(genomes, sort_keys=True)
+    space = entry.resolve(entry.entry)(recorded["settings"])
+    text = json.dumps(drawn(space), sort_keys=True)
     assert hashlib.blake2b(text.encode(), digest_size=8).hexdigest() == recorded["digest"]
+    assert designs_of(space) == {"variance"}
 
 
 @pytest.mark.slow
@@ -95,16 +103,20 @@ def test_new_runs_draw_every_start(name: str, data: str) -> None:
 
 @pytest.mark.parametrize(("name", "data"), DATA)
 def test_one_start_alone_is_that_of_everything_that_is_searched(name: str, data: str) -> None:
-    space, all_of_it = space_of(name, data, network__inits=["branch"]), space_of(name, data)
+    space = space_of(name, data, network__inits=["power"])
     trial = UniformTrial(random.Random(0))
     space.suggest(trial)
     assert "init" not in trial.questions
-    assert {start_of(genome) for genome in drawn(space)} == {"branch"}
-    seeds = space.seeds()
-    assert {start_of(space.to_json(genome)) for genome in seeds.values()} == {"branch"}
-    assert list(seeds) == list(all_of_it.seeds())
-    assert {start_of(all_of_it.to_json(genome)) for genome in all_of_it.seeds().values()} == {"variance"}
-    assert all(space.known_as(genome) == known for known, genome in seeds.items())
+    assert {start_of(genome) for genome in drawn(space)} == designs_of(space) == {"power"}
+
+
+@pytest.mark.parametrize(("name", "data"), DATA)
+def test_designs_by_name_start_by_the_branch_where_that_is_searched(name: str, data: str) -> None:
+    space, before = space_of(name, data), space_of(name, data, network__inits=["glorot", "power", "variance"])
+    assert designs_of(space) == {"branch"}
+    assert designs_of(before) == {"variance"}
+    assert list(space.seeds()) == list(before.seeds()) != []
+    assert all(space.known_as(genome) == known for known, genome in space.seeds().items())
 
 
 @pytest.mark.parametrize(("name", "data"), DATA)

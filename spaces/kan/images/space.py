@@ -39,10 +39,9 @@ class ImageKANSpace(NetworkSpace[ImageGenome]):
         self.objectives = tuple(objectives[name] for name in settings.funnel.objectives)
 
     def seeds(self) -> Mapping[str, ImageGenome]:
-        """Published designs in the reference sizes with a start that is searched, where they are within the limits."""
-        started = self.settings.network.started
+        """Published designs in the reference sizes, where those are within the limits of the run."""
         found = {name: published(self.settings, name) for name in self.settings.seed_layers}
-        return self.sampled({name: replace(g, layer=started(g.layer)) for name, g in found.items()})
+        return self.sampled(found)
 
     def baselines(self) -> Mapping[str, ImageGenome]:
         """Published designs in the reference sizes, and ordinary networks of as many parameters.
@@ -103,8 +102,9 @@ class ImageKANSpace(NetworkSpace[ImageGenome]):
 
 
 def published(settings: ImageKANSettings, name: str) -> ImageGenome:
-    """A published design in the reference size of a run."""
-    return known(name, settings.reference_conv, settings.reference_vit)
+    """A published design in the reference size of a run, as its networks start."""
+    genome = known(name, settings.reference_conv, settings.reference_vit)
+    return replace(genome, layer=settings.network.started(genome.layer))
 
 
 def baselines(settings: ImageKANSettings) -> dict[str, ImageGenome]:

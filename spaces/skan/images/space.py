@@ -43,7 +43,7 @@ class ImageSKANSpace(NetworkSpace[AnyImageGenome]):
         self.objectives = tuple(objectives[name] for name in settings.funnel.objectives)
 
     def seeds(self) -> Mapping[str, AnyImageGenome]:
-        """Designs by name in the reference size with a start that is searched, where they are within the limits."""
+        """Designs by name in the reference size, where those are within the limits of the run."""
         shape, started = self.settings.reference_conv, self.settings.network.started
         found = {name: known(name, shape) for name in self.settings.seed_layers}
         return self.sampled({name: replace(g, layer=started(g.layer)) for name, g in found.items()})
@@ -53,12 +53,14 @@ class ImageSKANSpace(NetworkSpace[AnyImageGenome]):
 
         ``conv-relu-most`` is as large as any candidate may be. What is too large at its smallest is left out.
         """
-        settings, shape = self.settings, self.settings.reference_conv
+        settings, shape, started = self.settings, self.settings.reference_conv, self.settings.network.started
         sizes = (settings.in_channels, settings.classes)
         reference = known(_REFERENCE, shape)
         most = min(most_parameters(reference, *sizes), settings.network.most_parameters)
         plain = plain_like(reference)
-        found = {name: of_parameters(single_conv(name, shape), most, *sizes) for name in settings.pool.bases}
+        singles = {name: single_conv(name, shape) for name in settings.pool.bases}
+        singles = {name: replace(genome, layer=started(genome.layer)) for name, genome in singles.items()}
+        found = {name: of_parameters(genome, most, *sizes) for name, genome in singles.items()}
         found[CONV_RELU] = of_parameters(plain, most, *sizes)
         found[f"{CONV_RELU}-most"] = largest(plain, lambda sized: self.outline(sized).reason is None)
         return self.possible({name: genome for name, genome in found.items() if genome is not None})
