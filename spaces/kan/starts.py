@@ -33,8 +33,8 @@ class StartSettings(Settings):
     def started(self, design: Layers) -> Layers:
         """A design by name, which is the same with any start, as seed or baseline: by ``branch`` if that is searched.
 
-        Else it has its own start or, if that is not searched, the first that is. ``branch`` is the one of small errors
-        that holds at every width; by it the B-splines and RBFs of ``kan`` had a fourth to a tenth of the errors on f3.
+        Else it has its own start or, if that is not searched, the first that is. Of the two with small errors
+        ``branch`` is the one that holds at every width; what it is worth is in ``tests/bench/RESULTS.md``.
         """
         return replace(design, init=next(init for init in ("branch", design.init, *self.inits) if init in self.inits))
 
