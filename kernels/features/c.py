@@ -40,9 +40,9 @@ class CFeatures:
         """``[N, I] -> [N, K, I]``."""
         n, inputs = x.shape
         count = features.count
-        out = torch.empty(n, count, inputs)
+        out = x.new_empty(n, count, inputs)
         rows, chunk, pitch = _blocks(inputs)
-        block = torch.empty(count * (LANES + 2 * pitch) if rows > 1 else 0)
+        block = x.new_empty(count * (LANES + 2 * pitch) if rows > 1 else 0)
         at = block.data_ptr()
         self._forward(
             x.data_ptr(), _table(tensors, features), *features.reach, out.data_ptr(), at, at + 4 * count * LANES,
@@ -58,13 +58,13 @@ class CFeatures:
         count, profiles = features.count, isinstance(features.form, Profiles)
         dx = torch.empty_like(x)
         rows, chunk, pitch = _blocks(inputs)
-        block = torch.empty(2 * count * (LANES + (pitch if rows > 1 else 0)))
+        block = x.new_empty(2 * count * (LANES + (pitch if rows > 1 else 0)))
         found, near, sums = None, None, None
         if wanted:
-            found = torch.empty((2, count, inputs) if profiles else (3, count - 1))
+            found = x.new_empty((2, count, inputs) if profiles else (3, count - 1))
             n_sums = 2 * count * pitch if profiles else 3 * (count - 1)
-            near = torch.empty(n_sums) if profiles else None
-            sums = torch.empty(n_sums, dtype=torch.float64)
+            near = x.new_empty(n_sums) if profiles else None
+            sums = x.new_empty(n_sums, dtype=torch.float64)
         at = block.data_ptr()
         self._backward(
             g.data_ptr(), x.data_ptr(), _table(tensors, features), *features.reach, dx.data_ptr(), _address(found),

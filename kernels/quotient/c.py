@@ -244,7 +244,7 @@ class CQuotient:
             self._functions["forward_runs"](*read, extents.outer, extents.groups, extents.inner)
         else:
             width = _width(extents)
-            lane = torch.empty(self._degrees.n * width)
+            lane = x.new_empty(self._degrees.n * width)
             sizes = (extents.total, width, extents.groups, extents.inner)
             self._functions["forward_lanes"](*read, lane.data_ptr(), *sizes)
         return y
@@ -257,12 +257,12 @@ class CQuotient:
         read = (g.data_ptr(), x.data_ptr(), a.data_ptr(), b.data_ptr(), reach)
         written = (dx.data_ptr(), da.data_ptr(), db.data_ptr())
         width = 0 if extents.has_long_runs else _width(extents)
-        sums = torch.empty(self._degrees.count * (extents.groups + width), dtype=torch.float64)
+        sums = x.new_empty(self._degrees.count * (extents.groups + width), dtype=torch.float64)
         if extents.has_long_runs:
             sizes: tuple[int, ...] = (extents.outer, extents.groups, extents.inner)
             self._functions["backward_runs"](*read, *written, sums.data_ptr(), *sizes)
         else:
-            lane = torch.empty(self._degrees.n * width)
+            lane = x.new_empty(self._degrees.n * width)
             sizes = (extents.total, width, extents.groups, extents.inner)
             self._functions["backward_lanes"](*read, *written, sums.data_ptr(), lane.data_ptr(), *sizes)
         return dx, da, db

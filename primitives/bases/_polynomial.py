@@ -115,5 +115,5 @@ def _fixed(basis: Polynomial, device: torch.device) -> Tensor:
 def _kept(basis: Polynomial, device: torch.device) -> Tensor:
     """The numbers of the recurrence, ``[3, degree]`` in float32: a, b, c. Kept: a copy to a GPU would be waited for."""
     with torch.inference_mode(False):  # a first pass may be one of inference, and training is to keep the same tensor
-        steps = torch.tensor([basis.step(n, {}) for n in range(basis.degree)], dtype=torch.float32)
-        return steps.t().contiguous().to(device)
+        steps = [basis.step(n, {}) for n in range(basis.degree)]
+        return torch.tensor(steps, dtype=torch.float32, device="cpu").t().contiguous().to(device)

@@ -123,7 +123,7 @@ class RowAdam(torch.optim.Optimizer):
         before = float(state["log_decay"])
         lr, betas = float(group["lr"]), tuple(group["betas"])
         lost = lr * group["weight_decay"]
-        after = state["log_decay"] + torch.log1p(torch.tensor(-lost, dtype=torch.float64))
+        after = state["log_decay"] + torch.log1p(torch.tensor(-lost, dtype=torch.float64, device="cpu"))
         by = RowStep(lr, betas, group["eps"], 1 - lost, before, float(after))
         powers = _powers(betas, table.device)
         rows, values = gradient.indices()[0].contiguous(), gradient.values().contiguous()
@@ -135,7 +135,8 @@ class RowAdam(torch.optim.Optimizer):
         if state:
             state.update(form.adjacent(state))
         else:
-            state.update(form.fresh(table), log_decay=torch.zeros((), dtype=torch.float64))
+            owed = torch.zeros((), dtype=torch.float64, device="cpu")
+            state.update(form.fresh(table), log_decay=owed)
         return state
 
     @torch.no_grad()

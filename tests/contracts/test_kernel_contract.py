@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from defaults import defaults, each_default
 from interpreted import INTERPRETS, each_kernel_way, interpreted, once_interpreted
 from lowered import error, limit
 from torch import Tensor
 
 from layersearch.primitives import BASES, GroupRational, KANLinear
+from layersearch.primitives.bases import _polynomial
 from layersearch.primitives.basis import Basis
 from layersearch.primitives.layers import _features, _product, _quotient
 from layersearch.primitives.layers._lowered import reason_against
@@ -195,6 +197,18 @@ def test_rational_twice_gives_equal_bits(way: Way) -> None:
 
 
 @each_way
+@each_default
+@pytest.mark.parametrize("name", ["rows", "long planes"])
+def test_rational_under_other_defaults(way: Way, dtype: torch.dtype, device: str | None, name: str) -> None:
+    shape, dim, groups = SHAPES[name]
+    made, x, g = rational(way, shape, dim, groups).to(way[1]), drawn(*shape).to(way[1]), drawn(*shape).to(way[1])
+    expected = results(made, dict(made.named_parameters()), x, g)
+    with defaults(dtype, device):
+        got = results(made, dict(made.named_parameters()), x, g)
+    assert all(torch.equal(got[key], value) for key, value in expected.items())
+
+
+@each_way
 @pytest.mark.torch_allowed
 def test_rational_is_differentiated_twice(way: Way) -> None:
     made = rational(way, (5, 8), -1, 2).to(way[1])
@@ -298,6 +312,25 @@ def test_stored_features_of_extreme_numbers(basis: Basis, monkeypatch: pytest.Mo
     assert not bool(odd[0, :, 1].isnan().any())
 
 
+@only_c
+@each_default
+@pytest.mark.skipif(reason_against("c") is not None, reason=f"lowering c: {reason_against('c')}")
+@pytest.mark.parametrize("i", [3, 70])
+@pytest.mark.parametrize("name", ["bspline", "chebyshev", "fourier", "gram", "morlet"])
+def test_stored_features_under_other_defaults(name: str, i: int, dtype: torch.dtype, device: str | None) -> None:
+    """One basis of every form, and with gradients of its tensors."""
+    basis = BASES[name].configure(**({"learn": True} if name == "morlet" else {}))
+    state = {key: v.float() for key, v in basis.state(i).items()}
+    named = {key: state[key].requires_grad_() for key in basis.learned}
+    x, g = inputs(basis, 20, i), drawn(20, basis.n_functions, i, seed=1)
+    expected = results(lambda u: basis.columns(u, state, "c"), named, x, g)
+    for kept in (_polynomial._kept, _features._refused):
+        kept.cache_clear()
+    with defaults(dtype, device):
+        got = results(lambda u: basis.columns(u, state, "c"), named, x, g)
+    assert all(torch.equal(got[key], value) for key, value in expected.items())
+
+
 def layer(way: Way, basis: Basis, i: int, o: int) -> KANLinear:
     made = KANLinear(i, o, basis, base=None, domain="none", lowering=way[0], generator=torch.Generator().manual_seed(0))
     return made.to(way[1])
@@ -349,6 +382,19 @@ def test_product_in_half_precision_and_under_autocast(way: Way, monkeypatch: pyt
     assert again["y"].dtype is BFLOAT16
     for found, key in itertools.product((got, again), exact):
         assert error(found[key], exact[key]) < 0.03, key
+
+
+@each_way
+@each_default
+@pytest.mark.torch_allowed
+@pytest.mark.parametrize("name", ["chebyshev", "rbf"])
+def test_a_layer_under_other_defaults(way: Way, name: str, dtype: torch.dtype, device: str | None) -> None:
+    basis = BASES[name]
+    made, x, g = layer(way, basis, 5, 3), inputs(basis, 20, 5).to(way[1]), drawn(20, 3, seed=1).to(way[1])
+    expected = results(made, dict(made.named_parameters()), x, g)
+    with defaults(dtype, device):
+        got = results(made, dict(made.named_parameters()), x, g)
+    assert all(torch.equal(got[key], value) for key, value in expected.items())
 
 
 @each_way

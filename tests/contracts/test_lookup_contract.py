@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from defaults import defaults, each_default
 from interpreted import INTERPRETS, each_kernel_way, interpreted, once_interpreted
 from lowered import error, limit
 from torch import Tensor
@@ -196,6 +197,16 @@ def test_equal_input_gives_equal_bits(way: Way) -> None:
     c = case(40, 7, 60)
     first, second = results(c, way[0], device=way[1]), results(c, way[0], device=way[1])
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@each_way
+@each_default
+def test_the_default_dtype_and_device_do_not_matter(way: Way, dtype: torch.dtype, device: str | None) -> None:
+    c = case(40, 7, 60)
+    expected = results(c, way[0], device=way[1])
+    with defaults(dtype, device):
+        got = results(c, way[0], device=way[1])
+    assert all(torch.equal(got[name], value) for name, value in expected.items())
 
 
 @pytest.mark.skipif(INTERPRETS or reason_against("c") is not None, reason="no lowering c")

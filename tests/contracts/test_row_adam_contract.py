@@ -10,6 +10,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from defaults import defaults, each_default
 from interpreted import INTERPRETS, each_kernel_way, interpreted, once_interpreted
 from lowered import error
 from torch import Tensor, nn
@@ -116,6 +117,24 @@ def test_results_are_those_of_float64(way: Way, decay: float, columns: int) -> N
     training = Training(way[0], columns, decay, device=way[1]).run(STEPS)
     assert isinstance(module._form(way[0], training.table), FORMS[way[0]])
     assert error(training.flushed(), exact(columns, decay)) < 8 * torch.finfo(torch.float32).eps
+
+
+@each_form
+@each_default
+def test_the_default_dtype_and_device_do_not_matter(form: str, dtype: torch.dtype, device: str | None) -> None:
+    found = []
+    for ways in (defaults(), defaults(dtype, device)):
+        training, gradient = Training(form, 5, 0.3), sparse(torch.tensor([0, 2]), torch.ones(2, 5))
+        module._powers.cache_clear()
+        with ways:
+            for _ in range(3):
+                training.table.grad = gradient
+                training.optimiser.step()
+            training.optimiser.flush()
+        found.append(training)
+    assert_same(*found)
+    sizes = [training.state["mean"].untyped_storage().nbytes() for training in found]
+    assert sizes[0] == sizes[1]
 
 
 @needs_c
@@ -289,19 +308,6 @@ def test_state_of_one_row_can_be_saved(form: str) -> None:
     optimiser.step()
     for saved in (optimiser.state_dict(), optimiser):
         torch.save(saved, io.BytesIO())
-
-
-@needs_c
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_c_does_not_depend_on_the_default_dtype(dtype: torch.dtype) -> None:
-    first, whole = Training("c", 5, 0.3), Training("c", 5, 0.3).run(1)
-    torch.set_default_dtype(dtype)
-    try:
-        state = module._form("c", first.table).fresh(first.table)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert state["mean"].dtype is torch.float32
-    assert state["mean"].untyped_storage().nbytes() == whole.state["mean"].untyped_storage().nbytes()
 
 
 @needs_c

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from defaults import defaults
 from lowering_contract import KNOWN, refuse_fallback
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -109,13 +110,8 @@ def test_a_step_tells_autograd_that_running_moments_have_changed() -> None:
 
 def test_the_default_dtype_and_device_do_not_matter() -> None:
     made, x = layer(KNOWN["evonorm-b0"], 4), torch.ones(64, 4, 3, 3)
-    torch.set_default_dtype(torch.float16)
-    torch.set_default_device("meta")
-    try:
+    with defaults(torch.float16, "meta"):
         y = made(x)
-    finally:
-        torch.set_default_dtype(torch.float32)
-        torch.set_default_device(None)
     assert torch.equal(y, layer(KNOWN["evonorm-b0"], 4)(x))
 
 
