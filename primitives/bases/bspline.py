@@ -146,10 +146,11 @@ class BSpline(Gridded):
         left = t.detach().floor()
         f = t - left
         pieces = torch.stack(_cubic(f) if k == 3 else _uniform(f, k), dim=-2)
-        place = left.long().unsqueeze(-2) + torch.arange(k, 2 * k + 1, device=x.device).unsqueeze(-1)
+        place = left.nan_to_num().long().unsqueeze(-2) + torch.arange(k, 2 * k + 1, device=x.device).unsqueeze(-1)
         # Scatter: 4.9 ms against 10.9 ms for all splines in closed form (G = 5, forward and backward, one CPU thread,
         # 1024 x 64), 7.7 against 30.6 at G = 20. The rows before and after take the splines that are not ours.
-        padded = pieces.new_zeros(*x.shape[:-1], self.n_functions + 2 * k + 1, x.shape[-1])
+        zeros = (left - left).unsqueeze(-2)  # or NaN: an index can be none
+        padded = zeros.expand(*x.shape[:-1], self.n_functions + 2 * k + 1, x.shape[-1])
         return padded.scatter(-2, place, pieces).narrow(-2, k, self.n_functions)
 
     def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:

@@ -48,8 +48,9 @@ class PiecewiseLinear(Gridded):
         t = (x - state["low"]) / state["step"]
         left = t.detach().floor().clamp(0, self.grid - 1)
         f = t - left
-        place = left.long().unsqueeze(-2) + torch.arange(2, device=x.device).unsqueeze(-1)
-        zeros = f.new_zeros(*x.shape[:-1], self.n_functions, x.shape[-1])
+        place = left.nan_to_num().long().unsqueeze(-2) + torch.arange(2, device=x.device).unsqueeze(-1)
+        zeros = (left - left).unsqueeze(-2)  # or NaN: an index can be none
+        zeros = zeros.expand(*x.shape[:-1], self.n_functions, x.shape[-1])
         return zeros.scatter(-2, place, torch.stack([1 - f, f], dim=-2))
 
     def fused(self, state: State, device: torch.device) -> tuple[Features, list[Tensor]] | None:

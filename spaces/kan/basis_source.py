@@ -106,8 +106,10 @@ for p in range(1, ORDER + 1):
     inner = [((m + r) * pieces[m] + (p + 1 - m - r) * pieces[m - 1]) / p for m in range(1, p)]
     pieces = [r * pieces[0] / p, *inner, (1 - r) * pieces[p - 1] / p]
 values = torch.stack(pieces[::-1], dim=-2)
-place = left.long().unsqueeze(-2) + torch.arange(ORDER, 2 * ORDER + 1, device=u.device).unsqueeze(-1)
-padded = values.new_zeros(*u.shape[:-1], GRID + 3 * ORDER + 1, u.shape[-1])
+first = left.nan_to_num().long()
+place = first.unsqueeze(-2) + torch.arange(ORDER, 2 * ORDER + 1, device=u.device).unsqueeze(-1)
+zeros = (left - left).unsqueeze(-2)  # or NaN: an index can be none
+padded = zeros.expand(*u.shape[:-1], GRID + 3 * ORDER + 1, u.shape[-1])
 f = padded.scatter(-2, place, values).narrow(-2, ORDER, GRID + ORDER)
 """
     constants = f"GRID, ORDER = {row.grid}, {row.order}"
@@ -119,8 +121,9 @@ def _piecewise_linear(row: Any) -> _Parts:
 t = (u - self.low) / self.step
 left = t.detach().floor().clamp(0, GRID - 1)
 r = t - left
-place = left.long().unsqueeze(-2) + torch.arange(2, device=u.device).unsqueeze(-1)
-zeros = r.new_zeros(*u.shape[:-1], GRID + 1, u.shape[-1])
+place = left.nan_to_num().long().unsqueeze(-2) + torch.arange(2, device=u.device).unsqueeze(-1)
+zeros = (left - left).unsqueeze(-2)  # or NaN: an index can be none
+zeros = zeros.expand(*u.shape[:-1], GRID + 1, u.shape[-1])
 f = zeros.scatter(-2, place, torch.stack([1 - r, r], dim=-2))
 """
     about = "hats on equal intervals, the outer ones continued as lines"

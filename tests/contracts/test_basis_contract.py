@@ -103,6 +103,22 @@ def test_values_and_gradients_are_finite_on_the_whole_line(basis: Basis, dtype: 
     assert bool(functions(dense).isfinite().all())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("basis", CASES)
+def test_a_nan_stays_one_and_touches_no_other(basis: Basis, dtype: torch.dtype) -> None:
+    """By torch: those of kernels are in test_kernel_contract.py."""
+    state, x = basis.state(3), inside(basis).to(dtype)
+    whole = basis.columns(x, state, "torch")
+    varies = (whole.amax(0) > whole.amin(0))[:, 1]
+    holed = x.clone()
+    holed[7, 1] = torch.nan
+    got = basis.columns(holed, state, "torch")
+    assert bool(varies.any())
+    assert bool(got[7, varies, 1].isnan().all())
+    got[7, :, 1] = whole[7, :, 1]
+    assert torch.equal(got, whole)
+
+
 @pytest.mark.parametrize("basis", CASES)
 def test_the_printed_form_evaluates_to_the_same_numbers(basis: Basis) -> None:
     state = basis.state(3)

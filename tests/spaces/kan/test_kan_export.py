@@ -30,6 +30,19 @@ def test_every_basis_and_domain_map_equals_its_genome(name: str) -> None:
         assert written(make(name, domain=str(domain), base=base, hidden=(6, 4)))[1] < 1e-9, domain
 
 
+@pytest.mark.parametrize("name", BASES)
+def test_a_nan_stays_one_and_touches_no_other_row(name: str) -> None:
+    domain = "tanh" if "tanh" in domains_of(name).values else "none"
+    model = written(make(name, domain=domain, base="none"))[0]["Model"]()
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    holed = x.clone()
+    holed[2, 1] = torch.nan
+    y, got = model(x), model(holed)
+    assert bool(got[2].isnan().all())
+    got[2] = y[2]
+    assert torch.equal(got, y)
+
+
 def test_random_genomes_and_linear_networks_do() -> None:
     rng = random.Random(0)
     space = from_settings(effective(None, "fn:f3", None, "smoke"))
