@@ -1,8 +1,8 @@
 """C for a program: one function per memory layout, for all shapes; float32, one thread, equal bits for equal input.
 
-Small values lie in two arrays: ``R``, the results, and ``W``, the workspace of one call. A pass over a plane (NCHW)
-keeps its sums in registers; over channels_last it goes through a few rows of pixels at a time, so that they stay in the
-first cache for the second, centred sweep, and no sum runs over many thousand terms.
+Small values lie in two arrays: ``R``, the results, and ``W``, the workspace of one call. A pass that sums goes through
+a few thousand elements at a time, of a plane (NCHW) or rows of pixels (channels_last), so that they stay in the first
+cache for the second, centred sweep, and no sum runs over many thousand terms.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from layersearch.kernels.codegen.program import INSTRUCTIONS, Pass, Program
 
 __all__ = ["CALL", "EMITTER", "LAYOUTS", "c_source"]
 
-EMITTER = "c/2"
+EMITTER = "c/3"
 """Version of the emitter, part of every cache key."""
 
 LAYOUTS = ("nchw", "nhwc")
@@ -23,7 +23,7 @@ _BLOCK = 256
 _ROW = 128
 """Few channels: pixels are taken together until a row has about this many elements, which keeps the inner loop long."""
 _TILE = 4096
-"""Elements of each tensor that one block of rows holds, channels_last: x, g and the sums fit a first-level cache."""
+"""Elements of each tensor that are summed at a time: x, g and, channels_last, the sums fit a first-level cache."""
 
 _TYPES = (
     "const float *restrict x, const float *restrict g, const float *const *restrict P, "
@@ -130,27 +130,42 @@ class _Function:
     def _nchw(self, step: Pass, is_last: bool) -> str:
         statements, output = self.program.statements, self.program.output
         sums = self._summands(step)
+        centred = [statements[i].args[0] for i in step.centred]
         full, small = self._needed([*sums, *([output] if is_last else [])])
-        lines = ["for (long n = 0; n < N; n++) for (long c = 0; c < C; c++) {", "    const long p = n * C + c;"]
         reads = {statements[i].code for i in full}
-        lines += [f"    const float *restrict {t}p = {t} + p * S;" for t in ("x", "g") if t in reads]
+        body = self._elementwise(full, "xp[i]", "gp[i]") + "".join(f"a{u} += v{u}; " for u in sums)
         if is_last:
-            lines.append("    float *restrict op = out + p * S;")
-        lines += [f"    const float v{i} = {self.names.read(i)};" for i in small if self.names.is_loaded(i)]
-        lines += [f"    float a{u} = 0.0f;" for u in sums]
-        inner = self._elementwise(full, "xp[i]", "gp[i]") + "".join(f"a{u} += v{u}; " for u in sums)
-        if is_last:
-            inner += f"op[i] = {self.names.value(output)}; "
-        lines.append(f"    IVDEP for (long i = 0; i < S; i++) {{ {inner}}}")
-        lines += [f"    {self.names.read(i)} = a{statements[i].args[0]};" for i in step.sums]
-        if step.centred:
-            centred = [statements[i].args[0] for i in step.centred]
+            body += f"op[i] = {self.names.value(output)}; "
+        size = _TILE if sums else "S"
+        lines = [
+            "for (long n = 0; n < N; n++) for (long c = 0; c < C; c++) {",
+            "    const long p = n * C + c;",
+            *(f"    const float *restrict {t}p = {t} + p * S;" for t in ("x", "g") if t in reads),
+            *(["    float *restrict op = out + p * S;"] if is_last else []),
+            *(f"    const float v{i} = {self.names.read(i)};" for i in small if self.names.is_loaded(i)),
+            *(f"    double t{u} = 0.0;" for u in sums),
+            *(f"    double q{u} = 0.0;" for u in centred),
+            f"    for (long s0 = 0; s0 < S; s0 += {size}) {{",
+            f"        const long s1 = S - s0 < {size} ? S : s0 + {size};",
+            *(f"        float a{u} = 0.0f;" for u in sums),
+            f"        IVDEP for (long i = s0; i < s1; i++) {{ {body}}}",
+        ]
+        if centred:
             full, _ = self._needed(centred)
-            lines += [f"    const float m{u} = a{u} / (float)S; float b{u} = 0.0f;" for u in centred]
-            inner = self._elementwise(full, "xp[i]", "gp[i]")
-            inner += "".join(f"const float d{u} = v{u} - m{u}; b{u} += d{u} * d{u}; " for u in centred)
-            lines.append(f"    IVDEP for (long i = 0; i < S; i++) {{ {inner}}}")
-            lines += [f"    {self.names.read(i)} = b{statements[i].args[0]};" for i in step.centred]
+            body = self._elementwise(full, "xp[i]", "gp[i]")
+            body += "".join(f"const float d{u} = v{u} - m{u}; b{u} += d{u} * d{u}; " for u in centred)
+            merge = "const double e{0} = m{0} - t{0} * earlier; q{0} += b{0} + e{0} * e{0} * weight;"
+            lines += [
+                *(f"        const float m{u} = a{u} / (float)(s1 - s0); float b{u} = 0.0f;" for u in centred),
+                f"        IVDEP for (long i = s0; i < s1; i++) {{ {body}}}",
+                "        const double earlier = s0 ? 1.0 / (double)s0 : 0.0;",
+                "        const double weight = (double)s0 * (double)(s1 - s0) / (double)s1;",
+                *(f"        {merge.format(u)}" for u in centred),
+            ]
+        lines += [*(f"        t{u} += a{u};" for u in sums), "    }"]
+        for i in (*step.sums, *step.centred):
+            source = f"{'t' if i in step.sums else 'q'}{statements[i].args[0]}"
+            lines.append(f"    {self.names.read(i)} = (float){source};")
         lines.append("}")
         return "".join(f"    {line}\n" for line in lines)
 

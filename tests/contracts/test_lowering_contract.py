@@ -218,3 +218,15 @@ def test_a_large_mean_does_not_spoil_the_variance(subject: Subject, make: Make) 
         layer(laid_out(subject.put(x), memory_format))
         expected = x.double().var((0, 2, 3), unbiased=False) * 0.1 + before * 0.9
         torch.testing.assert_close(layer.state_dict()["running_var"].cpu().double(), expected, rtol=1e-5, atol=0)
+
+
+@in_float32
+def test_the_mean_of_a_large_plane_is_exact_to_many_digits(subject: Subject, make: Make) -> None:
+    """Of equal numbers, whose sum is rounded the same way at every step: one float32 sum would be off by 1e-4."""
+    values = torch.tensor([0.1, 0.3, 0.7, 1 / 3])
+    x = values.view(1, 4, 1, 1).expand(1, 4, 301, 299)
+    for memory_format in FORMATS:
+        layer = make(KNOWN["bn-relu"], 4)
+        layer.momentum = 1.0
+        layer(laid_out(subject.put(x), memory_format))
+        torch.testing.assert_close(layer.state_dict()["running_mean"].cpu(), values, rtol=5e-6, atol=0)
