@@ -43,10 +43,12 @@ class BasisFunctions(nn.Module):
         self.basis = row.configure(**settings)
         self.in_features = in_features
         self.lowering = lowering_name(lowering)
-        self.domain = DomainMap(domain or row.domain, self.basis.interval, in_features)
         self._names: tuple[str, ...] = ()
-        self.set_state(self.basis, self.basis.state(in_features))
-        self.to(device=device, dtype=dtype or torch.get_default_dtype())
+        held_on = torch.empty(()).device if device is None else device
+        with torch.device("cpu"):  # where the numbers of grids can be read, whatever the default is
+            self.domain = DomainMap(domain or row.domain, self.basis.interval, in_features)
+            self.set_state(self.basis, self.basis.state(in_features))
+        self.to(device=held_on, dtype=dtype or torch.get_default_dtype())
 
     def set_state(self, basis: Basis, state: State) -> None:
         """Takes ``basis`` and the tensors ``state`` in place of its own, on the same device and in the same dtype."""

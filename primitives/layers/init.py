@@ -23,7 +23,7 @@ _CONSTANT = 1e-6
 
 def normal_quantiles(count: int = _POINTS) -> Tensor:
     """``count`` points of equal probability under N(0, 1), in float64, scaled to variance 1; ascending."""
-    x = torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count)
+    x = torch.special.ndtri((torch.arange(count, dtype=torch.float64, device="cpu") + 0.5) / count)
     scaled: Tensor = x / x.square().mean().sqrt()
     return scaled
 
@@ -45,7 +45,10 @@ def _moments(x: Tensor, f: Tensor) -> Moments:
 
 
 def moments(functions: BasisFunctions) -> Moments:
-    """Of the functions of a layer, averaged over its inputs (at most 64 of them, evenly chosen)."""
+    """Of the functions of a layer, averaged over its inputs (at most 64 of them, evenly chosen).
+
+    Of a layer without numbers (``meta``) they are those of the functions that a fresh one has.
+    """
     x = normal_quantiles()
     count = functions.in_features
     if functions.domain.kind == "layernorm":
@@ -59,9 +62,13 @@ def moments(functions: BasisFunctions) -> Moments:
     else:
         argument = functions.domain(x)
     with torch.no_grad():
-        state = {name: value.detach().double().cpu() for name, value in functions.state.items()}
+        if any(value.is_meta for value in functions.state.values()):
+            with torch.device("cpu"):
+                state = functions.basis.state(count)
+        else:
+            state = {name: value.detach().double().cpu() for name, value in functions.state.items()}
         values = functions.basis.columns(argument.unsqueeze(-1).expand(-1, count), state)
-    chosen = torch.linspace(0, count - 1, min(count, 64)).long()
+    chosen = torch.linspace(0, count - 1, min(count, 64), device="cpu").long()
     each = [_moments(x, values[:, :, int(i)]) for i in chosen]
     return Moments(
         torch.stack([m.square for m in each]).mean(0),

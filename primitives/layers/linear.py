@@ -28,6 +28,7 @@ class KANLinear(KANLayer):
         bias: whether there is a c.
         power: exponents of ``init="power"``.
         generator: source of the random start; torch's own by default.
+        device: of the tensors; ``meta`` makes a layer without numbers, for ``to_empty`` and ``load_state_dict``.
         **settings: of the basis, e.g. ``degree=5`` or ``grid=8``; and ``lowering``, see ``BasisFunctions``.
     Raises: UnknownNameError or BadInputError, both with exit code 2.
 

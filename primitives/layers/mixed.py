@@ -81,7 +81,7 @@ class NodeLayer(nn.Module):
 
     def _draw(self, spread: Sequence[Tensor], base: float, generator: torch.Generator | None) -> None:
         """Normal weights with a deviation per feature, ``spread`` per space; the bias starts at 0."""
-        parts = [*spread, torch.full((self.n_nodes,), base)] if self.base is not None else list(spread)
+        parts = [*spread, torch.full((self.n_nodes,), base, device="cpu")] if self.base is not None else list(spread)
         deviation = torch.cat([part.double() for part in parts]).to(self.weight)
         with torch.no_grad():
             self.weight.normal_(generator=generator)

@@ -107,6 +107,8 @@ class GRKANLinear(nn.Module):
         like: dict[str, Any] = {"device": device, "dtype": dtype}
         self.rational = GroupRational(in_features, groups, start, degree=degree, lowering=lowering, **like)
         self.linear = nn.Linear(in_features, out_features, bias=bias, **like)
+        if self.linear.weight.is_meta:
+            return
         with torch.no_grad():
             deviation = math.sqrt(variance_gain(self.rational) / in_features)
             self.linear.weight.normal_(0.0, deviation, generator=generator)

@@ -219,7 +219,7 @@ def _jacobi(row: Any) -> _Parts:
     raw = ", ".join(literal(float(value)) for value in row.state(1)["exponents"])
     setup = _tensor("exponents", f"torch.tensor([{raw}], dtype=torch.float64)", row.learn)
     columns = f"""
-a, b = F.softplus(self.exponents).sub(0.5).unbind()
+a, b = F.softplus(self.exponents.to(u.dtype)).sub(0.5).unbind()
 largest = torch.maximum(a, b)
 last, now = torch.ones_like(u), ((a + b + 2) / 2 * u + (a - b) / 2) / (largest + 1)
 functions = [last, now]

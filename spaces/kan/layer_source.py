@@ -63,8 +63,10 @@ _LAYER = '''class KANLinear(nn.Module):
 {base_weight}        self.bias = nn.Parameter(torch.zeros(out_features))
         self.to(torch.get_default_dtype())
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
+        x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
 {columns}
+        f = f.flatten(-2).to(input.dtype)
         {returns}
 '''
 
@@ -89,8 +91,10 @@ _CONV = '''class KANConv2d(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         x = image.movedim(1, -1)
+        x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 {columns}
-        y = F.conv2d(f.flatten(-2).movedim(-1, 1), self.weight.flatten(1, 2), self.bias, padding=self.padding)
+        f = f.flatten(-2).movedim(-1, 1).to(image.dtype)
+        y = F.conv2d(f, self.weight.flatten(1, 2), self.bias, padding=self.padding)
         {returns}
 '''
 
@@ -113,9 +117,9 @@ _LINEAR_FORM = _Form(
     " + v[o, i] {}(x_i)",
     (),
     "out_features, in_features",
-    "F.linear(f.flatten(-2), self.weight.flatten(1), self.bias)",
+    "F.linear(f, self.weight.flatten(1), self.bias)",
     "F.linear({}, self.base_weight)",
-    "x",
+    "input",
 )
 _CONV_FORM = _Form(
     _CONV,
@@ -264,8 +268,8 @@ class DomainSource:
                 self.about = f"x brought to [{low:g}, {high:g}] by the range of each input, tracked in training"
                 self.lines = (
                     "if self.training:\n"
-                    "    ends = x.detach().reshape(-1, x.shape[-1]).aminmax(dim=0)\n"
-                    "    part = torch.where(self.map_seen, 0.1, 1.0).to(x.dtype)\n"
+                    "    ends = x.detach().reshape(-1, x.shape[-1]).to(self.map_low.dtype).aminmax(dim=0)\n"
+                    "    part = torch.where(self.map_seen, 0.1, 1.0).to(self.map_low.dtype)\n"
                     "    self.map_low.lerp_(ends.min, part)\n"
                     "    self.map_high.lerp_(ends.max, part)\n"
                     "    self.map_seen.fill_(True)\n"

@@ -37,9 +37,10 @@ _SPACE = '''class {name}(nn.Module):
         super().__init__()
 {setup}
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
+        x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
 {columns}
-        return f
+        return f.to(input.dtype)
 '''
 
 _LAYER = '''class {name}(nn.Module):

@@ -1,14 +1,23 @@
 """KANLinear is the sum over its edges; its domain maps, base branch and errors."""
 
+import functools
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from layersearch.errors import BadInputError, UnknownNameError
-from layersearch.primitives import BASES, BasisFunctions, KANLinear
+from layersearch.primitives import (
+    BASES,
+    BasisFunctions,
+    GRKANLinear,
+    KANLinear,
+    SelectiveKANLinear,
+)
 from layersearch.primitives.layers.domain_map import DOMAINS, DomainMap
 
 NAMES = list(BASES)
@@ -130,3 +139,31 @@ def test_the_package_offers_its_names_without_loading_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] True"
+
+
+WITHOUT_NUMBERS: dict[str, Callable[..., nn.Module]] = {
+    **{name: functools.partial(KANLinear, 16, 8, name) for name in BASES},
+    "rational layer": functools.partial(GRKANLinear, 16, 8),
+    "minmax": functools.partial(KANLinear, 16, 8, "rbf", domain="minmax"),
+    "selective": functools.partial(SelectiveKANLinear, 16, 8, ("bspline", "rbf")),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_NUMBERS)
+def test_layers_are_built_without_numbers_and_take_those_of_another(name: str) -> None:
+    make = WITHOUT_NUMBERS[name]
+    whole, x = make(), torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    with torch.device("meta"):
+        by_default = make()
+    for layer in (by_default, make(device="meta")):
+        assert all(t.is_meta for t in layer.state_dict().values())
+        assert layer(x.to("meta")).shape == (3, 8)
+        layer.to_empty(device="cpu").load_state_dict(whole.state_dict())
+        assert torch.equal(layer(x), whole(x))
+
+
+@pytest.mark.parametrize("name", ["bspline", "chebyshev"])
+def test_a_device_that_is_named_is_taken_whatever_the_default(name: str) -> None:
+    with torch.device("meta"):
+        layer = KANLinear(4, 3, name, device="cpu")
+    assert bool(layer(torch.ones(2, 4)).isfinite().all())

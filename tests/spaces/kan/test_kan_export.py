@@ -43,6 +43,24 @@ def test_a_nan_stays_one_and_touches_no_other_row(name: str) -> None:
     assert torch.equal(got, y)
 
 
+@pytest.mark.parametrize("name", BASES)
+def test_half_precision_is_that_of_our_network(name: str) -> None:
+    """Functions in float32, products in the dtype of the weights."""
+    for domain in domains_of(name).values:
+        genome = make(name, domain=str(domain), hidden=(6,))
+        theirs = written(genome)[0]["Model"]()
+        x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+        for dtype in (torch.float16, torch.bfloat16):
+            ours = build(genome, 3, generator=torch.Generator().manual_seed(1)).to(dtype)
+            theirs.to(dtype).load_state_dict({exported_name(k): t for k, t in ours.state_dict().items()}, strict=False)
+            for training in (True, False):
+                y = theirs.train(training)(x.to(dtype))
+                expected = ours.train(training)(x.to(dtype))
+                assert y.dtype is dtype
+                error = (y - expected).detach().float().norm() / expected.detach().float().norm()
+                assert float(error) < 8 * torch.finfo(dtype).eps, (domain, dtype, training)
+
+
 def test_random_genomes_and_linear_networks_do() -> None:
     rng = random.Random(0)
     space = from_settings(effective(None, "fn:f3", None, "smoke"))

@@ -37,6 +37,16 @@ def test_every_basis_and_domain_map_equals_its_genome(name: str) -> None:
             assert written(make(layer(name, domain=str(domain), base=base), shape, head))[1] < 1e-9, (domain, shape)
 
 
+@pytest.mark.parametrize("shape", [CONV, VIT], ids=["conv", "vit"])
+def test_models_run_in_half_precision(shape: ConvShape | ViTShape) -> None:
+    model = written(make(layer("bspline", base="silu"), shape))[0]["Model"]()
+    x = torch.randn(5, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    exact = model.eval()(x).detach()
+    y = model.half()(x.half()).detach()
+    assert y.dtype is torch.float16
+    assert float((y - exact).norm() / exact.norm()) < 0.02
+
+
 def test_random_models_and_ordinary_ones_do() -> None:
     rng = random.Random(0)
     space = from_settings(effective(None, "digits", None, "smoke"))

@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import pytest
+import torch
 from exported import run_exported
 
 from layersearch.errors import BadInputError, GenomeError
@@ -32,6 +33,21 @@ def test_every_basis_and_domain_map_equals_its_network(domain: str) -> None:
         base = "none" if first % 12 else "silu"
         genome = make(pool, domain=domain, base=base, hidden=(9, 8))
         assert written(genome, rng)[1] < 1e-9, pool
+
+
+def test_a_network_runs_in_half_precision() -> None:
+    file = python_file(
+        to_json(make({"bspline": {}, "rbf": {}}, hidden=(4,))),
+        None,
+        3,
+        {"layers": [["bspline", "rbf", "rbf"], ["rbf"] * 4]},
+    )
+    model = run_exported(file)[0]["Model"]()
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    exact = model.eval()(x).detach()
+    y = model.half()(x.half()).detach()
+    assert y.dtype is torch.float16
+    assert float((y - exact).norm() / exact.norm()) < 0.02
 
 
 def test_random_genomes_do_and_hold_only_what_was_selected() -> None:
