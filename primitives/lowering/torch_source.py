@@ -38,6 +38,13 @@ def _group_mean(t: Tensor, groups: int) -> Tensor:
 '''
 
 
+_CHECK = (
+    "if not torch.jit.is_tracing() and (input.dim() != 4 or input.shape[1] != self.num_features):",
+    '    raise ValueError(f"input must be [N, {self.num_features}, H, W], got {list(input.shape)}")',
+)
+"""One channel would be broadcast. To ``torch.jit.trace`` sizes are tensors, of which it would warn."""
+
+
 class _Forward:
     """Writes the statements of ``forward`` for one canonical graph."""
 
@@ -200,7 +207,7 @@ def layer_source(graph: Graph, *, class_name: str = "Layer", doc: str = "") -> s
         size = "num_features" if moment.per_channel else "1"
         init.append(f'self.register_buffer("{moment.name}", torch.full(({size},), {moment.initial!r}))')
     writer = _Forward(graph)
-    body = ["x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input", *writer.write()]
+    body = [*_CHECK, "x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input", *writer.write()]
     y = writer.names[graph.output]
     if graph.domains[graph.output] != FULL:
         y = f"({y}).expand_as(x)"

@@ -7,6 +7,7 @@ worst error of a test as a part of its limit, under the name ``of_limit``.
 """
 
 import math
+import re
 from collections.abc import Callable
 
 import pytest
@@ -182,6 +183,17 @@ def test_an_empty_batch_has_no_gradient_and_leaves_the_running_moments(
     assert all(bool((got[n] == 0).all()) for n, _ in layer.named_parameters())
     expected = oracle_of(KNOWN[name], 8).state_dict()
     assert all(torch.equal(b.cpu().double(), expected[n]) for n, b in layer.named_buffers())
+
+
+@pytest.mark.torch_allowed
+@some_known
+@in_float32
+def test_an_input_of_another_shape_is_refused(subject: Subject, make: Make, name: str) -> None:
+    """One channel would be broadcast to eight without a word."""
+    layer = make(KNOWN[name], 8)
+    for shape in ((4, 1, 3, 3), (4, 9, 3, 3), (8, 3, 3), (4, 8), (2, 4, 8, 3, 3)):
+        with pytest.raises(ValueError, match=re.escape(f"input must be [N, 8, H, W], got {list(shape)}")):
+            layer(subject.put(torch.ones(shape)))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -77,7 +77,7 @@ def test_float64_goes_the_torch_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_number_of_channels_is_an_error_and_never_read() -> None:
     made = layer(KNOWN["evonorm-b0"], 4)
-    with pytest.raises(RuntimeError, match="size of tensor"):
+    with pytest.raises(ValueError, match=r"must be \[N, 4, H, W\], got \[2, 8, 3, 3\]"):
         made(torch.ones(2, 8, 3, 3))
 
 

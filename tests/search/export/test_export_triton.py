@@ -130,8 +130,8 @@ assert layer.double()(x.double()).dtype is torch.float64 and layer.float()(x[:0]
 assert by_plain == [1, 1]
 try:
     layer(torch.ones(2, 8, 3, 3))
-except RuntimeError as error:
-    assert "size of tensor" in str(error)
+except ValueError as error:
+    assert "must be [N, 4, H, W], got [2, 8, 3, 3]" in str(error)
 else:
     raise AssertionError("8 channels of a layer of 4")
 """
