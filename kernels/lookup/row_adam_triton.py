@@ -177,4 +177,4 @@ def _pointers(state: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def _numbers(values: list[float], table: Tensor) -> Tensor:
-    return sent(torch.tensor(values, dtype=torch.float64), table.device)
+    return sent(torch.tensor(values, dtype=torch.float64, device="cpu"), table.device)

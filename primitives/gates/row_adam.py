@@ -198,7 +198,7 @@ def _built(columns: int) -> CRowAdam | str:
 def _powers(betas: tuple[float, float], device: torch.device) -> Tensor:
     """``[3, DIGIT, 2]``: what each digit of a count of steps makes of each beta."""
     digits = [[[beta ** (d * DIGIT**place) for beta in betas] for d in range(DIGIT)] for place in range(3)]
-    return torch.tensor(digits, dtype=torch.float64).to(device)
+    return torch.tensor(digits, dtype=torch.float64, device="cpu").to(device)
 
 
 def _place(name: str, table: Tensor) -> torch.device:
