@@ -58,6 +58,7 @@ class _Forward:
         self.names: dict[int, str] = {}
         self._always: dict[tuple[int, str], str] = {}  # plane moments and means at hand in every mode
         self._training: dict[tuple[int, str], str] = {}  # those at hand under `if self.training` alone
+        self._batch: dict[int, str] = {}
         self._count: dict[str, int] = {}
         self._shared = {
             (self.graph.nodes[i].args[0], plane)
@@ -90,7 +91,7 @@ class _Forward:
             name = self._new(op.type)
             self.lines.append(f"{name} = {op.expression(*args, eps=eps, positive=self.nonnegative[node.args[-1]])}")
         else:
-            moment = self._moment(i, node.args[0], op.moment)
+            moment = self._moment(i, op.moment)
             name = self._new(op.type) if op.source != "{0}" else moment
             if name != moment:
                 self.lines.append(f"{name} = {op.expression(moment, eps=eps)}")
@@ -107,23 +108,32 @@ class _Forward:
         self._count[stem] = self._count.get(stem, 0) + 1
         return f"{stem}{self._count[stem]}"
 
-    def _moment(self, i: int, operand: int, moment: Moment) -> str:
+    def _moment(self, i: int, moment: Moment) -> str:
         """Name of the value of an aggregate's moment, small; batch moments come from the buffer in eval mode."""
+        operand = self.graph.nodes[i].args[0]
         if i not in self.running:
             return self._merged(operand, moment, self._always, self.lines)
+        if i not in self._batch:
+            self._branch(operand)
+        return self._batch[i]
+
+    def _branch(self, operand: int) -> None:
+        """All batch moments of one value in one branch: they share plane moments, which eval mode does not have."""
         block: list[str] = []
-        for plane in ("mean", "square", "var"):
-            if (operand, plane) in self._shared and plane in (moment.kind, "mean"):
-                self._plane(operand, plane, self._always, self.lines)
-        name = self._merged(operand, moment, self._training, block)
-        buffer = self.running[i].name
-        self.lines += [
-            "if self.training and x.numel() > 0:",
-            *(f"    {line}" for line in block),
-            f"    self._track(self.{buffer}, {name})",
-        ]
-        self.lines += ["else:", f"    {name} = self.{buffer}.view(1, -1, 1, 1)"]
-        return name
+        tracked: list[str] = []
+        otherwise: list[str] = []
+        for i in sorted(self.running):
+            moment = OPS[self.graph.nodes[i].op].moment
+            if self.graph.nodes[i].args[0] != operand or moment is None:
+                continue
+            for plane in ("mean", "square", "var"):
+                if (operand, plane) in self._shared and plane in (moment.kind, "mean"):
+                    self._plane(operand, plane, self._always, self.lines)
+            name = self._batch[i] = self._merged(operand, moment, self._training, block)
+            tracked.append(f"self._track(self.{self.running[i].name}, {name})")
+            otherwise.append(f"{name} = self.{self.running[i].name}.view(1, -1, 1, 1)")
+        self.lines += ["if self.training and x.numel() > 0:", *(f"    {line}" for line in (*block, *tracked))]
+        self.lines += ["else:", *(f"    {line}" for line in otherwise)]
 
     def _merged(self, operand: int, moment: Moment, known: dict[tuple[int, str], str], lines: list[str]) -> str:
         domain = self.graph.domains[operand]

@@ -1,6 +1,7 @@
 """Exported Python files: they run without layersearch and compute what was trained."""
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 from layersearch.primitives.canonical import canonical
 from layersearch.primitives.graph import Graph, Node
 from layersearch.primitives.lowering import build_layer
+from layersearch.primitives.running import running_moments
 from layersearch.search.export import FORMATS, ExportError, Subject
 from layersearch.search.export import python as python_format
 from layersearch.search.export.python import python_text
@@ -129,6 +131,24 @@ def test_the_text_is_plain_and_straight(name: str) -> None:
     assert docstring is not None
     assert "SomeNorm: a normalization-activation layer" in docstring
     assert "f(x) = " in docstring
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("name", [n for n, graph in GRAPHS.items() if n in KNOWN or len(running_moments(graph)) > 1])
+def test_torch_script_takes_the_file(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "layer.py"
+    FORMATS["python"].write(subject(GRAPHS[name]), file)
+    spec = importlib.util.spec_from_file_location(f"scripted_{tmp_path.name}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    plain = randomized(module.Layer(8))
+    scripted = torch.jit.script(module.Layer(8))
+    scripted.load_state_dict(plain.state_dict())
+    for mode in (True, False):
+        got = scripted.train(mode)(batch(1).float())
+        torch.testing.assert_close(got, plain.train(mode)(batch(1).float()), equal_nan=True)
 
 
 def test_groups_and_momentum_are_arguments_where_they_mean_something() -> None:
