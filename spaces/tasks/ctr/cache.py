@@ -16,7 +16,7 @@ from layersearch.errors import DataError
 
 __all__ = ["cached", "content_key"]
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what is written changes, so that older folders are not read."""
 
 _DONE = "done.json"

@@ -23,7 +23,8 @@ Chunk: TypeAlias = tuple[int, dict[str, NDArray[np.str_]]]
 def read_chunks(path: Path, columns: Sequence[str], rows: int = CHUNK) -> Iterator[Chunk]:
     """The named columns of a table with a header, in chunks.
 
-    The ending tells the format: ``.csv`` (commas), ``.tsv`` or ``.txt`` or ``.inter`` (tabs), ``.parquet``.
+    The ending tells the format: ``.csv`` (commas, cells may be quoted), ``.tsv`` or ``.txt`` or ``.inter`` (tabs, a
+    quotation mark is a character as any other), ``.parquet``.
 
     Raises: DataError with file, row and column for a missing file or column, a broken row, an unknown ending, or
         Parquet without pyarrow.
@@ -38,9 +39,10 @@ def read_chunks(path: Path, columns: Sequence[str], rows: int = CHUNK) -> Iterat
 
 
 def _delimited(path: Path, columns: Sequence[str], rows: int, delimiter: str) -> Iterator[Chunk]:
+    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
             header = next(reader, None)
             if header is None:
                 raise DataError(f"{path} must have a header and rows, got an empty file; write them")

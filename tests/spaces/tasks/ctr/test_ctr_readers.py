@@ -65,6 +65,17 @@ def test_a_table_becomes_ids_of_the_training_vocabulary(tmp_path: Path, ending: 
     assert data.counts.tolist() == [0, 2, 1, 1, 0, 2, 1, 1, 0, 1, 1, 2]
 
 
+def test_quotation_marks_are_characters_between_tabs_and_quote_between_commas(tmp_path: Path) -> None:
+    schema = Schema.parse({"label": "click", "columns": ["a", "b"]})
+    (tmp_path / "q.tsv").write_text('click\ta\tb\n' + '1\t"great phone\tx\n0\ttv 32"\tx\n1\t"great" phone\tx\n' * 20)
+    data = read_tables(tmp_path / "q.tsv", schema, cache=tmp_path / "c")
+    assert sum(len(data.part(part)) for part in ("train", "validation", "test")) == 60
+    assert set(data.vocabulary[0]) == {'"great phone', 'tv 32"', '"great" phone'}
+    (tmp_path / "q.csv").write_text("click,a,b\n" + '1,"great, ""phone""",x\n0,"two\nlines",x\n' * 20)
+    data = read_tables(tmp_path / "q.csv", schema, cache=tmp_path / "c")
+    assert set(data.vocabulary[0]) == {'great, "phone"', "two\nlines"}
+
+
 def test_the_vocabulary_of_other_parts_is_not_looked_at(tmp_path: Path) -> None:
     one = read_tables(write(tmp_path), SCHEMA, cache=tmp_path / "a")
     two = read_tables(write(tmp_path, other=OTHER.replace("zzz", "qqq") * 1), SCHEMA, cache=tmp_path / "b")
