@@ -1,8 +1,9 @@
 """Tables to click-through data, in two passes of chunks: the first, over training rows, finds vocabularies and bins."""
 
 import dataclasses
+import itertools
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ PARTS = ("train", "validation", "test")
 QUANTILE_ROWS = 1_000_000
 """Numbers of a column that its quantiles are taken from, a random sample beyond."""
 
-Texts = Mapping[str, NDArray[np.str_]]
+Texts = Mapping[str, Sequence[str]]
 Encoder = Vocabulary | Bins
 
 
@@ -91,6 +92,7 @@ class _Preparation:
         self, sources: Mapping[str, Path], schema: Schema, fractions: tuple[float, float, float], seed: int, chunk: int
     ) -> None:
         self.sources, self.schema, self.chunk = sources, schema, chunk
+        self.words = dict.fromkeys(schema.missing, MISSING)
         self.cuts = np.cumsum(fractions)[:-1]
         self.seeds = Seeds(seed)
 
@@ -112,10 +114,14 @@ class _Preparation:
         done = dict.fromkeys(PARTS, 0)
         for path, first, parts, texts in self._chunks():
             clicks = self._labels(path, first, texts[self.schema.label])
-            columns = [
-                encoder.encode(self._values(column, path, first, texts[column.name])) + offsets[column.name]  # type: ignore[arg-type]
-                for column, encoder in zip(self.schema.fields, encoders.values(), strict=True)
-            ]
+            columns = []
+            for column, encoder in zip(self.schema.fields, encoders.values(), strict=True):
+                cells = texts[column.name]
+                if isinstance(encoder, Vocabulary):
+                    found = encoder.encode(self._words(cells))
+                else:
+                    found = encoder.encode(self._numbers(column, path, first, cells))
+                columns.append(found + offsets[column.name])
             encoded = np.stack(columns, 1)
             history = None
             if sequence is not None:
@@ -157,12 +163,12 @@ class _Preparation:
             self._labels(path, first, texts[self.schema.label])
             for i, part in enumerate(PARTS):
                 rows[part] += int((parts == i).sum())
+            of_train = parts == 0
             for column in fields:
-                values = self._values(column, path, first, texts[column.name])
                 if column.name in makers:
-                    makers[column.name].add(values[parts == 0])
+                    makers[column.name].add(itertools.compress(self._words(texts[column.name]), of_train.tolist()))
                 else:
-                    samples[column.name].add(values[parts == 0])
+                    samples[column.name].add(self._numbers(column, path, first, texts[column.name])[of_train])
         encoders: dict[str, Encoder] = {}
         for column in fields:
             if column.name in makers:
@@ -178,14 +184,14 @@ class _Preparation:
                 )
         return encoders, rows
 
-    def _values(
-        self, column: Column, path: Path, first: int, texts: NDArray[np.str_]
-    ) -> NDArray[np.str_] | NDArray[np.float64]:
-        if column.kind == "numeric":
-            return numbers(texts, self.schema.missing, lambda i: _cell(path, first + i, column.name))
-        return np.where(np.isin(texts, list(self.schema.missing)), MISSING, texts)
+    def _words(self, texts: Sequence[str]) -> list[str]:
+        """Values of a categorical column."""
+        return list(map(self.words.get, texts, texts))
 
-    def _labels(self, path: Path, first: int, texts: NDArray[np.str_]) -> NDArray[np.uint8]:
+    def _numbers(self, column: Column, path: Path, first: int, texts: Sequence[str]) -> NDArray[np.float64]:
+        return numbers(texts, self.schema.missing, lambda i: _cell(path, first + i, column.name))
+
+    def _labels(self, path: Path, first: int, texts: Sequence[str]) -> NDArray[np.uint8]:
         values = numbers(texts, (), lambda i: _cell(path, first + i, self.schema.label))
         limit = self.schema.positive_from
         wrong = np.isnan(values) if limit is not None else ~np.isin(values, (-1.0, 0.0, 1.0))
@@ -194,7 +200,7 @@ class _Preparation:
             rule = "a number" if limit is not None else "0 or 1 (or -1 and 1)"
             remedy = "correct it" if limit is not None else "correct it or say positive_from in the schema"
             raise DataError(
-                f"{_cell(path, first + i, self.schema.label)} must be {rule}, got {str(texts[i])!r:.40}; {remedy}"
+                f"{_cell(path, first + i, self.schema.label)} must be {rule}, got {texts[i]!r:.40}; {remedy}"
             )
         return (values >= limit if limit is not None else values > 0).astype(np.uint8)
 
@@ -219,12 +225,10 @@ def _cell(path: Path, row: int, column: str) -> str:
     return f"column '{column}' in row {row} of {path.name}"
 
 
-def _sequences(texts: NDArray[np.str_], column: Column, words: Vocabulary, offset: int) -> NDArray[np.int32]:
+def _sequences(texts: Sequence[str], column: Column, words: Vocabulary, offset: int) -> NDArray[np.int32]:
     """The last ``length`` values of each text, at the front, -1 behind them."""
-    lists = [text.split(column.separator)[-column.length :] if text else [] for text in texts.tolist()]
-    lengths = np.array([len(values) for values in lists])
-    flat = np.array([value for values in lists for value in values] or [""])
-    ids = words.encode(flat) + offset
+    lists = [text.split(column.separator)[-column.length :] if text else [] for text in texts]
+    lengths = np.array(list(map(len, lists)))
     out = np.full((len(texts), column.length), -1, np.int32)
-    out[np.arange(column.length) < lengths[:, None]] = ids[: int(lengths.sum())]
+    out[np.arange(column.length) < lengths[:, None]] = words.encode(list(itertools.chain(*lists))) + offset
     return out

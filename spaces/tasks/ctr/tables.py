@@ -4,10 +4,7 @@ import csv
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal, TypeAlias
 
 from layersearch.errors import DataError
 
@@ -16,7 +13,7 @@ __all__ = ["CHUNK", "Chunk", "read_chunks"]
 CHUNK = 65_536
 """Rows in memory at a time."""
 
-Chunk: TypeAlias = tuple[int, dict[str, NDArray[np.str_]]]
+Chunk: TypeAlias = tuple[int, dict[str, Sequence[str]]]
 """Number of the first row (the first after the header is 1) and texts by column."""
 
 
@@ -39,7 +36,7 @@ def read_chunks(path: Path, columns: Sequence[str], rows: int = CHUNK) -> Iterat
 
 
 def _delimited(path: Path, columns: Sequence[str], rows: int, delimiter: str) -> Iterator[Chunk]:
-    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
@@ -55,7 +52,7 @@ def _delimited(path: Path, columns: Sequence[str], rows: int, delimiter: str) ->
                         f"every row of {path} must have {len(header)} columns, row {first + i} has {n}; correct it"
                     )
                 by_column = list(zip(*lines, strict=True))
-                yield first, {name: np.array(by_column[place]) for name, place in places.items()}
+                yield first, {name: by_column[place] for name, place in places.items()}
                 first += len(lines)
     except FileNotFoundError:
         raise DataError(f"the table {path} is missing; put the file there or name another") from None
@@ -88,10 +85,10 @@ def _parquet(path: Path, columns: Sequence[str], rows: int) -> Iterator[Chunk]:
         raise DataError(f"{path} must be a Parquet file, but cannot be read ({error!s:.120}); check it") from None
 
 
-def _texts(column: "object") -> NDArray[np.str_]:
+def _texts(column: "object") -> list[str]:
     """Cells as texts, an empty one for null."""
     cells = column.to_pylist()  # type: ignore[attr-defined]
-    return np.array(["" if cell is None else str(cell) for cell in cells])
+    return ["" if cell is None else str(cell) for cell in cells]
 
 
 def _places(path: Path, columns: Sequence[str], header: Sequence[str]) -> dict[str, int]:

@@ -1,8 +1,9 @@
 """From texts to ids: a vocabulary per field, made of the training rows alone."""
 
+import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,27 +23,18 @@ class Vocabulary:
 
     values: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        order = np.argsort(np.array(self.values, dtype=np.str_), kind="stable")
-        object.__setattr__(self, "_order", order)
-        object.__setattr__(self, "_sorted", np.array(self.values, dtype=np.str_)[order])
-
     @property
     def size(self) -> int:
         """Ids, 0 included."""
         return len(self.values) + 1
 
-    def encode(self, texts: NDArray[np.str_]) -> NDArray[np.int32]:
-        """Ids of texts; vectorised: one search among the values."""
-        if not self.values:
-            return np.zeros(len(texts), np.int32)
-        ordered: NDArray[np.str_] = self._sorted  # type: ignore[attr-defined]
-        order: NDArray[np.int64] = self._order  # type: ignore[attr-defined]
-        unique, back = np.unique(texts, return_inverse=True)
-        place = np.minimum(np.searchsorted(ordered, unique), len(ordered) - 1)
-        ids = np.where(ordered[place] == unique, order[place] + 1, 0).astype(np.int32)
-        found: NDArray[np.int32] = ids[back]
-        return found
+    @functools.cached_property
+    def _ids(self) -> dict[str, int]:
+        return {value: i for i, value in enumerate(self.values, 1)}
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.int32]:
+        """Ids of texts."""
+        return np.fromiter(map(self._ids.get, texts, itertools.repeat(0)), np.int32, len(texts))
 
 
 class VocabularyMaker:
@@ -51,9 +43,8 @@ class VocabularyMaker:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
-    def add(self, texts: NDArray[np.str_]) -> None:
-        values, counts = np.unique(texts, return_counts=True)
-        self._counts.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    def add(self, texts: Iterable[str]) -> None:
+        self._counts.update(texts)
 
     def make(self, min_count: int = 1) -> Vocabulary:
         kept = [(-count, value) for value, count in self._counts.items() if count >= min_count]
@@ -95,25 +86,28 @@ class Bins:
         return cls(tuple(float(edge) for edge in edges if edge > present.min()))
 
 
-def numbers(texts: NDArray[np.str_], missing: Sequence[str], where: Callable[[int], str]) -> NDArray[np.float64]:
+def numbers(texts: Sequence[str], missing: Sequence[str], where: Callable[[int], str]) -> NDArray[np.float64]:
     """Texts as numbers, NaN for those of ``missing``; ``where`` names the cell of an index for messages.
 
     Raises: DataError for a text that is no number or is infinite.
     """
-    absent = np.isin(texts, list(missing)) if len(missing) else np.zeros(len(texts), bool)
-    plain = np.where(absent, "nan", texts)
+    instead = dict.fromkeys(missing, "nan")
     try:
-        values = plain.astype(np.float64)
+        values = np.fromiter(map(float, map(instead.get, texts, texts)), np.float64, len(texts))
     except ValueError:
-        for i, text in enumerate(plain.tolist()):
-            try:
-                float(text)
-            except ValueError:
-                raise DataError(
-                    f"{where(i)} must be a number, got {text!r:.40}; correct it or make it categorical"
-                ) from None
-        raise
+        i = next(i for i, text in enumerate(texts) if not _is_number(instead.get(text, text)))
+        raise DataError(
+            f"{where(i)} must be a number, got {texts[i]!r:.40}; correct it or make it categorical"
+        ) from None
     if np.isinf(values).any():
         i = int(np.isinf(values).argmax())
-        raise DataError(f"{where(i)} must be finite, got {str(texts[i])!r:.40}; correct it")
+        raise DataError(f"{where(i)} must be finite, got {texts[i]!r:.40}; correct it")
     return values
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,6 +1,7 @@
 """Readers: what a table becomes, what is refused, and that memory and disk are treated well."""
 
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_a_table_becomes_ids_of_the_training_vocabulary(tmp_path: Path, ending: 
 
 def test_quotation_marks_are_characters_between_tabs_and_quote_between_commas(tmp_path: Path) -> None:
     schema = Schema.parse({"label": "click", "columns": ["a", "b"]})
-    (tmp_path / "q.tsv").write_text('click\ta\tb\n' + '1\t"great phone\tx\n0\ttv 32"\tx\n1\t"great" phone\tx\n' * 20)
+    (tmp_path / "q.tsv").write_text("click\ta\tb\n" + '1\t"great phone\tx\n0\ttv 32"\tx\n1\t"great" phone\tx\n' * 20)
     data = read_tables(tmp_path / "q.tsv", schema, cache=tmp_path / "c")
     assert sum(len(data.part(part)) for part in ("train", "validation", "test")) == 60
     assert set(data.vocabulary[0]) == {'"great phone', 'tv 32"', '"great" phone'}
@@ -198,13 +199,33 @@ def test_bad_schemas_get_one_sentence(values: object, sentence: str) -> None:
 
 def test_values_are_ordered_by_count_then_text_and_rare_ones_are_unknown() -> None:
     maker = VocabularyMaker()
-    maker.add(np.array(["b", "a", "c", "c"]))
-    maker.add(np.array(["b", "a", "d"]))
+    maker.add(["b", "a", "c", "c"])
+    maker.add(["b", "a", "d"])
     assert maker.make().values == ("a", "b", "c", "d")
     words = maker.make(min_count=2)
     assert words.values == ("a", "b", "c")
-    assert words.encode(np.array(["d", "c", "a", "longer than all"])).tolist() == [0, 3, 1, 0]
-    assert VocabularyMaker().make().encode(np.array(["a"])).tolist() == [0]
+    assert words.encode(["d", "c", "a", "longer than all"]).tolist() == [0, 3, 1, 0]
+    assert VocabularyMaker().make().encode(["a"]).tolist() == [0]
+
+
+def test_a_long_cell_costs_its_own_length_alone(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    rows = [f"{i % 2},{'b' if i % 7 else 'a' * 20_000},x,{'a|' * 10_000 if i == 9 else ''}a" for i in range(1000)]
+    path.write_text("click,item,city,past\n" + "\n".join(rows) + "\n")
+    past = {"name": "past", "kind": "sequence", "of": "item", "length": 2}
+    tracemalloc.start()
+    data = read_tables(path, Schema.parse({"label": "click", "columns": ["item", "city", past]}), cache=tmp_path / "c")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000, "1000 rows of 20,000 characters each would be 80 MB"
+    assert data.vocabulary[0] == ("b", "a" * 20_000)
+
+
+def test_characters_of_value_0_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("click,a,b\n" + "0,u\0,x\n1,u,y\n" * 20)
+    data = read_tables(path, Schema.parse({"label": "click", "columns": ["a", "b"]}), cache=tmp_path / "c")
+    assert set(data.vocabulary[0]) == {"u", "u\0"}
 
 
 def test_bins_hold_about_equal_numbers_and_a_constant_has_one() -> None:
