@@ -1,6 +1,7 @@
 """Tables to click-through data, in two passes of chunks: the first, over training rows, finds vocabularies and bins."""
 
 import dataclasses
+import functools
 import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.tasks.ctr.cache import cached, content_key
 from layersearch.spaces.tasks.ctr.data import CTRData, Part
 from layersearch.spaces.tasks.ctr.schema import Column, Schema
-from layersearch.spaces.tasks.ctr.tables import CHUNK, read_chunks
+from layersearch.spaces.tasks.ctr.tables import CHUNK, cell_name, read_chunks
 from layersearch.spaces.tasks.ctr.vocabulary import MISSING, Bins, Vocabulary, VocabularyMaker, numbers
 
 __all__ = ["PARTS", "read_tables"]
@@ -26,6 +27,7 @@ QUANTILE_ROWS = 1_000_000
 """Numbers of a column that its quantiles are taken from, a random sample beyond."""
 
 Texts = Mapping[str, Sequence[str]]
+Lists = Mapping[str, Sequence[list[str]]]
 Encoder = Vocabulary | Bins
 
 
@@ -112,7 +114,7 @@ class _Preparation:
             shape = (sequence.length,)
             past = {p: open_memmap(folder / f"{p}_history.npy", "w+", np.int32, (n, *shape)) for p, n in rows.items()}
         done = dict.fromkeys(PARTS, 0)
-        for path, first, parts, texts in self._chunks():
+        for path, first, parts, texts, lists in self._chunks():
             clicks = self._labels(path, first, texts[self.schema.label])
             columns = []
             for column, encoder in zip(self.schema.fields, encoders.values(), strict=True):
@@ -127,7 +129,8 @@ class _Preparation:
             if sequence is not None:
                 words = encoders[sequence.of]
                 assert isinstance(words, Vocabulary)
-                history = _sequences(texts[sequence.name], sequence, words, offsets[sequence.of])
+                given = lists[sequence.name] if sequence.name in lists else _split(texts[sequence.name], sequence)
+                history = _sequences(given, sequence, words, offsets[sequence.of])
             for i, part in enumerate(PARTS):
                 mine = parts == i
                 low, high = done[part], done[part] + int(mine.sum())
@@ -141,25 +144,27 @@ class _Preparation:
         bins = {place: list(e.edges) for place, e in enumerate(encoders.values()) if isinstance(e, Bins)}
         return {"sizes": sizes, "vocabulary": [list(encoder.values) for encoder in encoders.values()], "bins": bins}
 
-    def _chunks(self) -> Iterator[tuple[Path, int, NDArray[np.int64], Texts]]:
-        """File, number of the first row, part of each row, texts."""
+    def _chunks(self) -> Iterator[tuple[Path, int, NDArray[np.int64], Texts, Lists]]:
+        """File, number of the first row, part of each row, texts, sequences that are lists."""
         names = [self.schema.label, *(column.name for column in self.schema.columns)]
+        sequence = self.schema.sequence
         for source, path in self.sources.items():
-            for number, (first, texts) in enumerate(read_chunks(path, names, self.chunk)):
+            chunks = read_chunks(path, names, self.chunk, lists=[sequence.name] if sequence else [])
+            for number, (first, texts, lists) in enumerate(chunks):
                 n = len(texts[self.schema.label])
                 if source == "all":
                     rng = np.random.Generator(np.random.PCG64(self.seeds.derive("split", number)))
                     parts = np.searchsorted(self.cuts, rng.random(n), side="right")
                 else:
                     parts = np.full(n, PARTS.index(source))
-                yield path, first, parts, texts
+                yield path, first, parts, texts, lists
 
     def _fit(self) -> tuple[dict[str, Encoder], dict[str, int]]:
         fields = self.schema.fields
         makers = {column.name: VocabularyMaker() for column in fields if column.kind == "categorical"}
         samples = {column.name: _Sample(self.seeds.derive("quantiles", column.name)) for column in fields}
         rows = dict.fromkeys(PARTS, 0)
-        for path, first, parts, texts in self._chunks():
+        for path, first, parts, texts, _ in self._chunks():
             self._labels(path, first, texts[self.schema.label])
             for i, part in enumerate(PARTS):
                 rows[part] += int((parts == i).sum())
@@ -189,19 +194,19 @@ class _Preparation:
         return list(map(self.words.get, texts, texts))
 
     def _numbers(self, column: Column, path: Path, first: int, texts: Sequence[str]) -> NDArray[np.float64]:
-        return numbers(texts, self.schema.missing, lambda i: _cell(path, first + i, column.name))
+        absent = (*self.schema.missing, "")
+        return numbers(texts, absent, functools.partial(cell_name, path, column.name, first))
 
     def _labels(self, path: Path, first: int, texts: Sequence[str]) -> NDArray[np.uint8]:
-        values = numbers(texts, (), lambda i: _cell(path, first + i, self.schema.label))
+        cell = functools.partial(cell_name, path, self.schema.label, first)
+        values = numbers(texts, (), cell)
         limit = self.schema.positive_from
         wrong = np.isnan(values) if limit is not None else ~np.isin(values, (-1.0, 0.0, 1.0))
         if wrong.any():
             i = int(wrong.argmax())
             rule = "a number" if limit is not None else "0 or 1 (or -1 and 1)"
             remedy = "correct it" if limit is not None else "correct it or say positive_from in the schema"
-            raise DataError(
-                f"{_cell(path, first + i, self.schema.label)} must be {rule}, got {texts[i]!r:.40}; {remedy}"
-            )
+            raise DataError(f"{cell(i)} must be {rule}, got {texts[i]!r:.40}; {remedy}")
         return (values >= limit if limit is not None else values > 0).astype(np.uint8)
 
 
@@ -221,14 +226,14 @@ class _Sample:
             self.values, self._ranks = self.values[kept], self._ranks[kept]
 
 
-def _cell(path: Path, row: int, column: str) -> str:
-    return f"column '{column}' in row {row} of {path.name}"
+def _split(texts: Sequence[str], column: Column) -> list[list[str]]:
+    return [text.split(column.separator)[-column.length :] if text else [] for text in texts]
 
 
-def _sequences(texts: Sequence[str], column: Column, words: Vocabulary, offset: int) -> NDArray[np.int32]:
-    """The last ``length`` values of each text, at the front, -1 behind them."""
-    lists = [text.split(column.separator)[-column.length :] if text else [] for text in texts]
-    lengths = np.array(list(map(len, lists)))
-    out = np.full((len(texts), column.length), -1, np.int32)
-    out[np.arange(column.length) < lengths[:, None]] = words.encode(list(itertools.chain(*lists))) + offset
+def _sequences(lists: Sequence[list[str]], column: Column, words: Vocabulary, offset: int) -> NDArray[np.int32]:
+    """The last ``length`` values of each list, at the front, -1 behind them."""
+    recent = [values[-column.length :] for values in lists]
+    lengths = np.array(list(map(len, recent)))
+    out = np.full((len(recent), column.length), -1, np.int32)
+    out[np.arange(column.length) < lengths[:, None]] = words.encode(list(itertools.chain(*recent))) + offset
     return out

@@ -19,8 +19,8 @@ class Column:
     Args:
         name: in the header of the file.
         kind: ``categorical``: every text is a value. ``numeric``: numbers, by quantiles of the train rows in ``bins``
-            values; a missing or NaN one is a value of its own. ``sequence``: texts of column ``of``, most recent last,
-            with ``separator`` between; its last ``length`` are kept, as the history of a row.
+            values; a missing, empty or NaN one is a value of its own. ``sequence``: texts of column ``of``, most recent
+            last, with ``separator`` between, or lists in Parquet; its last ``length`` are kept, the history of a row.
         min_count: values that occur less often in the training rows count as unknown.
     """
 
@@ -50,7 +50,7 @@ class Schema:
     """The columns of a table.
 
     Args:
-        label: column of clicks: 0 or 1, or a number that is a click from ``positive_from`` on.
+        label: column of clicks: 0 or 1, false or true, or a number that is a click from ``positive_from`` on.
         columns: those that become fields, in order, and at most one sequence.
         positive_from: None for labels that are 0 and 1 (or -1 and 1).
         missing: texts that stand for no value; they become one value of their field.

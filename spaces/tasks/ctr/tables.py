@@ -1,34 +1,42 @@
 """Tables as chunks of text columns: CSV, TSV and Parquet, a bounded part in memory at a time."""
 
 import csv
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Literal, TypeAlias
 
 from layersearch.errors import DataError
 
-__all__ = ["CHUNK", "Chunk", "read_chunks"]
+__all__ = ["CHUNK", "Chunk", "cell_name", "read_chunks"]
 
 CHUNK = 65_536
 """Rows in memory at a time."""
 
-Chunk: TypeAlias = tuple[int, dict[str, Sequence[str]]]
-"""Number of the first row (the first after the header is 1) and texts by column."""
+Chunk: TypeAlias = tuple[int, Mapping[str, Sequence[str]], Mapping[str, Sequence[list[str]]]]
+"""Number of the first row (the first after the header is 1), texts by column, lists of texts by column."""
+
+_MOST_WHOLE = 2.0**53
 
 
-def read_chunks(path: Path, columns: Sequence[str], rows: int = CHUNK) -> Iterator[Chunk]:
+def read_chunks(
+    path: Path, columns: Sequence[str], rows: int = CHUNK, *, lists: Collection[str] = ()
+) -> Iterator[Chunk]:
     """The named columns of a table with a header, in chunks.
 
     The ending tells the format: ``.csv`` (commas, cells may be quoted), ``.tsv`` or ``.txt`` or ``.inter`` (tabs, a
-    quotation mark is a character as any other), ``.parquet``.
+    quotation mark is a character as any other), ``.parquet``. In Parquet null and NaN are the empty text, bytes are
+    UTF-8, and whole numbers are written without a point whatever their type, as integers with a null among them are
+    floats in many a file; a column may have lists in its cells if it is one of ``lists``.
 
     Raises: DataError with file, row and column for a missing file or column, a broken row, an unknown ending, or
         Parquet without pyarrow.
     """
     ending = path.suffix.lower()
     if ending == ".parquet":
-        yield from _parquet(path, columns, rows)
+        yield from _parquet(path, columns, rows, lists)
     elif ending in (".csv", ".tsv", ".txt", ".inter"):
         yield from _delimited(path, columns, rows, "," if ending == ".csv" else "\t")
     else:
@@ -52,7 +60,7 @@ def _delimited(path: Path, columns: Sequence[str], rows: int, delimiter: str) ->
                         f"every row of {path} must have {len(header)} columns, row {first + i} has {n}; correct it"
                     )
                 by_column = list(zip(*lines, strict=True))
-                yield first, {name: by_column[place] for name, place in places.items()}
+                yield first, {name: by_column[place] for name, place in places.items()}, {}
                 first += len(lines)
     except FileNotFoundError:
         raise DataError(f"the table {path} is missing; put the file there or name another") from None
@@ -64,7 +72,7 @@ def _delimited(path: Path, columns: Sequence[str], rows: int, delimiter: str) ->
         raise DataError(f"the table {path} cannot be read ({error.strerror or error}); check it") from None
 
 
-def _parquet(path: Path, columns: Sequence[str], rows: int) -> Iterator[Chunk]:
+def _parquet(path: Path, columns: Sequence[str], rows: int, lists: Collection[str]) -> Iterator[Chunk]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -75,9 +83,24 @@ def _parquet(path: Path, columns: Sequence[str], rows: int) -> Iterator[Chunk]:
     try:
         file = pyarrow.parquet.ParquetFile(path)
         _places(path, columns, file.schema_arrow.names)
+        nested = [name for name in columns if _is_list(pyarrow.types, file.schema_arrow.field(name).type)]
+        for name in nested:
+            if name not in lists:
+                raise DataError(
+                    f"column '{name}' of {path.name} must have single values, it has lists; make it the sequence"
+                )
         first = 1
         for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
-            yield first, {name: _texts(batch.column(name)) for name in columns}
+            texts: dict[str, list[str]] = {}
+            listed: dict[str, list[list[str]]] = {}
+            for name in columns:
+                cells = batch.column(name).to_pylist()
+                cell = functools.partial(cell_name, path, name, first)
+                if name in nested:
+                    listed[name] = [_list(values or (), cell(i)) for i, values in enumerate(cells)]
+                else:
+                    texts[name] = _texts(cells, cell)
+            yield first, texts, listed
             first += batch.num_rows
     except FileNotFoundError:
         raise DataError(f"the table {path} is missing; put the file there or name another") from None
@@ -85,10 +108,39 @@ def _parquet(path: Path, columns: Sequence[str], rows: int) -> Iterator[Chunk]:
         raise DataError(f"{path} must be a Parquet file, but cannot be read ({error!s:.120}); check it") from None
 
 
-def _texts(column: "object") -> list[str]:
-    """Cells as texts, an empty one for null."""
-    cells = column.to_pylist()  # type: ignore[attr-defined]
-    return ["" if cell is None else str(cell) for cell in cells]
+def _texts(cells: Sequence[object], where: Callable[[int], str]) -> list[str]:
+    """Cells of Parquet as texts; ``where`` names one for messages. Raises: DataError if one is no single value."""
+    texts = []
+    for i, cell in enumerate(cells):
+        if isinstance(cell, str):
+            texts.append(cell)
+        elif cell is None or cell != cell:
+            texts.append("")
+        elif isinstance(cell, float):
+            texts.append(str(int(cell)) if cell.is_integer() and abs(cell) <= _MOST_WHOLE else str(cell))
+        elif isinstance(cell, bytes):
+            try:
+                texts.append(cell.decode("utf-8"))
+            except UnicodeDecodeError:
+                raise DataError(f"{where(i)} must be UTF-8, got {cell!r:.40}; convert it") from None
+        elif isinstance(cell, list | dict | tuple):
+            raise DataError(f"{where(i)} must be a single value, got {cell!r:.40}; take it apart")
+        else:
+            texts.append(str(cell))
+    return texts
+
+
+def _list(values: Sequence[object], name: str) -> list[str]:
+    return _texts(values, lambda _: name)
+
+
+def _is_list(types: ModuleType, type_: object) -> bool:
+    return any(is_kind(type_) for is_kind in (types.is_list, types.is_large_list, types.is_fixed_size_list))
+
+
+def cell_name(path: Path, column: str, first: int, i: int) -> str:
+    """How messages call the cell ``i`` of a chunk that begins with row ``first``."""
+    return f"column '{column}' in row {first + i} of {path.name}"
 
 
 def _places(path: Path, columns: Sequence[str], header: Sequence[str]) -> dict[str, int]:

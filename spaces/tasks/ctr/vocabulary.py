@@ -86,12 +86,15 @@ class Bins:
         return cls(tuple(float(edge) for edge in edges if edge > present.min()))
 
 
+_BOOLEANS = {"True": "1", "False": "0", "true": "1", "false": "0", "TRUE": "1", "FALSE": "0"}
+
+
 def numbers(texts: Sequence[str], missing: Sequence[str], where: Callable[[int], str]) -> NDArray[np.float64]:
-    """Texts as numbers, NaN for those of ``missing``; ``where`` names the cell of an index for messages.
+    """Texts as numbers, NaN for those of ``missing``, true and false as 1 and 0; ``where`` names a cell for messages.
 
     Raises: DataError for a text that is no number or is infinite.
     """
-    instead = dict.fromkeys(missing, "nan")
+    instead = _BOOLEANS | dict.fromkeys(missing, "nan")
     try:
         values = np.fromiter(map(float, map(instead.get, texts, texts)), np.float64, len(texts))
     except ValueError:

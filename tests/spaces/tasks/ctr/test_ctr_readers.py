@@ -77,6 +77,62 @@ def test_quotation_marks_are_characters_between_tabs_and_quote_between_commas(tm
     assert set(data.vocabulary[0]) == {'great, "phone"', "two\nlines"}
 
 
+def test_parquet_cells_are_read_by_their_type(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    n, nan = 20, float("nan")
+    columns = {
+        "click": [True, False] * n,
+        "user": [b"u1", "ü".encode()] * n,
+        "item": pa.array([3.0, nan] * n),
+        "half": [0.5, None] * n,
+        "age": pa.array([nan, 1.5] * n),
+        "paid": [True, None] * n,
+        "past": pa.array([[7.0, 3.0, 3.0], None] * n),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    numeric = [{"name": name, "kind": "numeric"} for name in ("age", "paid")]
+    past = {"name": "past", "kind": "sequence", "of": "item", "length": 2}
+    schema = Schema.parse(
+        {"label": "click", "columns": ["user", "item", "half", *numeric, past], "missing": ["", "NA"]}
+    )
+    data = read_tables(tmp_path / "t.parquet", schema, cache=tmp_path / "c", chunk=7)
+    assert [set(values) for values in data.vocabulary[:3]] == [{"u1", "ü"}, {"3", MISSING}, {"0.5", MISSING}]
+    three = data.offsets[1] + 1 + data.vocabulary[1].index("3")
+    clicked = data.train.labels == 1
+    assert 0 < clicked.mean() < 1
+    assert data.train.history is not None
+    assert (data.train.history[clicked] == three).all()
+    assert (data.train.history[~clicked] == -1).all()
+    assert (data.train.ids[clicked, 1] == three).all()
+    of_numbers = data.train.ids[:, 3:] - np.array(data.offsets[3:])
+    assert (of_numbers[clicked] == [1, 2]).all(), "a missing age, paid"
+    assert (of_numbers[~clicked] == [2, 1]).all()
+
+
+@pytest.mark.parametrize(
+    ("cells", "sentence"),
+    [
+        ([["a"]] * 20, "column 'a' of t.parquet must have single values, it has lists; make it the sequence"),
+        ([{"x": 1}] * 20, "column 'a' in row 1 of t.parquet must be a single value, got "),
+        ([b"a", b"\xff"] * 10, "column 'a' in row 2 of t.parquet must be UTF-8, got "),
+    ],
+)
+def test_parquet_cells_that_are_no_values_are_refused(tmp_path: Path, cells: list[object], sentence: str) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({"click": [0, 1] * 10, "a": cells, "b": ["x"] * 20}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=sentence) as caught:
+        read_tables(tmp_path / "t.parquet", Schema.parse({"label": "click", "columns": ["a", "b"]}), cache=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_may_be_true_and_false(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("click,a,b\n" + "True,u,x\nFALSE,v,y\n" * 20)
+    data = read_tables(path, Schema.parse({"label": "click", "columns": ["a", "b"]}), cache=tmp_path / "c")
+    of_u = data.train.ids[:, 0] == 1 + data.vocabulary[0].index("u")
+    assert np.array_equal(data.train.labels == 1, of_u)
+
+
 def test_the_vocabulary_of_other_parts_is_not_looked_at(tmp_path: Path) -> None:
     one = read_tables(write(tmp_path), SCHEMA, cache=tmp_path / "a")
     two = read_tables(write(tmp_path, other=OTHER.replace("zzz", "qqq") * 1), SCHEMA, cache=tmp_path / "b")
