@@ -1,5 +1,6 @@
 """libsvm and libfm files whose rows have one active index per field: ``label index:1 index:1 …``."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,8 @@ Indices = NDArray[np.int64]
 def read_libsvm(path: Path) -> tuple[Indices, NDArray[np.uint8]]:
     """Indices ``[N, m]`` and labels ``[N]`` (0 or 1; -1 counts as 0).
 
-    Raises: DataError with the row if it has another number of fields, a value other than 1, or is no such row.
+    Raises: DataError with the row if it has another number of fields, a value other than 1, an index that is no whole
+        number below 2**63, or is no such row.
     """
     try:
         text = path.read_bytes()
@@ -30,26 +32,36 @@ def read_libsvm(path: Path) -> tuple[Indices, NDArray[np.uint8]]:
         lines.pop()
     if not lines:
         raise DataError(f"{path} must have rows, got an empty file; write them")
-    m = lines[0].count(b":")
+    n, m = len(lines), lines[0].count(b":")
+    width = 1 + 2 * m
+    words = text.replace(b":", b" ").split()
+    if len(words) != n * width:
+        raise DataError(_broken(path, lines, m))
+    indices = np.empty((n, m), np.int64)
+    wrong = np.array([line.count(b":") != m for line in lines])
     try:
-        cells = (
-            np.array(text.replace(b":", b" ").split(), dtype=np.bytes_)
-            .astype(np.float64)
-            .reshape(len(lines), 1 + 2 * m)
-        )
-    except ValueError:
+        labels = _numbers(words[::width])
+        for j in range(m):
+            indices[:, j] = np.fromiter(map(int, words[1 + 2 * j :: width]), np.int64, n)
+            wrong |= _numbers(words[2 + 2 * j :: width]) != 1
+    except (ValueError, OverflowError):
         raise DataError(_broken(path, lines, m)) from None
-    labels, indices, values = cells[:, 0], cells[:, 1::2], cells[:, 2::2]
-    wrong = ~np.isin(labels, (-1.0, 0.0, 1.0)) | (values != 1).any(1) | (indices < 0).any(1)
-    wrong |= (indices != np.floor(indices)).any(1) | np.array([line.count(b":") != m for line in lines])
+    wrong |= ~np.isin(labels, (-1.0, 0.0, 1.0)) | (indices < 0).any(1)
     if wrong.any():
         raise DataError(_broken(path, lines, m, int(wrong.argmax())))
-    return indices.astype(np.int64), (labels > 0).astype(np.uint8)
+    return indices, (labels > 0).astype(np.uint8)
+
+
+def _numbers(words: list[bytes]) -> NDArray[np.float64]:
+    return np.fromiter(map(float, words), np.float64, len(words))
 
 
 def _broken(path: Path, lines: list[bytes], m: int, row: int | None = None) -> str:
     if row is None:
         row = next((i for i, line in enumerate(lines) if not _is_whole(line, m)), 0)
+    most = max(map(int, re.findall(rb"(\d+):", lines[row])), default=0)
+    if most >= 2**63:
+        return f"indices of {path} must be below 2**63, row {row + 1} has {most!r:.40}; hash them to fewer bits"
     return (
         f"every row of {path} must be a label 0 or 1 and {m} times index:1, row {row + 1} is "
         f"{lines[row].decode('ascii', 'replace')!r:.60}; correct it"
@@ -57,11 +69,13 @@ def _broken(path: Path, lines: list[bytes], m: int, row: int | None = None) -> s
 
 
 def _is_whole(line: bytes, m: int) -> bool:
+    words = line.replace(b":", b" ").split()
     try:
-        cells = [float(cell) for cell in line.replace(b":", b" ").split()]
+        largest = max(map(int, words[1::2]), default=0)
+        list(map(float, words[::2]))
     except ValueError:
         return False
-    return len(cells) == 1 + 2 * m and line.count(b":") == m
+    return len(words) == 1 + 2 * m and line.count(b":") == m and largest < 2**63
 
 
 def read_libsvm_parts(files: Mapping[str, Path], name: str = "libsvm") -> CTRData:

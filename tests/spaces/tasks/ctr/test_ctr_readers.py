@@ -310,6 +310,7 @@ def test_libsvm_files(tmp_path: Path) -> None:
         ("1 3:2\n", 1),
         ("1 x:1\n", 1),
         ("1 3:1 1\n", 1),
+        ("1 3:1\n0 3.5:1\n", 2),
     ):
         (tmp_path / "c").write_text(text)
         with pytest.raises(DataError, match=f"row {row} is") as caught:
@@ -318,6 +319,17 @@ def test_libsvm_files(tmp_path: Path) -> None:
     (tmp_path / "c").write_text("\n")
     with pytest.raises(DataError, match="empty file"):
         read_libsvm(tmp_path / "c")
+
+
+def test_libsvm_indices_are_whole_numbers_of_63_bits(tmp_path: Path) -> None:
+    hashed = [2**63 - 1, *range(12345678901234567, 12345678901234572)]
+    (tmp_path / "a").write_text("".join(f"1 {index}:1 7:1\n" for index in hashed))
+    indices, _ = read_libsvm(tmp_path / "a")
+    assert indices.tolist() == [[index, 7] for index in hashed]
+    (tmp_path / "a").write_text(f"1 3:1 7:1\n0 3:1 {2**63}:1\n")
+    with pytest.raises(DataError, match=r"must be below 2\*\*63, row 2 has 9223372036854775808; hash them") as caught:
+        read_libsvm(tmp_path / "a")
+    assert "\n" not in str(caught.value)
 
 
 def test_sets_need_their_files(tmp_path: Path) -> None:
