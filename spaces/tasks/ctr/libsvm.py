@@ -59,7 +59,7 @@ def _numbers(words: list[bytes]) -> NDArray[np.float64]:
 def _broken(path: Path, lines: list[bytes], m: int, row: int | None = None) -> str:
     if row is None:
         row = next((i for i, line in enumerate(lines) if not _is_whole(line, m)), 0)
-    most = max(map(int, re.findall(rb"(\d+):", lines[row])), default=0)
+    most = max(map(int, re.findall(rb"(\d{1,4000}):", lines[row])), default=0)
     if most >= 2**63:
         return f"indices of {path} must be below 2**63, row {row + 1} has {most!r:.40}; hash them to fewer bits"
     return (

@@ -129,8 +129,7 @@ class _Preparation:
             if sequence is not None:
                 words = encoders[sequence.of]
                 assert isinstance(words, Vocabulary)
-                given = lists[sequence.name] if sequence.name in lists else _split(texts[sequence.name], sequence)
-                history = _sequences(given, sequence, words, offsets[sequence.of])
+                history = self._sequences(sequence, texts, lists, words, offsets[sequence.of])
             for i, part in enumerate(PARTS):
                 mine = parts == i
                 low, high = done[part], done[part] + int(mine.sum())
@@ -197,6 +196,22 @@ class _Preparation:
         absent = (*self.schema.missing, "")
         return numbers(texts, absent, functools.partial(cell_name, path, column.name, first))
 
+    def _sequences(
+        self, column: Column, texts: Texts, lists: Lists, words: Vocabulary, offset: int
+    ) -> NDArray[np.int32]:
+        """The last ``length`` values of each cell, at the front, -1 behind them."""
+        if column.name in lists:
+            recent = [values[-column.length :] for values in lists[column.name]]
+        else:
+            absent = {*self.schema.missing, ""}
+            cells = texts[column.name]
+            recent = [[] if cell in absent else cell.split(column.separator)[-column.length :] for cell in cells]
+        lengths = np.array(list(map(len, recent)))
+        out = np.full((len(recent), column.length), -1, np.int32)
+        flat = self._words(list(itertools.chain(*recent)))
+        out[np.arange(column.length) < lengths[:, None]] = words.encode(flat) + offset
+        return out
+
     def _labels(self, path: Path, first: int, texts: Sequence[str]) -> NDArray[np.uint8]:
         cell = functools.partial(cell_name, path, self.schema.label, first)
         values = numbers(texts, (), cell)
@@ -224,16 +239,3 @@ class _Sample:
         if len(self.values) > QUANTILE_ROWS:
             kept = np.argpartition(self._ranks, QUANTILE_ROWS)[:QUANTILE_ROWS]
             self.values, self._ranks = self.values[kept], self._ranks[kept]
-
-
-def _split(texts: Sequence[str], column: Column) -> list[list[str]]:
-    return [text.split(column.separator)[-column.length :] if text else [] for text in texts]
-
-
-def _sequences(lists: Sequence[list[str]], column: Column, words: Vocabulary, offset: int) -> NDArray[np.int32]:
-    """The last ``length`` values of each list, at the front, -1 behind them."""
-    recent = [values[-column.length :] for values in lists]
-    lengths = np.array(list(map(len, recent)))
-    out = np.full((len(recent), column.length), -1, np.int32)
-    out[np.arange(column.length) < lengths[:, None]] = words.encode(list(itertools.chain(*recent))) + offset
-    return out

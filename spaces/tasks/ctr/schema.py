@@ -53,7 +53,8 @@ class Schema:
         label: column of clicks: 0 or 1, false or true, or a number that is a click from ``positive_from`` on.
         columns: those that become fields, in order, and at most one sequence.
         positive_from: None for labels that are 0 and 1 (or -1 and 1).
-        missing: texts that stand for no value; they become one value of their field.
+        missing: texts that stand for no value; they become one value of their field, also within a sequence. A sequence
+            that is one of them is empty.
     Raises: RecipeError, UnknownNameError.
     """
 

@@ -133,6 +133,26 @@ def test_labels_may_be_true_and_false(tmp_path: Path) -> None:
     assert np.array_equal(data.train.labels == 1, of_u)
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_missing_texts_are_missing_in_sequences(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"t.{ending}"
+    if ending == "csv":
+        path.write_text("click,item,city,past\n" + "1,a,x,NA\n1,NA,x,a|NA||zzz\n0,a,x,\n" * 20)
+    else:
+        pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        past = [[], ["a", "NA", None, "zzz"], None] * 20
+        columns = {"click": [1, 1, 0] * 20, "item": ["a", "NA", "a"] * 20, "city": ["x"] * 60, "past": past}
+        parquet.write_table(pa.table(columns), path)
+    past_of_item = {"name": "past", "kind": "sequence", "of": "item", "length": 4}
+    schema = Schema.parse({"label": "click", "columns": ["item", "city", past_of_item], "missing": ["", "NA"]})
+    data = read_tables(path, schema, cache=tmp_path / "c")
+    assert data.vocabulary[0] == ("a", MISSING)
+    assert data.train.history is not None
+    of_missing_item = data.train.ids[:, 0] == 2
+    assert (data.train.history[of_missing_item] == [1, 2, 2, 0]).all()
+    assert (data.train.history[~of_missing_item] == -1).all()
+
+
 def test_the_vocabulary_of_other_parts_is_not_looked_at(tmp_path: Path) -> None:
     one = read_tables(write(tmp_path), SCHEMA, cache=tmp_path / "a")
     two = read_tables(write(tmp_path, other=OTHER.replace("zzz", "qqq") * 1), SCHEMA, cache=tmp_path / "b")
@@ -326,10 +346,11 @@ def test_libsvm_indices_are_whole_numbers_of_63_bits(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("".join(f"1 {index}:1 7:1\n" for index in hashed))
     indices, _ = read_libsvm(tmp_path / "a")
     assert indices.tolist() == [[index, 7] for index in hashed]
-    (tmp_path / "a").write_text(f"1 3:1 7:1\n0 3:1 {2**63}:1\n")
-    with pytest.raises(DataError, match=r"must be below 2\*\*63, row 2 has 9223372036854775808; hash them") as caught:
-        read_libsvm(tmp_path / "a")
-    assert "\n" not in str(caught.value)
+    for index in (str(2**63), "9" * 5000):  # Python reads no number of more than 4300 digits
+        (tmp_path / "a").write_text(f"1 3:1 7:1\n0 3:1 {index}:1\n")
+        with pytest.raises(DataError, match=rf"must be below 2\*\*63, row 2 has {index[:19]}.*; hash them") as caught:
+            read_libsvm(tmp_path / "a")
+        assert "\n" not in str(caught.value)
 
 
 def test_sets_need_their_files(tmp_path: Path) -> None:
