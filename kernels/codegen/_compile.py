@@ -14,7 +14,6 @@ import os
 import platform
 import shlex
 import shutil
-import stat
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from layersearch.errors import KernelError
+from layersearch.kernels.user_cache import own_folder, user_folder
 
 __all__ = ["CACHE_LIMIT_BYTES", "Compiler", "build", "cache_folder", "find_compiler", "library"]
 
@@ -123,7 +123,7 @@ def library(source: str, emitter: str, flags: tuple[str, ...] = ()) -> ctypes.CD
     try:
         path = build(source, emitter, compiler, cache_folder())
     except _FolderError:  # full, or gone meanwhile
-        path = build(source, emitter, compiler, _own_folder())
+        path = build(source, emitter, compiler, own_folder("kernels"))
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -173,27 +173,8 @@ def _build(source: str, emitter: str, compiler: Compiler, folder: Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """``layersearch/kernels`` in the user's cache; a folder of this process where that cannot be used."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "layersearch" / "kernels"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-        writable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError:
-        return _own_folder()
-    trusted = not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and status.st_uid == os.getuid()
-    return folder if trusted and writable else _own_folder()
-
-
-@functools.cache
-def _own_folder() -> Path:
-    folder = tempfile.TemporaryDirectory(prefix="layersearch-kernels-")
-    _own_folders.append(folder)  # kept until the process ends
-    return Path(folder.name)
-
-
-_own_folders: list[tempfile.TemporaryDirectory[str]] = []
+    """Where built kernels are kept; see ``user_folder``."""
+    return user_folder("kernels")
 
 
 @functools.cache

@@ -1,10 +1,12 @@
 """Prepared rows on disk: read by mapping them into memory, found again by the content they were made of."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,17 @@ from numpy.typing import NDArray
 
 from layersearch.errors import DataError
 
-__all__ = ["cached", "content_key"]
+__all__ = ["CACHE_LIMIT_BYTES", "cached", "content_key"]
 
 FORMAT = 3
 """Raised when what is written changes, so that older folders are not read."""
 
+CACHE_LIMIT_BYTES = 8 * 2**30
+"""Of all prepared rows in a cache; 50 million rows of 40 columns. The latest ones stay, be they larger."""
+
 _DONE = "done.json"
+_TRIES = 3
+_ABANDONED_S = 24 * 3600
 
 
 def content_key(files: Sequence[Path], settings: Mapping[str, Any]) -> str:
@@ -39,28 +46,73 @@ def content_key(files: Sequence[Path], settings: Mapping[str, Any]) -> str:
 def cached(
     folder: Path, key: str, make: Callable[[Path], dict[str, Any]]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Arrays and facts of ``key``; made once.
+    """Arrays and facts of ``key``; made once, and kept until others were used later and together are too large.
 
     Args:
         folder: of the cache; made if it is not there.
         make: writes ``NAME.npy`` files into the folder that it is given and returns facts (plain data).
     Returns: the arrays by name, mapped read-only, and the facts.
+    Raises: OSError if the folder cannot be written to.
     """
     place = folder / key
-    if not (place / _DONE).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder))
+    for _ in range(_TRIES):
         try:
-            facts = make(beside)
-            (beside / _DONE).write_text(json.dumps(facts))
-            if place.exists():  # left by a process that died before it was done
-                shutil.rmtree(place)
-            os.replace(beside, place)
-        except OSError:
-            if not (place / _DONE).exists():  # else another process was first, with the same content
-                raise
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            return _opened(place)
+        except FileNotFoundError:  # never made, or removed by another process
+            _made(folder, key, make)
+    return _opened(place)
+
+
+def _opened(place: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Raises: FileNotFoundError if it is not there as a whole."""
+    done = place / _DONE
+    facts: dict[str, Any] = json.loads(done.read_text())
     arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(place.glob("*.npy"))}
-    found: dict[str, Any] = json.loads((place / _DONE).read_text())
-    return arrays, found
+    os.utime(done)  # last, so that it also tells that nothing was removed in between
+    return arrays, facts
+
+
+def _made(folder: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> None:
+    place = folder / key
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder))
+    try:
+        facts = make(beside)
+        (beside / _DONE).write_text(json.dumps(facts))
+        if place.exists() and not (place / _DONE).exists():  # left by a process that died before it was done
+            shutil.rmtree(place)
+        os.replace(beside, place)
+    except OSError:
+        if not (place / _DONE).exists():  # else another process was first, with the same content
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    _shrink(folder, place)
+
+
+def _shrink(folder: Path, keep: Path) -> None:
+    """Removes what killed processes left, and entries not used for longest until the rest is within the limit.
+
+    Another process may have mapped what is removed: to it the rows stay.
+    """
+    entries = []
+    for place in folder.iterdir():
+        try:
+            if place.name.startswith("."):
+                if time.time() - place.stat().st_mtime > _ABANDONED_S:
+                    shutil.rmtree(place, ignore_errors=True)
+            elif (place / _DONE).exists():
+                size = sum(file.stat().st_size for file in place.iterdir())
+                entries.append(((place / _DONE).stat().st_mtime, size, place))
+        except FileNotFoundError:  # another process removes, too
+            continue
+    total = sum(size for _, size, _ in entries)
+    for _, size, place in sorted(entries):
+        if total <= CACHE_LIMIT_BYTES:
+            return
+        if place != keep:
+            aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=folder))
+            with contextlib.suppress(OSError):
+                os.replace(place, aside)  # at once, so that nobody finds a part of it
+            shutil.rmtree(aside, ignore_errors=True)
+            total -= size

@@ -1,10 +1,12 @@
 """Tables to click-through data, in two passes of chunks: the first, over training rows, finds vocabularies and bins."""
 
 import dataclasses
+import errno
 import functools
 import itertools
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from layersearch.errors import DataError
+from layersearch.kernels.user_cache import own_folder, user_folder
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.tasks.ctr.cache import cached, content_key
 from layersearch.spaces.tasks.ctr.data import CTRData, Part
@@ -49,11 +52,12 @@ def read_tables(
 
     Args:
         files: one table, or those of ``PARTS``.
-        cache: folder for encoded rows; a temporary one, left to the system, if None.
+        cache: folder for encoded rows, of which ``CACHE_LIMIT_BYTES`` are kept; if None, ``layersearch/rows`` in the
+            user's cache, or where that cannot take them a temporary one, removed at the end of the process.
         fractions: of train, validation and test, for one table.
         seed: of the split.
         chunk: rows in memory at a time.
-    Raises: DataError naming file, row and column.
+    Raises: DataError naming file, row and column, or the folder if there is no room.
     """
     sources = (
         {"all": files} if isinstance(files, Path) else {part: Path(files[part]) for part in PARTS if part in files}
@@ -66,9 +70,8 @@ def read_tables(
         raise DataError(f"fractions must be above 0 and sum to 1, got {list(fractions)}; use 0.8, 0.1, 0.1")
     settings = {"schema": dataclasses.asdict(schema), "fractions": fractions, "seed": seed, "parts": list(sources)}
     key = content_key(list(sources.values()), settings)
-    folder = cache or Path(tempfile.mkdtemp(prefix="layersearch-ctr-"))
     work = _Preparation(sources, schema, fractions, seed, chunk)
-    arrays, facts = cached(folder, key, work.write)
+    arrays, facts = _cached(cache, key, work.write)
     made = [Part(arrays[f"{part}_ids"], arrays[f"{part}_labels"], arrays.get(f"{part}_history")) for part in PARTS]
     names = tuple(column.name for column in schema.fields)
     target = names.index(schema.sequence.of) if schema.sequence else 0
@@ -89,6 +92,25 @@ def read_tables(
     )
 
 
+def _cached(
+    cache: Path | None, key: str, make: Callable[[Path], dict[str, Any]]
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    folder = cache or user_folder("rows")
+    try:
+        try:
+            return cached(folder, key, make)
+        except OSError:
+            if cache is not None:
+                raise
+            folder = own_folder("rows")
+            return cached(folder, key, make)
+    except OSError as error:
+        raise DataError(
+            f"encoded rows must be written to {folder}, but that does not work ({error.strerror or error}); make room, "
+            "or set XDG_CACHE_HOME to another folder"
+        ) from None
+
+
 class _Preparation:
     def __init__(
         self, sources: Mapping[str, Path], schema: Schema, fractions: tuple[float, float, float], seed: int, chunk: int
@@ -107,12 +129,14 @@ class _Preparation:
         sizes = [encoder.size for encoder in encoders.values()]
         offsets = dict(zip(encoders, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
         sequence = self.schema.sequence
+        length = 0 if sequence is None else sequence.length
+        if shutil.disk_usage(folder).free < sum(rows.values()) * (4 * (len(sizes) + length) + 1):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a full disk would kill who writes to mapped files
         ids = {p: open_memmap(folder / f"{p}_ids.npy", "w+", np.int32, (n, len(sizes))) for p, n in rows.items()}
         labels = {p: open_memmap(folder / f"{p}_labels.npy", "w+", np.uint8, (n,)) for p, n in rows.items()}
         past = {}
         if sequence is not None:
-            shape = (sequence.length,)
-            past = {p: open_memmap(folder / f"{p}_history.npy", "w+", np.int32, (n, *shape)) for p, n in rows.items()}
+            past = {p: open_memmap(folder / f"{p}_history.npy", "w+", np.int32, (n, length)) for p, n in rows.items()}
         done = dict.fromkeys(PARTS, 0)
         for path, first, parts, texts, lists in self._chunks():
             clicks = self._labels(path, first, texts[self.schema.label])

@@ -1,13 +1,19 @@
 """Readers: what a table becomes, what is refused, and that memory and disk are treated well."""
 
+import os
+import shutil
+import subprocess
 import sys
+import tempfile
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from layersearch.errors import BadInputError, DataError, RecipeError, UnknownNameError
+from layersearch.spaces.tasks.ctr import cache
 from layersearch.spaces.tasks.ctr.data import CTRData
 from layersearch.spaces.tasks.ctr.libsvm import read_libsvm, read_libsvm_parts
 from layersearch.spaces.tasks.ctr.prepare import read_tables
@@ -176,6 +182,88 @@ def test_the_cache_is_found_by_content_and_mapped(tmp_path: Path, monkeypatch: p
     assert len(changed.train) == 5
     assert sorted(p.name[0] for p in (tmp_path / "cache").iterdir()) != ["."], "no half-written folder is left"
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_rows_are_kept_in_the_cache_of_the_user_or_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    kept = tmp_path / "home" / "layersearch" / "rows"
+    before = set(Path(tempfile.gettempdir()).glob("layersearch-*"))
+    for _ in range(2):
+        data = read_tables(write(tmp_path), SCHEMA)
+        assert isinstance(data.train.ids, np.memmap)
+        assert Path(str(data.train.ids.filename)).parent.parent == kept
+    assert len(list(kept.iterdir())) == 1
+    assert set(Path(tempfile.gettempdir()).glob("layersearch-*")) == before
+    # Where it cannot be used, rows are in a folder that goes with the process.
+    (tmp_path / "file").write_text("")
+    code = (
+        "import sys; from pathlib import Path; from layersearch.spaces.tasks.ctr.prepare import read_tables;"
+        "from layersearch.spaces.tasks.ctr.schema import Schema;"
+        "files = {p: Path(sys.argv[1]) / f'{p}.csv' for p in ('train', 'validation', 'test')};"
+        "data = read_tables(files, Schema.parse({'label': 'click', 'columns': ['item', 'city']}));"
+        "print(data.train.ids.filename, len(data.train))"
+    )
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    assert told[1] == "4"
+    assert not Path(told[0]).parent.parent.exists()
+
+
+def test_a_disk_without_room_is_told_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(DataError, match=r"encoded rows must be written to .*\(No space left on device\); make room"):
+        read_tables(write(tmp_path), SCHEMA, cache=tmp_path / "c")
+    assert not list((tmp_path / "c").iterdir())
+
+
+def test_a_cache_of_rows_is_bounded_and_keeps_what_was_used_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(folder: Path) -> dict[str, int]:
+        np.save(folder / "x.npy", np.arange(1000))
+        return {}
+
+    folder = tmp_path / "rows"
+    monkeypatch.setattr(cache, "CACHE_LIMIT_BYTES", 25_000)
+    mapped = cache.cached(folder, "a", make)[0]["x"]
+    cache.cached(folder, "b", make)
+    left = folder / ".a.killed"
+    left.mkdir()
+    for key, when in (("a/done.json", 1), ("b/done.json", 2), (".a.killed", 1)):
+        os.utime(folder / key, (when, when))
+    cache.cached(folder, "c", make)
+    os.utime(folder / "b/done.json", (2, 2))
+    cache.cached(folder, "a", make)  # used
+    cache.cached(folder, "d", make)
+    assert {path.name for path in folder.iterdir()} == {"a", "c", "d"}
+    monkeypatch.setattr(cache, "CACHE_LIMIT_BYTES", 10)
+    cache.cached(folder, "e", make)
+    assert {path.name for path in folder.iterdir()} == {"e"}
+    assert mapped.sum() == 499_500, "what was removed stays mapped"
+
+
+def test_rows_that_another_process_removes_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(folder: Path) -> dict[str, int]:
+        np.save(folder / "x.npy", np.arange(3))
+        return {"n": 3}
+
+    cache.cached(tmp_path, "a", make)
+    removed = []
+
+    def load(path: Path, **options: object) -> object:
+        if not removed:
+            removed.append(path)
+            shutil.rmtree(tmp_path / "a")
+        return np_load(path, **options)  # type: ignore[arg-type]
+
+    np_load = np.load
+    monkeypatch.setattr(np, "load", load)
+    arrays, facts = cache.cached(tmp_path, "a", make)
+    assert arrays["x"].tolist() == [0, 1, 2]
+    assert facts == {"n": 3}
 
 
 def test_one_table_is_split_by_its_seed(tmp_path: Path) -> None:
