@@ -176,7 +176,12 @@ class Recipe(BaseModel):
         return {key: self.objectives}
 
     def with_plan(self, settings: JsonObject) -> "Recipe":
-        """Names the lowering that was chosen in ``settings`` of the space, so that the recipe makes the same run."""
+        """Names the lowering that was chosen in ``settings`` of the space, so that the recipe makes the same run.
+
+        What is noted of the data is left out: the recipe can be followed with others.
+        """
+        if "lowering" not in settings:
+            return self
         plan: JsonObject = settings["lowering"]
         knobs = {f"lowering.{key}": value for key, value in plan.items() if key != "name"}
         return self.model_copy(update={"lowering": plan["name"], "set": self.set | knobs})

@@ -40,8 +40,8 @@ class SpaceEntry:
         data: name of the default data set.
         data_sets: registry of the data sets, by name.
         load: ``(name, data_dir)`` -> data; reads a data set, or raises DataError with one sentence.
-        plan: ``(settings, data, device)`` -> settings in which nothing is left to be measured, such as the lowering
-            ``auto``; if the space has any such setting.
+        plan: ``(settings, data, device)`` -> settings in which nothing is left to be found out at the start of a run,
+            as what the lowering ``auto`` is, or what its files contain; if the space has any such setting.
         network: whether genomes are whole networks, built for ``out_features``, too; else they are layers.
         rungs: key of the setting that takes a ratio and has candidates measured early, at training steps that are this
             many times apart or where the space sees fit; if the space has one.
@@ -188,6 +188,7 @@ SPACES.add(
         data="planted",
         data_sets="layersearch.spaces.tasks.ctr.prepared:CTR_SETS",
         load="layersearch.spaces.tasks.ctr.sources:load_source",
+        plan="layersearch.spaces.optfs.plan:planned",
         network=True,
         rungs="fidelity.ratio",
         objectives="funnel.objectives",

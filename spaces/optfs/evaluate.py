@@ -47,6 +47,7 @@ def load_data(settings: OptFSSettings) -> CTRData:
         schema=task.table_schema,
         validation=task.validation,
         test=task.test,
+        content=task.content,
     )
     data = data.with_holdout()
     if task.batch > len(data.train):

@@ -154,6 +154,8 @@ class TaskSettings(Settings):
         schema: of a table: a mapping (``Schema.parse``), or in options the path of a YAML file with one.
         validation, test: files of those parts, if ``data`` is the one of the training rows.
         seed: of data that are made, and of the split of one table.
+        content: of the files when the run began (``cache.content_of``), by which a changed file is refused; set by the
+            run, None in runs of versions that did not note it.
         quality_epochs: so many epochs from the start the quality stage takes.
     """
 
@@ -162,6 +164,7 @@ class TaskSettings(Settings):
     validation: str | None = None
     test: str | None = None
     seed: int = Field(0, ge=0, lt=2**63)
+    content: str | None = None
     batch: int = Field(1024, ge=2, le=10_000_000)
     epochs: int = Field(10, ge=1, le=1000)
     patience: int = Field(2, ge=1, le=1000)

@@ -1,8 +1,10 @@
 """search on the optfs space, from a table and its schema to files that run without layersearch."""
 
+import contextlib
 import csv
 import json
 import random
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,38 @@ def test_a_libsvm_file_and_an_interrupted_run(table: Path, capsys: pytest.Captur
     assert main(["resume", *again]) == 0
     longer = json.loads(capsys.readouterr().out)
     assert [e["fitness"] for e in longer["best"]] == [e["fitness"] for e in once["best"]]
+
+
+@pytest.mark.slow
+def test_a_run_does_not_go_on_with_other_data(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = ["--runs-dir", str(table.parent / "runs")]
+    assert tiny("evolve", table, "--evaluations", "1", "--rerank-top", "0") == 0
+    recipe = (table.parent / "runs" / "optfs-0001" / "recipe.yaml").read_text()
+    assert "content" not in recipe, "others may follow the recipe with their own data"
+    text = table.read_text()
+    table.write_text(text.replace("c1,", "c2,"))
+    export = ["export", "optfs-0001", *runs]
+    calls = (
+        ["resume", "optfs-0001", *runs, "--evaluations", "2"],
+        ["evolve", "--replay", "optfs-0001", *runs],
+        [*export, "--weights", "-o", str(table.parent / "net.py")],
+        [*export, "--format", "features", "-o", str(table.parent / "f.json")],
+    )
+    capsys.readouterr()
+    for call in calls:
+        assert main(call) == 2
+        told = capsys.readouterr().err
+        assert "clicks.csv must be as the run began with, and was changed since; restore it or begin a new run" in told
+        assert told.count("\n") == 1
+    table.write_text(text)
+    assert main(calls[3]) == 0
+    table.write_text(text.replace("c1,", "c2,"))
+    with contextlib.closing(sqlite3.connect(table.parent / "runs" / "optfs-0001" / "run.sqlite")) as store, store:
+        (space,) = store.execute("SELECT value FROM meta WHERE key = 'space'").fetchone()
+        older = json.loads(space)
+        assert len(older["settings"]["task"].pop("content")) == 32
+        store.execute("UPDATE meta SET value = ? WHERE key = 'space'", (json.dumps(older),))
+    assert main([*calls[3], "--force"]) == 0, "a run of before contents were noted"
 
 
 def _cell(path: Path, row: int, column: int, text: str) -> None:

@@ -32,6 +32,7 @@ def to_arrays(data: CTRData) -> dict[str, np.ndarray[Any, Any]]:
         "target": data.target,
         "bins": {str(place): edges for place, edges in data.bins.items()},
         "missing": data.missing,
+        "content": data.content,
     }
     text = json.dumps(about, ensure_ascii=False).encode("utf-8", "surrogatepass")
     return arrays | {"about": np.frombuffer(text, np.uint8)}
@@ -60,5 +61,6 @@ def from_arrays(arrays: Arrays) -> CTRData:
         target=about["target"],
         bins={int(place): tuple(edges) for place, edges in about["bins"].items()},
         missing=tuple(about["missing"]),
+        content=about["content"],
         **parts,  # type: ignore[arg-type]
     )

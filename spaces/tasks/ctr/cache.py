@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from layersearch.errors import DataError
 
-__all__ = ["CACHE_LIMIT_BYTES", "cached", "content_key"]
+__all__ = ["CACHE_LIMIT_BYTES", "cached", "content_of", "rows_key"]
 
 FORMAT = 3
 """Raised when what is written changes, so that older folders are not read."""
@@ -29,9 +29,9 @@ _TRIES = 3
 _ABANDONED_S = 24 * 3600
 
 
-def content_key(files: Sequence[Path], settings: Mapping[str, Any]) -> str:
-    """SHA-256 of the bytes of ``files``, of ``settings`` (plain data) and of the format, as 32 hex digits."""
-    digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
+def content_of(files: Sequence[Path], expected: str | None = None) -> str:
+    """SHA-256 of the bytes of ``files``, as 32 hex digits. Raises: DataError if it is not the one that is expected."""
+    digest = hashlib.sha256()
     for path in files:
         try:
             with path.open("rb") as file:
@@ -40,7 +40,16 @@ def content_key(files: Sequence[Path], settings: Mapping[str, Any]) -> str:
             raise DataError(f"the table {path} is missing; put the file there or name another") from None
         except OSError as error:
             raise DataError(f"the table {path} cannot be read ({error.strerror or error}); check it") from None
-    return digest.hexdigest()[:32]
+    found = digest.hexdigest()[:32]
+    if expected not in (None, found):
+        names = ", ".join(map(str, files))
+        raise DataError(f"{names} must be as the run began with, and was changed since; restore it or begin a new run")
+    return found
+
+
+def rows_key(content: str, settings: Mapping[str, Any]) -> str:
+    """Of rows encoded from files of that content by ``settings`` (plain data) in this format, as 32 hex digits."""
+    return hashlib.sha256(json.dumps([FORMAT, content, settings], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def cached(

@@ -73,6 +73,7 @@ class CTRData:
         bins: inner edges of a field of numbers, by its place: id 1 is a missing number, 2 … are the intervals.
         missing: texts that stand for no value.
         holdout: rows for a re-rank, that no search sees; see ``with_holdout``.
+        content: of the files that it was read from (``cache.content_of``); empty for a set.
     Raises: DataError if a part is empty, or its ids are not those of the fields.
     """
 
@@ -88,6 +89,7 @@ class CTRData:
     bins: Mapping[int, tuple[float, ...]] = field(default_factory=dict, repr=False)
     missing: tuple[str, ...] = ()
     holdout: Part | None = None
+    content: str = ""
 
     def __post_init__(self) -> None:
         low = np.array(self.offsets)

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.errors import DataError
+from layersearch.spaces.tasks.ctr.cache import content_of
 from layersearch.spaces.tasks.ctr.data import CTRData, Part
 
 __all__ = ["from_indices", "read_libsvm", "read_libsvm_parts"]
@@ -78,8 +80,12 @@ def _is_whole(line: bytes, m: int) -> bool:
     return len(words) == 1 + 2 * m and line.count(b":") == m and largest < 2**63
 
 
-def read_libsvm_parts(files: Mapping[str, Path], name: str = "libsvm") -> CTRData:
-    """Data of the files of ``train``, ``validation`` and ``test``; field ``j`` is the ``j``-th index of a row."""
+def read_libsvm_parts(files: Mapping[str, Path], name: str = "libsvm", content: str | None = None) -> CTRData:
+    """Data of the files of ``train``, ``validation`` and ``test``; field ``j`` is the ``j``-th index of a row.
+
+    ``content``: what ``content_of`` the files must be; None for any.
+    """
+    content = content_of(list(map(Path, files.values())), content)
     parts = {part: read_libsvm(Path(path)) for part, path in files.items()}
     if set(parts) != {"train", "validation", "test"}:
         raise DataError(
@@ -91,7 +97,7 @@ def read_libsvm_parts(files: Mapping[str, Path], name: str = "libsvm") -> CTRDat
             raise DataError(
                 f"rows of {files[part]} must have {m} fields as in train, got {indices.shape[1]}; correct it"
             )
-    return from_indices(name, tuple(f"f{j}" for j in range(m)), parts)
+    return replace(from_indices(name, tuple(f"f{j}" for j in range(m)), parts), content=content)
 
 
 def from_indices(name: str, fields: tuple[str, ...], parts: Mapping[str, tuple[Indices, NDArray[np.uint8]]]) -> CTRData:

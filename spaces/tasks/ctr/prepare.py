@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from layersearch.errors import DataError
 from layersearch.kernels.user_cache import own_folder, user_folder
 from layersearch.primitives.seeds import Seeds
-from layersearch.spaces.tasks.ctr.cache import cached, content_key
+from layersearch.spaces.tasks.ctr.cache import cached, content_of, rows_key
 from layersearch.spaces.tasks.ctr.data import CTRData, Part
 from layersearch.spaces.tasks.ctr.schema import Column, Schema
 from layersearch.spaces.tasks.ctr.tables import CHUNK, cell_name, read_chunks
@@ -43,6 +43,7 @@ def read_tables(
     seed: int = 0,
     name: str = "table",
     chunk: int = CHUNK,
+    content: str | None = None,
 ) -> CTRData:
     """The data of one table, split at random, or of three.
 
@@ -57,6 +58,7 @@ def read_tables(
         fractions: of train, validation and test, for one table.
         seed: of the split.
         chunk: rows in memory at a time.
+        content: what ``content_of`` the files must be; None for any.
     Raises: DataError naming file, row and column, or the folder if there is no room.
     """
     sources = (
@@ -69,9 +71,9 @@ def read_tables(
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
         raise DataError(f"fractions must be above 0 and sum to 1, got {list(fractions)}; use 0.8, 0.1, 0.1")
     settings = {"schema": dataclasses.asdict(schema), "fractions": fractions, "seed": seed, "parts": list(sources)}
-    key = content_key(list(sources.values()), settings)
+    content = content_of(list(sources.values()), content)
     work = _Preparation(sources, schema, fractions, seed, chunk)
-    arrays, facts = _cached(cache, key, work.write)
+    arrays, facts = _cached(cache, rows_key(content, settings), work.write)
     made = [Part(arrays[f"{part}_ids"], arrays[f"{part}_labels"], arrays.get(f"{part}_history")) for part in PARTS]
     names = tuple(column.name for column in schema.fields)
     target = names.index(schema.sequence.of) if schema.sequence else 0
@@ -89,6 +91,7 @@ def read_tables(
         target=target,
         bins=bins,
         missing=schema.missing,
+        content=content,
     )
 
 

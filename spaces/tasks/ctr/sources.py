@@ -76,6 +76,7 @@ def load_source(
     validation: str | None = None,
     test: str | None = None,
     cache: Path | None = None,
+    content: str | None = None,
 ) -> CTRData:
     """Reads a set, or a file.
 
@@ -85,7 +86,7 @@ def load_source(
         seed: of a set that is made, and of the split of a table.
         schema: of a table; see ``Schema.parse``.
         validation, test: files of those parts; without them a table is split at random, 8 : 1 : 1.
-        cache: see ``read_tables``.
+        cache, content: see ``read_tables``.
     Raises: DataError, RecipeError with one sentence.
     """
     if not is_file(data):
@@ -99,14 +100,14 @@ def load_source(
     if Path(data).suffix.lower() in LIBSVM:
         if len(named) < 3:
             raise DataError(f"{data} must come with files for validation and test; give task.validation and task.test")
-        return read_libsvm_parts(named, name)
+        return read_libsvm_parts(named, name, content)
     if schema is None:
         raise RecipeError(
             f"the columns of {data} must be described, got no schema; give --set task.schema=FILE.yaml with label and "
             "columns"
         )
     files_of = named if len(named) == 3 else named["train"]
-    return read_tables(files_of, Schema.parse(schema), cache=cache, seed=seed, name=name)
+    return read_tables(files_of, Schema.parse(schema), cache=cache, seed=seed, name=name, content=content)
 
 
 def _found(name: str, data_dir: Path | None) -> Path:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import pytest
 
 from layersearch.errors import BadInputError, DataError, RecipeError, UnknownNameError
 from layersearch.spaces.tasks.ctr import cache
+from layersearch.spaces.tasks.ctr.arrays import from_arrays, to_arrays
 from layersearch.spaces.tasks.ctr.data import CTRData
 from layersearch.spaces.tasks.ctr.libsvm import read_libsvm, read_libsvm_parts
 from layersearch.spaces.tasks.ctr.prepare import read_tables
@@ -264,6 +266,28 @@ def test_rows_that_another_process_removes_are_made_again(tmp_path: Path, monkey
     arrays, facts = cache.cached(tmp_path, "a", make)
     assert arrays["x"].tolist() == [0, 1, 2]
     assert facts == {"n": 3}
+
+
+def test_the_content_of_files_is_noted_and_asked_for(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    data = read_tables(files, SCHEMA, cache=tmp_path / "c")
+    assert from_arrays(to_arrays(data)).content == data.content
+    assert read_tables(files, SCHEMA, cache=tmp_path / "c", content=data.content).content == data.content
+    other = read_tables(files, replace(SCHEMA, missing=("", "x")), cache=tmp_path / "c", content=data.content)
+    assert other.content == data.content, "it is that of the files, not of how they are read"
+    files["test"].write_text(OTHER.replace("zzz", "yyy"))
+    with pytest.raises(DataError, match=r"test.csv must be as the run began with, and was changed since") as caught:
+        read_tables(files, SCHEMA, cache=tmp_path / "c", content=data.content)
+    assert "\n" not in str(caught.value)
+    rows = {part: tmp_path / part for part in files}
+    for path in rows.values():
+        path.write_text("1 3:1 10:1\n0 4:1 10:1\n")
+    first = read_libsvm_parts(rows)
+    assert read_libsvm_parts(rows, content=first.content).content == first.content
+    rows["train"].write_text("1 3:1 10:1\n0 5:1 10:1\n")
+    with pytest.raises(DataError, match="was changed since"):
+        read_libsvm_parts(rows, content=first.content)
+    assert load_ctr("planted").content == ""
 
 
 def test_one_table_is_split_by_its_seed(tmp_path: Path) -> None:
