@@ -13,11 +13,12 @@ from layersearch.spaces.tasks.ctr.libsvm import read_libsvm_parts
 from layersearch.spaces.tasks.ctr.prepare import read_tables
 from layersearch.spaces.tasks.ctr.prepared import CTR_SETS, load_ctr
 from layersearch.spaces.tasks.ctr.schema import Schema
+from layersearch.spaces.tasks.ctr.tables import DELIMITED, PACKED, ending_of
 
 __all__ = ["ENDINGS", "LIBSVM", "has_history", "is_file", "load_source", "read_schema"]
 
 LIBSVM = (".libsvm", ".libfm", ".svm")
-ENDINGS = (".csv", ".tsv", ".txt", ".inter", ".parquet", *LIBSVM)
+ENDINGS = (*DELIMITED, *(ending + PACKED for ending in DELIMITED), ".parquet", *LIBSVM)
 """Of files that are read as tables or as rows of indices; any other name is that of a set."""
 
 MOST_SCHEMA_BYTES = 1_000_000
@@ -27,7 +28,7 @@ def is_file(data: str) -> bool:
     """Whether ``data`` names a file. Raises: UnknownNameError if it is neither a file nor a set."""
     if data in CTR_SETS:
         return False
-    if Path(data).suffix.lower() in ENDINGS:
+    if ending_of(Path(data)) in ENDINGS:
         return True
     raise unknown_name("data set", data, [*CTR_SETS, *(f"FILE{ending}" for ending in (".csv", ".parquet", ".libsvm"))])
 
@@ -96,7 +97,7 @@ def load_source(
     if len(named) == 2:
         missing = next(part for part in files if part not in named)
         raise DataError(f"files must be given for validation and test or for neither, got none for {missing}; add it")
-    name = Path(data).stem
+    name = Path(data).name[: -len(ending_of(Path(data)))]
     if Path(data).suffix.lower() in LIBSVM:
         if len(named) < 3:
             raise DataError(f"{data} must come with files for validation and test; give task.validation and task.test")

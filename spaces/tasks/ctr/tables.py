@@ -2,18 +2,22 @@
 
 import csv
 import functools
+import gzip
 import itertools
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, TypeAlias
+from typing import Literal, TextIO, TypeAlias
 
 from layersearch.errors import DataError
 
-__all__ = ["CHUNK", "Chunk", "cell_name", "read_chunks"]
+__all__ = ["CHUNK", "DELIMITED", "PACKED", "Chunk", "cell_name", "ending_of", "read_chunks"]
 
 CHUNK = 65_536
 """Rows in memory at a time."""
+DELIMITED = (".csv", ".tsv", ".txt", ".inter")
+PACKED = ".gz"
 
 Chunk: TypeAlias = tuple[int, Mapping[str, Sequence[str]], Mapping[str, Sequence[list[str]]]]
 """Number of the first row (the first after the header is 1), texts by column, lists of texts by column."""
@@ -27,33 +31,44 @@ def read_chunks(
     """The named columns of a table with a header, in chunks.
 
     The ending tells the format: ``.csv`` (commas, cells may be quoted), ``.tsv`` or ``.txt`` or ``.inter`` (tabs, a
-    quotation mark is a character as any other), ``.parquet``. In Parquet null and NaN are the empty text, bytes are
+    quotation mark is a character as any other), each also packed, as ``.csv.gz``; ``.parquet``. Empty lines are passed
+    over and not counted. In Parquet null and NaN are the empty text, bytes are
     UTF-8, and whole numbers are written without a point whatever their type, as integers with a null among them are
     floats in many a file; a column may have lists in its cells if it is one of ``lists``.
 
     Raises: DataError with file, row and column for a missing file or column, a broken row, an unknown ending, or
         Parquet without pyarrow.
     """
-    ending = path.suffix.lower()
+    ending = ending_of(path)
     if ending == ".parquet":
         yield from _parquet(path, columns, rows, lists)
-    elif ending in (".csv", ".tsv", ".txt", ".inter"):
-        yield from _delimited(path, columns, rows, "," if ending == ".csv" else "\t")
+    elif ending.removesuffix(PACKED) in DELIMITED:
+        yield from _delimited(path, columns, rows, "," if ending.startswith(".csv") else "\t")
     else:
-        raise DataError(f"a table must end in .csv, .tsv, .txt, .inter or .parquet, got {path.name}; convert it")
+        raise DataError(
+            f"a table must end in {', '.join(DELIMITED)} (with or without {PACKED}) or .parquet, got {path.name}; "
+            "convert it"
+        )
+
+
+def ending_of(path: Path) -> str:
+    """In lower case; of packed files with the one before, as ``.csv.gz``."""
+    ending = path.suffix.lower()
+    return path.with_suffix("").suffix.lower() + ending if ending == PACKED else ending
 
 
 def _delimited(path: Path, columns: Sequence[str], rows: int, delimiter: str) -> Iterator[Chunk]:
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with _opened(path) as file:
             reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
-            header = next(reader, None)
+            not_empty = filter(None, reader)
+            header = next(not_empty, None)
             if header is None:
                 raise DataError(f"{path} must have a header and rows, got an empty file; write them")
             places = _places(path, columns, header)
             first = 1
-            while lines := list(itertools.islice(reader, rows)):
+            while lines := list(itertools.islice(not_empty, rows)):
                 if set(map(len, lines)) != {len(header)}:
                     i, n = next((i, len(line)) for i, line in enumerate(lines) if len(line) != len(header))
                     raise DataError(
@@ -68,8 +83,16 @@ def _delimited(path: Path, columns: Sequence[str], rows: int, delimiter: str) ->
         raise DataError(f"{path} must be UTF-8, byte {error.start} is not; convert it") from None
     except csv.Error as error:
         raise DataError(f"{path} must be well formed, line {reader.line_num} is not ({error}); correct it") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} must be a whole gzip file, and is not ({error}); fetch it again") from None
     except OSError as error:
         raise DataError(f"the table {path} cannot be read ({error.strerror or error}); check it") from None
+
+
+def _opened(path: Path) -> TextIO:
+    if path.suffix.lower() == PACKED:
+        return gzip.open(path, "rt", newline="", encoding="utf-8-sig")
+    return path.open(newline="", encoding="utf-8-sig")
 
 
 def _parquet(path: Path, columns: Sequence[str], rows: int, lists: Collection[str]) -> Iterator[Chunk]:

@@ -1,5 +1,6 @@
 """Readers: what a table becomes, what is refused, and that memory and disk are treated well."""
 
+import gzip
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from layersearch.spaces.tasks.ctr.libsvm import read_libsvm, read_libsvm_parts
 from layersearch.spaces.tasks.ctr.prepare import read_tables
 from layersearch.spaces.tasks.ctr.prepared import CTR_SETS, load_ctr
 from layersearch.spaces.tasks.ctr.schema import Schema
+from layersearch.spaces.tasks.ctr.sources import is_file, load_source
 from layersearch.spaces.tasks.ctr.vocabulary import MISSING, Bins, VocabularyMaker
 
 SCHEMA = Schema.parse(
@@ -47,7 +49,8 @@ def write(folder: Path, ending: str = "csv", train: str = TRAIN, other: str = OT
             (folder / "x.csv").write_text(text)
             parquet.write_table(read.read_csv(folder / "x.csv"), files[part])
         else:
-            files[part].write_text(text.replace(",", "\t") if ending == "tsv" else text)
+            content = (text.replace(",", "\t") if ending.lower().startswith("tsv") else text).encode()
+            files[part].write_bytes(gzip.compress(content) if ending.lower().endswith(".gz") else content)
     return files
 
 
@@ -55,7 +58,7 @@ def local(data: CTRData, part: str) -> list[list[int]]:
     return (np.asarray(data.part(part).ids) - np.array(data.offsets)).tolist()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "csv.gz", "TSV.GZ"])
 @pytest.mark.parametrize("chunk", [1, 3, 1000])
 def test_a_table_becomes_ids_of_the_training_vocabulary(tmp_path: Path, ending: str, chunk: int) -> None:
     data = read_tables(write(tmp_path, ending), SCHEMA, cache=tmp_path / "cache", chunk=chunk)
@@ -131,6 +134,34 @@ def test_parquet_cells_that_are_no_values_are_refused(tmp_path: Path, cells: lis
     with pytest.raises(DataError, match=sentence) as caught:
         read_tables(tmp_path / "t.parquet", Schema.parse({"label": "click", "columns": ["a", "b"]}), cache=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_empty_lines_are_passed_over(tmp_path: Path) -> None:
+    lines = TRAIN.splitlines()
+    train = "\n" + "\r\n\n".join(lines) + "\n\n"
+    data = read_tables(write(tmp_path, train=train), SCHEMA, cache=tmp_path / "c", chunk=2)
+    assert data.train.labels.tolist() == [1, 0, 1, 0]
+
+
+def test_broken_gzip_files_are_refused(tmp_path: Path) -> None:
+    packed = gzip.compress(TRAIN.encode() * 100)
+    for content in (packed[:-20], packed[:15] + b"abcdefgh" + packed[23:], TRAIN.encode()):
+        (tmp_path / "t.csv.gz").write_bytes(content)
+        with pytest.raises(DataError, match=r"t.csv.gz must be a whole gzip file, and is not") as caught:
+            read_tables(tmp_path / "t.csv.gz", SCHEMA, cache=tmp_path / "c")
+        assert "\n" not in str(caught.value)
+
+
+def test_packed_tables_are_files_by_their_ending(tmp_path: Path) -> None:
+    assert is_file("clicks.csv.gz")
+    with pytest.raises(UnknownNameError):
+        is_file("clicks.gz")
+    with pytest.raises(UnknownNameError):
+        is_file("clicks.parquet.gz")
+    files = write(tmp_path, "csv.gz")
+    schema = {"label": "click", "columns": ["item", "city"]}
+    named = {part: str(files[part]) for part in ("validation", "test")}
+    assert load_source(str(files["train"]), schema=schema, **named).name == "train"
 
 
 def test_labels_may_be_true_and_false(tmp_path: Path) -> None:
