@@ -9,14 +9,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.errors import DataError
 
-__all__ = ["CACHE_LIMIT_BYTES", "cached", "content_of", "rows_key"]
+__all__ = ["CACHE_LIMIT_BYTES", "Cached", "cached", "content_of", "rows_key"]
 
 FORMAT = 3
 """Raised when what is written changes, so that older folders are not read."""
@@ -25,8 +25,10 @@ CACHE_LIMIT_BYTES = 8 * 2**30
 """Of all prepared rows in a cache; 50 million rows of 40 columns. The latest ones stay, be they larger."""
 
 _DONE = "done.json"
-_TRIES = 3
 _ABANDONED_S = 24 * 3600
+
+Cached: TypeAlias = tuple[dict[str, NDArray[Any]], dict[str, Any]]
+"""Arrays by name, and facts."""
 
 
 def content_of(files: Sequence[Path], expected: str | None = None) -> str:
@@ -52,9 +54,7 @@ def rows_key(content: str, settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([FORMAT, content, settings], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def cached(
-    folder: Path, key: str, make: Callable[[Path], dict[str, Any]]
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def cached(folder: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> Cached:
     """Arrays and facts of ``key``; made once, and kept until others were used later and together are too large.
 
     Args:
@@ -64,16 +64,16 @@ def cached(
     Raises: OSError if the folder cannot be written to.
     """
     place = folder / key
-    for _ in range(_TRIES):
-        try:
-            return _opened(place)
-        except FileNotFoundError:  # never made, or removed by another process
-            _made(folder, key, make)
-    return _opened(place)
+    try:
+        return _opened(place)
+    except (FileNotFoundError, ValueError, EOFError):
+        if place.exists():  # a part was removed, or a machine stopped before all was on its disk
+            _remove(place)
+        return _made(folder, key, make)
 
 
-def _opened(place: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Raises: FileNotFoundError if it is not there as a whole."""
+def _opened(place: Path) -> Cached:
+    """Raises: FileNotFoundError if it is not there as a whole; ValueError, EOFError if it is broken."""
     done = place / _DONE
     facts: dict[str, Any] = json.loads(done.read_text())
     arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(place.glob("*.npy"))}
@@ -81,22 +81,23 @@ def _opened(place: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     return arrays, facts
 
 
-def _made(folder: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> None:
+def _made(folder: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> Cached:
     place = folder / key
     folder.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder))
     try:
         facts = make(beside)
         (beside / _DONE).write_text(json.dumps(facts))
-        if place.exists() and not (place / _DONE).exists():  # left by a process that died before it was done
-            shutil.rmtree(place)
-        os.replace(beside, place)
-    except OSError:
-        if not (place / _DONE).exists():  # else another process was first, with the same content
-            raise
+        mapped = _opened(beside)  # what is mapped stays, whoever removes the files
+        with contextlib.suppress(OSError):  # another process was first, with the same content
+            os.replace(beside, place)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     _shrink(folder, place)
+    try:
+        return _opened(place)
+    except FileNotFoundError:
+        return mapped
 
 
 def _shrink(folder: Path, keep: Path) -> None:
@@ -120,8 +121,13 @@ def _shrink(folder: Path, keep: Path) -> None:
         if total <= CACHE_LIMIT_BYTES:
             return
         if place != keep:
-            aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=folder))
-            with contextlib.suppress(OSError):
-                os.replace(place, aside)  # at once, so that nobody finds a part of it
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(place)
             total -= size
+
+
+def _remove(place: Path) -> None:
+    """At once, so that nobody finds a part of it."""
+    aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    with contextlib.suppress(OSError):  # another process removed it
+        os.replace(place, aside)
+    shutil.rmtree(aside, ignore_errors=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from layersearch.errors import DataError
 from layersearch.kernels.user_cache import own_folder, user_folder
 from layersearch.primitives.seeds import Seeds
-from layersearch.spaces.tasks.ctr.cache import cached, content_of, rows_key
+from layersearch.spaces.tasks.ctr.cache import Cached, cached, content_of, rows_key
 from layersearch.spaces.tasks.ctr.data import CTRData, Part
 from layersearch.spaces.tasks.ctr.schema import Column, Schema
 from layersearch.spaces.tasks.ctr.tables import CHUNK, cell_name, read_chunks
@@ -95,9 +95,7 @@ def read_tables(
     )
 
 
-def _cached(
-    cache: Path | None, key: str, make: Callable[[Path], dict[str, Any]]
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _cached(cache: Path | None, key: str, make: Callable[[Path], dict[str, Any]]) -> Cached:
     folder = cache or user_folder("rows")
     try:
         try:

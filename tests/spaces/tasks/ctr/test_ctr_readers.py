@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -278,25 +279,40 @@ def test_a_cache_of_rows_is_bounded_and_keeps_what_was_used_last(
     assert mapped.sum() == 499_500, "what was removed stays mapped"
 
 
-def test_rows_that_another_process_removes_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["done.json", "x.npy"])
+def test_rows_that_were_not_all_written_are_made_again(tmp_path: Path, name: str) -> None:
     def make(folder: Path) -> dict[str, int]:
         np.save(folder / "x.npy", np.arange(3))
         return {"n": 3}
 
+    for size in (0, 100):
+        cache.cached(tmp_path, "a", make)
+        os.truncate(tmp_path / "a" / name, size)
+        arrays, facts = cache.cached(tmp_path, "a", make)
+        assert arrays["x"].tolist() == [0, 1, 2]
+        assert facts == {"n": 3}
+    (tmp_path / "a" / "done.json").unlink()
     cache.cached(tmp_path, "a", make)
-    removed = []
+    assert (tmp_path / "a" / "done.json").exists()
 
-    def load(path: Path, **options: object) -> object:
-        if not removed:
-            removed.append(path)
-            shutil.rmtree(tmp_path / "a")
-        return np_load(path, **options)  # type: ignore[arg-type]
 
-    np_load = np.load
-    monkeypatch.setattr(np, "load", load)
-    arrays, facts = cache.cached(tmp_path, "a", make)
-    assert arrays["x"].tolist() == [0, 1, 2]
-    assert facts == {"n": 3}
+def test_many_use_a_cache_at_once_that_holds_one_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "CACHE_LIMIT_BYTES", 10)
+
+    def use(n: int) -> bool:
+        def make(folder: Path) -> dict[str, int]:
+            np.save(folder / "x.npy", np.full(1000, n % 3))
+            np.save(folder / "y.npy", np.full(1000, n % 3))
+            return {"n": n % 3}
+
+        arrays, facts = cache.cached(tmp_path, str(n % 3), make)
+        return (
+            facts == {"n": n % 3} and sorted(arrays) == ["x", "y"] and all((arrays[k] == n % 3).all() for k in arrays)
+        )
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(use, range(90)))
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_the_content_of_files_is_noted_and_asked_for(tmp_path: Path) -> None:
@@ -318,7 +334,6 @@ def test_the_content_of_files_is_noted_and_asked_for(tmp_path: Path) -> None:
     rows["train"].write_text("1 3:1 10:1\n0 5:1 10:1\n")
     with pytest.raises(DataError, match="was changed since"):
         read_libsvm_parts(rows, content=first.content)
-    assert load_ctr("planted").content == ""
 
 
 def test_one_table_is_split_by_its_seed(tmp_path: Path) -> None:
