@@ -23,6 +23,7 @@ Chunk: TypeAlias = tuple[int, Mapping[str, Sequence[str]], Mapping[str, Sequence
 """Number of the first row (the first after the header is 1), texts by column, lists of texts by column."""
 
 _MOST_WHOLE = 2.0**53
+"""Up to here a float is as precise as the integer that it is written as."""
 
 
 def read_chunks(
@@ -32,9 +33,9 @@ def read_chunks(
 
     The ending tells the format: ``.csv`` (commas, cells may be quoted), ``.tsv`` or ``.txt`` or ``.inter`` (tabs, a
     quotation mark is a character as any other), each also packed, as ``.csv.gz``; ``.parquet``. Empty lines are passed
-    over and not counted. In Parquet null and NaN are the empty text, bytes are
-    UTF-8, and whole numbers are written without a point whatever their type, as integers with a null among them are
-    floats in many a file; a column may have lists in its cells if it is one of ``lists``.
+    over and not counted. In Parquet null and NaN are the empty text, bytes are UTF-8, and whole numbers are written
+    without a point whatever their type, as integers with a null among them are floats in many a file; a column may have
+    lists in its cells if it is one of ``lists``.
 
     Raises: DataError with file, row and column for a missing file or column, a broken row, an unknown ending, or
         Parquet without pyarrow.
