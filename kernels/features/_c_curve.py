@@ -31,13 +31,15 @@ OP op_sin(float x) { int32_t n; const float r = quarter(x, &n); return turned(r,
 OP op_cos(float x) { int32_t n; const float r = quarter(x, &n); return turned(r, n + 1); }
 #define PI 3.14159265358979f
 OP op_sinc(float z) {
-    const float a = __builtin_fabsf(z) < 1e-3f ? 1.0f : PI * z;
-    return a == 1.0f ? 1.0f - (PI * PI / 6) * z * z : op_sin(a) / a;
+    const int near = __builtin_fabsf(z) < 1e-3f;
+    const float a = near ? 1.0f : PI * z;
+    return near ? 1.0f - (PI * PI / 6) * z * z : op_sin(a) / a;
 }
 OP op_sinc_slope(float z) {
-    const float a = __builtin_fabsf(z) < 0.03f ? 1.0f : z, w = PI * PI * z;
-    const float near = w * (-1.0f / 3 + (PI * PI / 30) * z * z);
-    return a == 1.0f ? near : (op_cos(PI * a) - op_sin(PI * a) / (PI * a)) / a;
+    const int near = __builtin_fabsf(z) < 0.03f;
+    const float a = near ? 1.0f : z;
+    const float series = PI * PI * z * (-1.0f / 3 + (PI * PI / 30) * z * z);
+    return near ? series : (op_cos(PI * a) - op_sin(PI * a) / (PI * a)) / a;
 }
 """
 

@@ -14,6 +14,7 @@ from interpreted import INTERPRETS, each_kernel_way, interpreted, once_interpret
 from lowered import error, limit
 from torch import Tensor
 
+from layersearch.kernels.features.form import Curve, Features, Profiles
 from layersearch.primitives import BASES, GroupRational, KANLinear
 from layersearch.primitives.bases import _polynomial
 from layersearch.primitives.basis import Basis
@@ -329,6 +330,52 @@ def test_stored_features_under_other_defaults(name: str, i: int, dtype: torch.dt
     with defaults(dtype, device):
         got = results(lambda u: basis.columns(u, state, "c"), named, x, g)
     assert all(torch.equal(got[key], value) for key, value in expected.items())
+
+
+def marked_points(basis: Basis) -> Tensor:
+    """Where formulas change over, ``[N, 1]``: 0 and simple numbers, ends of the interval, the points of a grid."""
+    state = basis.state(1)
+    points = [torch.tensor([0.0, -0.0, 0.5, -0.5, 1.0, -1.0, *basis.interval])]
+    if "step" in state:
+        points.append(state["low"] + state["step"] * torch.arange(basis.n_functions))
+    points += [state[name].flatten() for name in ("centres", "start") if name in state]
+    return torch.cat([p.float() for p in points]).unsqueeze(-1)
+
+
+@only_c
+@pytest.mark.torch_allowed
+@pytest.mark.skipif(reason_against("c") is not None, reason=f"lowering c: {reason_against('c')}")
+@pytest.mark.parametrize("basis", STORED)
+def test_stored_features_at_marked_points(basis: Basis, monkeypatch: pytest.MonkeyPatch) -> None:
+    if basis.name == "piecewise_linear":
+        basis = basis.configure(grid=8)  # whose kinks float32 holds: the slope is that of the same side
+    x = marked_points(basis)
+    g = drawn(len(x), basis.n_functions, 1, seed=1)
+    exact = column_results(basis, x, g, "torch", torch.float64)
+    monkeypatch.setattr(Basis, "plain_columns", _refused)
+    got = column_results(basis, x, g, "c", FLOAT32)
+    for key, value in exact.items():
+        torch.testing.assert_close(got[key].double(), value, rtol=1e-4, atol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
+
+
+@only_c
+@pytest.mark.skipif(reason_against("c") is not None, reason=f"lowering c: {reason_against('c')}")
+def test_sinc_and_its_slope_in_c() -> None:
+    """Next to 0, where they are series, and where an argument of sin is 1 by chance."""
+    from layersearch.kernels.features.c import CFeatures
+
+    form = Profiles(Curve(("y = sinc(z)", "slope = sinc_slope(z)")))
+    features = Features(form, 1, (-100.0, 100.0))
+    points = [0.0, 1e-8, 9.9e-4, 1.1e-3, 0.0299, 0.0301, 0.31830987, 0.31830990, 0.5, 1.0, 2.0, 7.3]
+    x = torch.tensor([s * p for p in points for s in (1, -1)]).unsqueeze(-1)
+    at = [torch.zeros(1, 1), torch.ones(1, 1)]
+    kernel = CFeatures(features)
+    held = x.double().requires_grad_()
+    y = torch.sinc(held)
+    (slope,) = torch.autograd.grad(y.sum(), held)
+    torch.testing.assert_close(kernel.forward(x, at, features)[:, 0].double(), y.detach(), rtol=0, atol=1e-6)
+    found, _ = kernel.backward(torch.ones(len(x), 1, 1), x, at, features, False)
+    torch.testing.assert_close(found.double(), slope, rtol=0, atol=1e-5)
 
 
 def layer(way: Way, basis: Basis, i: int, o: int) -> KANLinear:
