@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from layersearch.errors import KernelError
-from layersearch.kernels.features.form import Features
+from layersearch.kernels.features.form import Features, Pieces, Profiles
 from layersearch.primitives.basis import Basis, State
 from layersearch.primitives.layers._lowered import chosen, is_eager
 from layersearch.primitives.lowering.base import say_once
@@ -32,6 +32,8 @@ def columns_by_kernel(basis: Basis, x: Tensor, state: State, lowering: str) -> T
     wide = x.float().reshape(-1, x.shape[-1]).contiguous()
     values = [t.float() for t in state.values()]
     features, tensors = fused(key, values, x.device)
+    if isinstance(features.form, Pieces | Profiles) and any(t.shape[-1] != x.shape[-1] for t in tensors):
+        return None  # C would read beyond them
     if is_eager(x):
         out: Tensor = _Eager.apply(wide, key, features, len(tensors), *tensors, *values)  # type: ignore[no-untyped-call]
     else:

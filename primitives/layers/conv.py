@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from layersearch.errors import BadInputError
 from layersearch.primitives.basis import Basis
 from layersearch.primitives.layers._kan import KANLayer, kernel_of, whole
+from layersearch.primitives.layers.functions import check_width
 
 __all__ = ["KANConv1d", "KANConv2d"]
 
@@ -62,6 +63,7 @@ class _KANConv(KANLayer):
         return type(self).convolve(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_width(x, self.in_channels, 1, self.dimensions + 2)
         features = self.functions.columns(x.movedim(1, -1))
         if self.groups > 1:
             each = (self.groups, features.shape[-1] // self.groups)
@@ -73,6 +75,7 @@ class _KANConv(KANLayer):
         return y
 
     def _samples(self, x: Tensor) -> Tensor:
+        check_width(x, self.in_channels, 1, self.dimensions + 2)
         return x.movedim(1, -1).reshape(-1, self.in_channels)
 
     def _by_edge(self, weight: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -4,11 +4,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from layersearch.errors import BadInputError
 from layersearch.primitives.basis import BASES, Basis, State
 from layersearch.primitives.layers._lowered import lowering_name
 from layersearch.primitives.layers.domain_map import DomainMap
 
-__all__ = ["BasisFunctions"]
+__all__ = ["BasisFunctions", "check_width"]
+
+
+def check_width(x: Tensor, n_inputs: int, dim: int = -1, n_axes: int | None = None) -> None:
+    """Raises: BadInputError unless ``x`` has ``n_inputs`` on axis ``dim``, and ``n_axes`` if they are told.
+
+    Torch would broadcast, and kernels read beyond the tensors of a layer. To ``torch.jit.trace`` sizes are tensors, of
+    which it would warn.
+    """
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return
+    if n_axes not in (None, x.dim()) or not -x.dim() <= dim < x.dim() or x.shape[dim] != n_inputs:
+        where = "the last axis" if dim == -1 else f"axis {dim}"
+        axes = "" if n_axes is None else f"{n_axes} axes and "
+        raise BadInputError(
+            f"inputs of this layer must have {axes}{n_inputs} features on {where}, got {list(x.shape)}; reshape them, "
+            "or build the layer for another number"
+        )
 
 
 class BasisFunctions(nn.Module):
@@ -69,7 +87,8 @@ class BasisFunctions(nn.Module):
         return {name: getattr(self, name) for name in self._names}
 
     def mapped(self, x: Tensor) -> Tensor:
-        """The argument of the basis for inputs ``x``, in float32 at least."""
+        """The argument of the basis for inputs ``x``, in float32 at least. Raises: BadInputError for another width."""
+        check_width(x, self.in_features)
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         mapped: Tensor = self.domain(wide)
         return mapped

@@ -12,7 +12,7 @@ from layersearch.primitives.activations import Activation, activation
 from layersearch.primitives.basis import Basis
 from layersearch.primitives.layers._kan import kernel_of, whole
 from layersearch.primitives.layers.domain_map import DomainMap
-from layersearch.primitives.layers.functions import BasisFunctions
+from layersearch.primitives.layers.functions import BasisFunctions, check_width
 from layersearch.primitives.layers.init import Scales, scales
 from layersearch.primitives.layers.selection import check_choice, check_pool, labels
 
@@ -178,6 +178,7 @@ class _MixedLayer(NodeLayer):
 
     def features(self, x: Tensor) -> Tensor:
         """``[..., I] -> [..., F]``, the matrix that meets all outputs at once."""
+        check_width(x, self.n_nodes)
         ordered = x if self._sorted else x.index_select(-1, self.order)
         normalised = self._normalised(ordered)
         parts = torch.split(ordered, self.members, -1)
@@ -284,4 +285,5 @@ class MixedKANConv2d(NodeConv2d, _MixedLayer):
         self.keep(in_channels, out_channels, kernel, stride, padding, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_width(x, self.in_channels, 1, 4)
         return self.convolved(self.features(x.movedim(1, -1)), self.weight)

@@ -11,6 +11,7 @@ from layersearch.primitives.bases.rational import group_rational
 from layersearch.primitives.layers._kan import whole
 from layersearch.primitives.layers._lowered import lowering_name
 from layersearch.primitives.layers._quotient import quotient
+from layersearch.primitives.layers.functions import check_width
 from layersearch.primitives.layers.init import normal_quantiles
 from layersearch.primitives.rational_fit import RationalFit, shipped_fit
 
@@ -62,6 +63,7 @@ class GroupRational(nn.Module):
         self.denominator = nn.Parameter(torch.tensor(fit.denominator, **like).repeat(groups, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        check_width(x, self.channels, self.dim)
         return quotient(x, self.numerator, self.denominator, self.dim, self.lowering)
 
     def extra_repr(self) -> str:

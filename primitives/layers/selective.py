@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from layersearch.errors import BadInputError
 from layersearch.primitives.basis import Basis
 from layersearch.primitives.layers._kan import whole
-from layersearch.primitives.layers.functions import BasisFunctions
+from layersearch.primitives.layers.functions import BasisFunctions, check_width
 from layersearch.primitives.layers.mixed import MixedKANConv2d, MixedKANLinear, NodeConv2d, NodeLayer
 from layersearch.primitives.layers.node_fit import NodeFit, fit_nodes
 from layersearch.primitives.layers.selection import DEFAULT_POOL, NodeGates, check_choice, check_pool
@@ -79,6 +79,7 @@ class SelectiveLayer(NodeLayer):
 
     def features_by_space(self, x: Tensor) -> list[Tensor]:
         """Functions of each space of every node, ``[..., I] -> [..., K, I]``."""
+        check_width(x, self.n_nodes)
         normalised = self._normalised(x)
         return [self._functions(j, x, normalised) for j in range(len(self.spaces))]
 
@@ -238,6 +239,7 @@ class SelectiveKANLinear(SelectiveLayer):
         return F.linear(self.features(x), self.gated_weight(), self.bias)
 
     def _samples(self, x: Tensor) -> Tensor:
+        check_width(x, self.n_nodes)
         return x.reshape(-1, self.n_nodes)
 
     def pruned(
@@ -300,10 +302,12 @@ class SelectiveKANConv2d(NodeConv2d, SelectiveLayer):
         self.keep(in_channels, out_channels, kernel, stride, padding, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_width(x, self.in_channels, 1, 4)
         return self.convolved(self.features(x.movedim(1, -1)), self.gated_weight())
 
     def _samples(self, x: Tensor) -> Tensor:
         """All pixels in one fixed random order: of rows in order, a fit takes every so many, which is one column."""
+        check_width(x, self.in_channels, 1, 4)
         pixels = x.movedim(1, -1).reshape(-1, self.n_nodes)
         order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(_ORDER))
         return pixels[order.to(x.device)]

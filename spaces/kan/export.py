@@ -48,6 +48,8 @@ MODEL_CLASS = '''class Model(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_tracing() and x.shape[-1] != {inputs}:
+            raise ValueError(f"x must be [..., {inputs}], got {{list(x.shape)}}")
         return self.layers((x - self.shift) / self.scale) * self.deviation + self.mean
 '''
 

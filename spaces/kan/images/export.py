@@ -58,6 +58,8 @@ _MODEL = '''class Model(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_tracing() and (x.dim() != 4 or x.shape[1] != {channels}):
+            raise ValueError(f"x must be [N, {channels}, {side}, {side}], got {{list(x.shape)}}")
         return self.layers((x - self.shift) / self.scale)
 '''
 

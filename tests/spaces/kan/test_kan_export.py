@@ -97,6 +97,15 @@ def test_a_wrong_file_is_noticed() -> None:
         assert not file.check(namespace) < 1e-6
 
 
+def test_another_number_of_inputs_is_refused() -> None:
+    for genome in (PUBLISHED["fastkan"], mlp_of(300, 3, 1)):
+        model = written(genome)[0]["Model"]()
+        for shape in ((5, 1), (5, 4), (3, 1)):
+            with pytest.raises(ValueError, match=r"x must be \[..., 3\], got"):
+                model(torch.ones(shape))
+        assert model(torch.ones(2, 5, 3)).shape == (2, 5, 1)
+
+
 def test_the_run_says_how_many_inputs_there_are() -> None:
     settings = effective(None, "fn:r6", None, "smoke")
     assert "KANLinear(10, 8," in python_file(to_json(PUBLISHED["chebykan"]), settings, 64).body

@@ -57,6 +57,14 @@ def test_random_models_and_ordinary_ones_do() -> None:
         assert written(genome, 1)[1] < 1e-9, genome
 
 
+def test_another_number_of_channels_is_refused() -> None:
+    for shape in (CONV, VIT):
+        model = written(make(layer("chebyshev"), shape))[0]["Model"]()
+        for images in ((4, 1, 8, 8), (4, 3, 8, 8), (2, 8, 8)):
+            with pytest.raises(ValueError, match=r"x must be \[N, 2, 8, 8\], got"):
+                model(torch.ones(images))
+
+
 def test_a_wrong_file_is_noticed() -> None:
     file = python_file(to_json(make(layer("chebyshev"), VIT)), None, 1)
     conv = python_file(to_json(make(layer("chebyshev"), CONV)), None, 1)
