@@ -6,7 +6,8 @@ output nodes would spare nothing while any of them uses a space. S-KAN (arXiv:24
 which end of an edge is meant.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +82,7 @@ class NodeGates(nn.Module):
     - ``straight``: ``g`` is one-hot at the largest logit, with the gradient of softmax(α / τ) (arXiv:1308.3432).
 
     As τ falls, soft gates tend to the choice, the largest logit of each node; of equal ones the first space is chosen.
+    The stage is in the state dict; one without it, of a version before, leaves the stage as it is.
 
     Raises: UnknownNameError for another kind.
     """
@@ -103,6 +105,18 @@ class NodeGates(nn.Module):
         if temperature is not None and not 0 < temperature < float("inf"):
             raise BadInputError(f"the temperature of gates must be a number above 0, got {temperature}; use 1")
         self.temperature, self._noise = temperature, None
+
+    def get_extra_state(self) -> Tensor:
+        """τ, or 0 in the full stage: a tensor, as safetensors holds nothing else."""
+        return torch.tensor(self.temperature or 0.0, dtype=torch.float64, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.set_temperature(float(state) or None)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
+        stage = f"{prefix}_extra_state"
+        given = state_dict if stage in state_dict else {**state_dict, stage: self.get_extra_state()}
+        super()._load_from_state_dict(given, prefix, *args)
 
     def draw(self, generator: torch.Generator | None = None) -> None:
         """New noise for the next training steps, if gates are drawn at all."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from layersearch.errors import StoreError
 from layersearch.spaces.contracts import JsonObject
@@ -21,6 +21,7 @@ __all__ = [
     "pack",
     "position_of",
     "put",
+    "state_of",
     "unpack",
     "unreadable",
 ]
@@ -83,6 +84,11 @@ def position_of(data: bytes) -> JsonObject:
 def unreadable(error: Exception) -> StoreError:
     """What is said of a checkpoint that ``error`` shows to be none."""
     return StoreError(f"a checkpoint must be whole, this one cannot be read ({error}); train from the start")
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds of ``model``: its state dict but for extra state, which trainings set at each step."""
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("_extra_state")}
 
 
 def check_fit(saved: Mapping[str, Tensor], expected: Mapping[str, Tensor], complete: bool) -> None:

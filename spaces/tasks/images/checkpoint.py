@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from layersearch.spaces.tasks.checkpoint import MODEL, check_fit, pack, position_of, put, unpack, unreadable
+from layersearch.spaces.tasks.checkpoint import MODEL, check_fit, pack, position_of, put, state_of, unpack, unreadable
 from layersearch.spaces.tasks.checkpoint import Progress as TaskProgress
 from layersearch.spaces.tasks.images import step as optimizers
 
@@ -29,7 +29,7 @@ class Progress(TaskProgress):
 
 def write_checkpoint(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> bytes:
     """State dict, momentum and position, bit for bit."""
-    tensors = {MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    tensors = {MODEL + name: tensor for name, tensor in state_of(model).items()}
     for kept, prefix in _KEPT.items():
         for name, parameter in model.named_parameters():
             momentum = optimizer.state[parameter].get(kept) if parameter in optimizer.state else None
@@ -45,7 +45,7 @@ def read_checkpoint(data: bytes, model: nn.Module, optimizer: torch.optim.Optimi
     """
     tensors, _ = unpack(data)
     progress = _progress_of(data)
-    state = model.state_dict()
+    state = state_of(model)
     saved = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
     check_fit(saved, state, complete=True)
     parameters = dict(model.named_parameters())

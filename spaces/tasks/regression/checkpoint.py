@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from layersearch.spaces.tasks.checkpoint import MODEL, Progress, check_fit, pack, put, unpack, unreadable
+from layersearch.spaces.tasks.checkpoint import MODEL, Progress, check_fit, pack, put, state_of, unpack, unreadable
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
@@ -18,7 +18,7 @@ Skeleton: TypeAlias = Any
 
 def write_checkpoint(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> bytes:
     """State dict, optimiser and position, bit for bit."""
-    tensors = {MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    tensors = {MODEL + name: tensor for name, tensor in state_of(model).items()}
     state = optimizer.state_dict()["state"]
     skeleton = {str(key): _taken_apart(value, f"{STATE}{key}", tensors) for key, value in state.items()}
     return pack(tensors, {**asdict(progress), "optimizer": skeleton})
@@ -37,7 +37,7 @@ def read_checkpoint(data: bytes, model: nn.Module, optimizer: torch.optim.Optimi
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise unreadable(error) from None
     saved = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
-    expected = model.state_dict()
+    expected = state_of(model)
     check_fit(saved, expected, complete=True)
     put(saved, expected)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -113,6 +114,27 @@ def test_gates_have_the_norm_one_and_tend_to_the_choice(kind: str) -> None:
     (gates() * normal(4, 3, seed=3)).sum().backward()
     assert gates.logits.grad is not None
     assert bool((gates.logits.grad != 0).any())
+
+
+@pytest.mark.parametrize("kind", GATE_KINDS)
+def test_the_stage_is_in_the_state_dict(kind: str) -> None:
+    layer = SelectiveKANLinear(4, 3, POOL, gate=kind, generator=seeded()).eval()
+    with torch.no_grad():
+        layer.gates.logits.copy_(2 * normal(4, len(POOL)))
+    x = normal(9, 4).float()
+    for temperature in (0.1, None):
+        layer.set_stage(temperature, seeded())
+        held = safetensors.torch.load(safetensors.torch.save(layer.state_dict()))
+        other = SelectiveKANLinear(4, 3, POOL, gate=kind).eval()
+        other.set_stage(0.7, seeded())
+        other.load_state_dict(held)
+        assert other.gates.temperature == temperature
+        assert torch.equal(other(x), layer(x))
+    older = {name: tensor for name, tensor in layer.state_dict().items() if name != "gates._extra_state"}
+    assert len(older) < len(held)
+    other.set_stage(0.7, seeded())
+    other.load_state_dict(older)
+    assert other.gates.temperature == 0.7
 
 
 def test_noise_is_of_the_generator_and_of_training_alone() -> None:

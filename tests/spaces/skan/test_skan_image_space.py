@@ -22,6 +22,7 @@ from layersearch.spaces.skan.network import pool_of
 from layersearch.spaces.skan.selection import choices_of
 from layersearch.spaces.skan.settings import effective
 from layersearch.spaces.skan.space import SKANSpace, from_settings
+from layersearch.spaces.tasks.checkpoint import state_of
 from layersearch.spaces.tasks.images import IMAGE_SETS
 from layersearch.spaces.tasks.images.models import ConvShape
 
@@ -176,8 +177,11 @@ def test_weights_follow_the_generator_alone_and_gates_are_not_decayed() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert all(a[name].equal(b[name]) for name in a)
     assert not all(a[name].equal(c[name]) for name in a)
-    exempt = build(genome, 1, 10).no_weight_decay()
-    assert {name for name in exempt if "gates" in name} == {name for name in a if "gates" in name}
+    model = build(genome, 1, 10)
+    exempt = model.no_weight_decay()
+    gates = {name for name in state_of(model) if "gates" in name}
+    assert {name for name in exempt if "gates" in name} == gates
+    assert gates == {name for name in a if name.endswith("gates.logits")}, "checkpoints hold what they held"
 
 
 LEGAL = space_of().to_json(make(LAYER, CONV))
