@@ -140,7 +140,7 @@ class KANLayer(nn.Module):
         if weight.shape == self.weight.shape:
             self.weight.copy_(weight)
         else:
-            self.weight = nn.Parameter(weight.contiguous())
+            self.weight = nn.Parameter(weight.contiguous(), self.weight.requires_grad)
         return change
 
     def extra_repr(self) -> str:

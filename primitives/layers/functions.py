@@ -69,17 +69,28 @@ class BasisFunctions(nn.Module):
         self.to(device=held_on, dtype=dtype or torch.get_default_dtype())
 
     def set_state(self, basis: Basis, state: State) -> None:
-        """Takes ``basis`` and the tensors ``state`` in place of its own, on the same device and in the same dtype."""
-        like = next((getattr(self, name) for name in self._names), torch.empty(()))
-        for name in self._names:
-            delattr(self, name)
+        """Takes ``basis`` and the tensors ``state`` in place of its own, on the same device and in the same dtype.
+
+        Tensors of a shape that they had stay the same objects, which an optimiser knows; what is frozen stays so.
+        """
+        own, learned = self.state, self.basis.learned
+        like = next(iter(own.values()), torch.empty(()))
         self.basis, self._names = basis, tuple(state)
+        shapes, wanted = ({name: t.shape for name, t in tensors.items()} for tensors in (own, state))
+        if shapes == wanted and learned == basis.learned:
+            with torch.no_grad():
+                for name, value in state.items():
+                    own[name].copy_(value)
+            return
+        for name in own:
+            delattr(self, name)
         for name, value in state.items():
-            held = value.detach().to(device=like.device, dtype=like.dtype)
+            held = value.detach().to(device=like.device, dtype=like.dtype).clone()
             if name in basis.learned:
-                self.register_parameter(name, nn.Parameter(held.clone()))
+                frozen = name in learned and name in own and not own[name].requires_grad
+                self.register_parameter(name, nn.Parameter(held, requires_grad=not frozen))
             else:
-                self.register_buffer(name, held.clone())
+                self.register_buffer(name, held)
 
     @property
     def state(self) -> dict[str, Tensor]:

@@ -69,6 +69,31 @@ def test_the_parameters_stay_the_same_objects_when_their_shape_does() -> None:
     assert layer.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", ["relu", "rbf", "rswaf"])
+def test_trained_grids_stay_with_their_optimiser_when_they_move(name: str) -> None:
+    layer = KANLinear(3, 4, basis=name, learn=True)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
+    before = dict(layer.named_parameters())
+    assert len(before) == 5
+    x = data().float()
+    layer.update_grid(x)
+    assert all(p is before[name] for name, p in layer.named_parameters())
+    moved = {name: p.detach().clone() for name, p in before.items()}
+    layer(x).square().mean().backward()
+    optimizer.step()
+    assert not any(torch.equal(p, moved[name]) for name, p in layer.named_parameters())
+
+
+def test_what_is_frozen_stays_so_on_another_grid() -> None:
+    layer = KANLinear(3, 4, basis="relu")
+    frozen = {"weight", "functions.start"}
+    for name, parameter in layer.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    layer.extend_grid(9)
+    assert layer.weight.shape[1] == layer.functions.state["start"].shape[0] == layer.basis.n_functions
+    assert {name for name, parameter in layer.named_parameters() if not parameter.requires_grad} == frozen
+
+
 def test_a_constant_input_or_few_samples_do_no_harm() -> None:
     for x in (torch.zeros(1, 3), torch.full((5, 3), 2.0)):
         layer = KANLinear(3, 4, basis="bspline", domain="none")
