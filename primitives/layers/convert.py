@@ -31,6 +31,18 @@ CONVERTED: tuple[type[nn.Module], ...] = (
 )
 """Activation modules that are replaced."""
 
+_CHANNELS: tuple[tuple[Any, int, str], ...] = (
+    (nn.Linear, -1, "out_features"),
+    ((nn.LayerNorm, nn.RMSNorm), -1, "normalized_shape"),
+    (nn.Embedding, -1, "embedding_dim"),
+    (nn.MultiheadAttention, -1, "embed_dim"),
+    (nn.modules.conv._ConvNd, 1, "out_channels"),
+    (nn.modules.batchnorm._NormBase, 1, "num_features"),
+    (nn.GroupNorm, 1, "num_channels"),
+)
+"""Layers, the axis of their output that has the channels, and the attribute that says how many there are."""
+_WITH_CHANNELS = tuple(kind for kinds, *_ in _CHANNELS for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+
 _KEPT = 4096
 _WIDEN = 0.02
 
@@ -77,17 +89,49 @@ class _Function(nn.Module):
         return self.function(x)
 
 
+class _Axes:
+    """On which axis tensors have their channels, by the layers that they come from."""
+
+    def __init__(self, otherwise: int | None) -> None:
+        self._otherwise = otherwise
+        self._latest: tuple[Tensor, int] | None = None
+        self._by_shape: dict[torch.Size, set[int]] = {}
+
+    def __call__(self, module: nn.Module, _inputs: object, output: Any) -> None:
+        """A hook of layers that have channels; of subclasses that have them elsewhere nothing is kept."""
+        axis, width = next((axis, getattr(module, name)) for kind, axis, name in _CHANNELS if isinstance(module, kind))
+        y, width = _tensor(output), width[-1] if isinstance(width, tuple) else width
+        if -y.dim() <= axis < y.dim() and y.shape[axis] == width:
+            self._latest = y, axis
+            self._by_shape.setdefault(y.shape, set()).add(axis)
+
+    def of(self, x: Tensor) -> int | None:
+        """The axis of the layer that gave ``x``, or of all that gave one of its shape; None if that says nothing."""
+        if x.dim() <= 2:
+            return -1
+        if self._latest is not None and x is self._latest[0]:
+            return self._latest[1]
+        found = self._by_shape.get(x.shape, set())
+        return next(iter(found)) if len(found) == 1 else self._otherwise
+
+
 class _Seen:
     """Inputs of one activation: range, shape, and a sample."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, axes: _Axes) -> None:
+        self.name, self.axes = name, axes
         self.values: list[Tensor] = []
         self.low, self.high = float("inf"), float("-inf")
         self.shapes: set[tuple[int, int]] = set()
 
     def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        dim = self.axes.of(inputs[0])
         x = inputs[0].detach()
-        dim = 1 if x.dim() == 4 else -1
+        if dim is None or not -x.dim() <= dim < x.dim():
+            raise BadInputError(
+                f"the layer before activation '{self.name}' must tell the axis of the channels of {list(x.shape)}, "
+                f"which none does{'' if dim is None else f', and it is not {dim}'}; give dim, -1 or 1"
+            )
         self.shapes.add((x.shape[dim], dim))
         flat = x.flatten().double().cpu()
         self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
@@ -101,13 +145,15 @@ def to_group_rational(
     groups: int = 8,
     tolerance: float = 1e-3,
     identity: bool = True,
+    dim: int | None = None,
 ) -> Conversion:
     """A copy of ``model`` with ``GroupRational`` in place of its activations, as KAT is made from a ViT.
 
     Each rational is fitted to the activation it replaces over the range of its inputs on ``example``: degree 5/4, and
     the next higher ones while the largest difference is above ``tolerance`` (a kink stays above it; the best is kept
     and the report says how far off it is). ``nn.TransformerEncoderLayer`` is understood, and so is every model whose
-    activations are modules. Channels are the last axis, and axis 1 of 4-d inputs.
+    activations are modules. Channels are where the layer before has them: on the last axis after linear layers and
+    layer norm, on axis 1 after convolutions, batch and group norm.
 
     Args:
         example: input or inputs of the model, real data if possible; the model sees it in evaluation mode.
@@ -115,15 +161,18 @@ def to_group_rational(
         tolerance: largest difference wanted for each activation.
         identity: also put a rational that starts as the identity, which is exact, before every linear layer that feeds
             an activation, as in KAT's feed-forward part. Its parameters get another name in the state dict.
-    Returns: the copy and the report. ``model`` itself is not changed.
-    Raises: BadInputError if no activation is found, one is shared by places of different width, or data are not finite.
+        dim: axis of the channels of activations for which no layer says it.
+    Returns: the copy and the report; modules of the copy are in the mode, training or not, that they had. ``model``
+        itself is not changed.
+    Raises: BadInputError if no activation is found, one is shared by places of different width, an axis of channels
+        cannot be told, or data are not finite.
     """
     inputs = example if isinstance(example, tuple) else (example,)
     new = copy.deepcopy(model)
-    training = [module.training for module in new.modules()]
+    modes = {name: module.training for name, module in model.named_modules(remove_duplicate=False)}
     new.eval()
     _expose_functions(new)
-    seen = _calibrate(new, inputs)
+    seen = _calibrate(new, inputs, _Axes(dim))
     if not seen:
         raise BadInputError("no activation module was used on the example; convert a model that has e.g. nn.GELU")
     reports = []
@@ -143,7 +192,10 @@ def to_group_rational(
         before = _tensor(model.eval()(*inputs))
         for module, mode in zip(model.modules(), was, strict=True):
             module.training = mode
-    new.train(training[0])
+    for name, module in new.named_modules():
+        while name not in modes:  # a new one is as what it is part of
+            name = name.rpartition(".")[0]
+        module.training = modes[name]
     return Conversion(new, tuple(reports), float((after - before).abs().max()))
 
 
@@ -157,14 +209,16 @@ def _expose_functions(model: nn.Module) -> None:
             module.activation_relu_or_gelu = 0
 
 
-def _calibrate(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, tuple[nn.Module, _Seen]]:
+def _calibrate(model: nn.Module, inputs: tuple[Any, ...], axes: _Axes) -> dict[str, tuple[nn.Module, _Seen]]:
     """The activations that are used, by name, with what they saw."""
     kinds: tuple[type[nn.Module], ...] = (*CONVERTED, _Function)
     records: dict[str, tuple[nn.Module, _Seen]] = {}
     for name, module in model.named_modules():
         if isinstance(module, kinds):
-            records[name] = (module, _Seen())
-    handles = [module.register_forward_pre_hook(record) for module, record in records.values()]
+            records[name] = (module, _Seen(name, axes))
+    layers = [module for module in model.modules() if isinstance(module, _WITH_CHANNELS)]
+    handles = [module.register_forward_hook(axes) for module in layers]
+    handles += [module.register_forward_pre_hook(record) for module, record in records.values()]
     try:
         with torch.no_grad():
             model(*inputs)

@@ -1,6 +1,7 @@
 """A converted model does what it did; the report says how nearly, and the model itself stays as it was."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -111,6 +112,95 @@ def test_images_are_grouped_by_channel_and_a_kink_is_reported_not_hidden() -> No
     assert (layer.channels, layer.groups, layer.degree) == (12, 6, 9)
     assert 1e-3 < layer.max_deviation < 2e-2
     assert done.model[2].dim == 1  # type: ignore[index, union-attr]
+
+
+class Between(nn.Module):
+    """An activation between a layer and what is done to its output."""
+
+    def __init__(self, layer: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.change, self.act = layer, change, nn.Tanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.act(self.change(self.layer(x)))
+        return y
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
+
+class ChannelsFirst(nn.LayerNorm):
+    """Layer norm of images, as vision libraries have it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "change", "shape", "other", "dim"),
+    [
+        (nn.Linear(8, 16), same, (2, 6, 7, 8), (2, 3, 3, 8), -1),
+        (nn.Linear(8, 16), same, (2, 16, 16, 8), (2, 3, 3, 8), -1),
+        (nn.Linear(8, 16), lambda x: 2 * x, (2, 6, 8), (2, 5, 8), -1),
+        (nn.LayerNorm(8), same, (2, 6, 7, 8), (2, 3, 3, 8), -1),
+        (nn.Conv1d(8, 16, 1), same, (2, 8, 6), (2, 8, 7), 1),
+        (nn.Conv2d(8, 16, 1), lambda x: x + x, (2, 8, 6, 6), (2, 8, 5, 5), 1),
+        (nn.Conv3d(8, 16, 1), same, (2, 8, 3, 2, 2), (2, 8, 1, 1, 1), 1),
+        (nn.BatchNorm1d(8), same, (2, 8, 6), (2, 8, 5), 1),
+        (nn.BatchNorm1d(8), same, (6, 8), (2, 8), -1),
+        (nn.GroupNorm(2, 8), same, (2, 8, 6), (2, 8, 5), 1),
+    ],
+)
+def test_channels_are_where_the_layer_before_has_them(
+    layer: nn.Module, change: Callable[[Tensor], Tensor], shape: tuple[int, ...], other: tuple[int, ...], dim: int
+) -> None:
+    model = Between(layer, change)
+    done = to_group_rational(model, torch.randn(shape), tolerance=1e-2)
+    act = done.model.act
+    assert isinstance(act, GroupRational)
+    assert act.dim == dim
+    assert act.channels == done.layers[0].channels == model(torch.randn(shape)).shape[dim]
+    assert done.model(torch.randn(other)).shape == model(torch.randn(other)).shape
+
+
+@pytest.mark.parametrize(
+    ("layer", "change", "dim"),
+    [
+        (nn.Conv2d(8, 8, 1), lambda x: x.movedim(1, -1), -1),
+        (nn.Linear(6, 6), lambda x: x.transpose(1, 3), 1),
+        (ChannelsFirst(8), same, 1),
+        (nn.Identity(), same, 1),
+    ],
+)
+def test_an_axis_that_no_layer_tells_is_asked_for(
+    layer: nn.Module, change: Callable[[Tensor], Tensor], dim: int
+) -> None:
+    model, x = Between(layer, change), torch.randn(2, 8, 5, 6)
+    with pytest.raises(BadInputError, match=r"the layer before activation .act. must tell the axis of the channels of"):
+        to_group_rational(model, x)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    done = to_group_rational(model, x, dim=dim, tolerance=1e-2)
+    assert done.model.act.dim == dim  # type: ignore[union-attr]
+    with pytest.raises(BadInputError, match="and it is not 4; give dim"):
+        to_group_rational(model, x, dim=4)
+
+
+def test_every_module_keeps_its_mode() -> None:
+    act = nn.Tanh()
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 8), act, nn.Dropout(), nn.Linear(8, 8), act)
+    model.train()
+    model[0].eval()
+    model[4].eval()
+    new = to_group_rational(model, torch.randn(16, 4), tolerance=1e-2).model
+    modes = {name: module.training for name, module in new.named_modules()}
+    frozen = {"0", "4", "4.0", "4.1"}
+    assert modes == {name: name not in frozen for name in modes}
+    assert frozen < set(modes)
+    model.eval()
+    model[3].train()
+    new = to_group_rational(model, torch.randn(16, 4), tolerance=1e-2).model
+    assert [name for name, module in new.named_modules() if module.training] == ["3"]
 
 
 def test_an_activation_used_twice_is_replaced_in_both_places() -> None:
