@@ -11,6 +11,7 @@ from torch import Tensor
 from layersearch.kernels.features.form import Features, Pieces
 from layersearch.primitives.bases._gridded import Gridded
 from layersearch.primitives.basis import BASES, State, number, setting, spread
+from layersearch.primitives.traced import constant
 
 __all__ = ["BSpline"]
 
@@ -32,9 +33,14 @@ def _uniform(f: Tensor, order: int) -> list[Tensor]:
     return pieces[::-1]
 
 
-@functools.cache
+@constant
 def _table(order: int) -> tuple[tuple[float, ...], ...]:
     """Coefficients of ``_uniform``'s pieces by powers of ``f``, from the same recursion in rational numbers."""
+    return _kept(order)
+
+
+@functools.cache
+def _kept(order: int) -> tuple[tuple[float, ...], ...]:
     pieces: list[list[Fraction]] = [[Fraction(1)]]
 
     def times(a: Fraction, b: Fraction, p: list[Fraction]) -> list[Fraction]:

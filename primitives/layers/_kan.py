@@ -1,6 +1,7 @@
 """What KAN layers share: weights of edges, the base branch, their start, and moving the grid."""
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,15 +18,19 @@ __all__ = ["KANLayer", "kernel_of", "whole"]
 
 
 def whole(name: str, value: Any, low: int = 1) -> int:
-    """``value`` if it is a whole number of at least ``low``. Raises BadInputError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+    """``value`` as an integer, if it is one of Python, numpy or torch of at least ``low``. Raises BadInputError."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < low:
         raise BadInputError(f"{name} must be a whole number of at least {low}, got {value!r:.40}")
-    return value
+    return number
 
 
 def kernel_of(kernel_size: int | tuple[int, ...], dimensions: int) -> tuple[int, ...]:
     """Sides of a kernel. Raises: BadInputError if they are not that many whole numbers of at least 1."""
-    kernel = (kernel_size,) * dimensions if isinstance(kernel_size, int) else tuple(kernel_size)
+    kernel = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size,) * dimensions
     if len(kernel) != dimensions:
         raise BadInputError(f"kernel_size must have {dimensions} numbers, got {kernel}")
     return tuple(whole("kernel_size", size) for size in kernel)

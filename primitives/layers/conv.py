@@ -43,9 +43,9 @@ class _KANConv(KANLayer):
         dtype: torch.dtype | None = None,
         **settings: Any,
     ) -> None:
-        whole("in_channels", in_channels)
-        whole("out_channels", out_channels)
-        if in_channels % whole("groups", groups) or out_channels % groups:
+        in_channels, out_channels = whole("in_channels", in_channels), whole("out_channels", out_channels)
+        groups = whole("groups", groups)
+        if in_channels % groups or out_channels % groups:
             raise BadInputError(
                 f"groups must divide in_channels and out_channels, got {groups} for {in_channels} and {out_channels}"
             )

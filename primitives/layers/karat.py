@@ -70,8 +70,9 @@ class KArAt(nn.Module):
         **settings: Any,
     ) -> None:
         super().__init__()
-        self.tokens, self.heads = whole("tokens", tokens), whole("heads", heads)
-        self.rank = None if rank is None else whole("rank", rank)
+        tokens, heads = whole("tokens", tokens), whole("heads", heads)
+        rank = None if rank is None else whole("rank", rank)
+        self.tokens, self.heads, self.rank = tokens, heads, rank
         row = (BASES[basis] if isinstance(basis, str) else basis).configure(**settings)
         _guard(karat_parameters(tokens, heads, row.n_functions, rank, base is not None), max_parameters, self, 1)
         self.base_name, self.base = None, None

@@ -53,7 +53,7 @@ class KANLinear(KANLayer):
         dtype: torch.dtype | None = None,
         **settings: Any,
     ) -> None:
-        fan = (whole("in_features", in_features), whole("out_features", out_features))
+        in_features, out_features = fan = whole("in_features", in_features), whole("out_features", out_features)
         super().__init__(
             in_features, out_features, in_features, (), fan, basis, base, domain, init, bias, power, generator, device,
             dtype, settings,

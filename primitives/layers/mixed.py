@@ -109,12 +109,12 @@ class NodeConv2d(NodeLayer):
     """What layers share whose nodes are the channels of images: sizes, and the convolution of features."""
 
     @staticmethod
-    def sizes(in_channels: int, out_channels: int, kernel_size: int | tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the kernel. Raises: BadInputError."""
-        whole("in_channels", in_channels)
-        whole("out_channels", out_channels)
+    def sizes(
+        in_channels: int, out_channels: int, kernel_size: int | tuple[int, int]
+    ) -> tuple[int, int, tuple[int, int]]:
+        """The channels, and height and width of the kernel. Raises: BadInputError."""
         height, width = kernel_of(kernel_size, 2)
-        return height, width
+        return whole("in_channels", in_channels), whole("out_channels", out_channels), (height, width)
 
     def keep(
         self,
@@ -146,7 +146,7 @@ class _MixedLayer(NodeLayer):
         out_features: int,
         kernel: tuple[int, ...],
         pool: Sequence[str | Basis],
-        choice: Sequence[int],
+        choice: Sequence[int] | Tensor,
         base: str | None,
         domain: str | None,
         init: str,
@@ -211,7 +211,7 @@ class MixedKANLinear(_MixedLayer):
     Args:
         in_features, out_features: I, O.
         pool: bases to choose from, at least two, by name or configured.
-        choice: index into ``pool`` of each node.
+        choice: index into ``pool`` of each node; may be a tensor or an array.
         base, domain, init, bias, power, generator: as in ``KANLinear``; ``domain`` is that of each basis by default.
     Raises: UnknownNameError or BadInputError, both with exit code 2.
 
@@ -225,7 +225,7 @@ class MixedKANLinear(_MixedLayer):
         in_features: int,
         out_features: int,
         pool: Sequence[str | Basis],
-        choice: Sequence[int],
+        choice: Sequence[int] | Tensor,
         *,
         base: str | None = "silu",
         domain: str | None = None,
@@ -236,8 +236,7 @@ class MixedKANLinear(_MixedLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        whole("in_features", in_features)
-        whole("out_features", out_features)
+        in_features, out_features = whole("in_features", in_features), whole("out_features", out_features)
         super().__init__(
             in_features, out_features, (), pool, choice, base, domain, init, bias, power, generator, device, dtype
         )
@@ -264,7 +263,7 @@ class MixedKANConv2d(NodeConv2d, _MixedLayer):
         out_channels: int,
         kernel_size: int | tuple[int, int],
         pool: Sequence[str | Basis],
-        choice: Sequence[int],
+        choice: Sequence[int] | Tensor,
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] | str = 0,
         dilation: int | tuple[int, int] = 1,
@@ -278,7 +277,7 @@ class MixedKANConv2d(NodeConv2d, _MixedLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        kernel = self.sizes(in_channels, out_channels, kernel_size)
+        in_channels, out_channels, kernel = self.sizes(in_channels, out_channels, kernel_size)
         super().__init__(
             in_channels, out_channels, kernel, pool, choice, base, domain, init, bias, power, generator, device, dtype
         )

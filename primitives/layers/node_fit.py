@@ -64,13 +64,16 @@ def fit_nodes(layer: "SelectiveLayer", x: Tensor) -> NodeFit:
         low, high = rows.aminmax(dim=0)
         at = torch.linspace(0, 1, _EVEN, dtype=rows.dtype, device=rows.device).unsqueeze(-1)
         rows = torch.cat([rows, low + (high - low) * at])
-    was_training = layer.training
+    modes = [(module, module.training) for module in layer.modules()]
     layer.eval()
-    features = [f.movedim(-1, 0).double() for f in layer.features_by_space(rows)]  # [I, N, K] each
+    try:
+        features = [f.movedim(-1, 0).double() for f in layer.features_by_space(rows)]  # [I, N, K] each
+        weights, base_weight = layer.weights_by_space(layer.gated_weight().double())  # [I, K, R] each; [I, R]
+    finally:
+        for module, mode in modes:
+            module.training = mode
     base = torch.zeros_like(rows) if layer.base is None else layer.base(rows)
     extra = torch.stack([base, torch.ones_like(base)], dim=-1).movedim(1, 0).double()  # [I, N, 2]
-    weights, base_weight = layer.weights_by_space(layer.gated_weight().double())  # [I, K, R] each; [I, R]
-    layer.train(was_training)
     n_outputs, n_functions = base_weight.shape[-1], max(f.shape[-1] for f in features)
     size = max(1, _CHUNK // (rows.shape[0] * (n_functions + n_outputs)))
     parts = [

@@ -52,7 +52,8 @@ class GroupRational(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if whole("channels", channels) % whole("groups", groups):
+        channels, groups = whole("channels", channels), whole("groups", groups)
+        if channels % groups:
             raise BadInputError(f"groups must divide the channels, got {groups} for {channels}")
         fit = shipped_fit(start, degree) if isinstance(start, str) else start
         self.channels, self.groups, self.dim, self.degree = channels, groups, dim, fit.degree
@@ -105,7 +106,7 @@ class GRKANLinear(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        whole("out_features", out_features)
+        in_features, out_features = whole("in_features", in_features), whole("out_features", out_features)
         like: dict[str, Any] = {"device": device, "dtype": dtype}
         self.rational = GroupRational(in_features, groups, start, degree=degree, lowering=lowering, **like)
         self.linear = nn.Linear(in_features, out_features, bias=bias, **like)

@@ -6,6 +6,7 @@ output nodes would spare nothing while any of them uses a space. S-KAN (arXiv:24
 which end of an edge is meant.
 """
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,13 +57,22 @@ def labels(pool: Sequence[Basis]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def check_choice(choice: Sequence[int], n_nodes: int, n_spaces: int) -> tuple[int, ...]:
-    """The space of each node. Raises: BadInputError for one that is not there, or another number of nodes."""
-    chosen = tuple(choice)
-    if len(chosen) != n_nodes or not all(isinstance(m, int) and 0 <= m < n_spaces for m in chosen):
+def check_choice(choice: Sequence[int] | Tensor, n_nodes: int, n_spaces: int) -> tuple[int, ...]:
+    """The space of each node, of integers of Python, numpy or torch.
+
+    Raises: BadInputError for one that is not there, or another number of nodes.
+    """
+    given: Any = choice.tolist() if hasattr(choice, "tolist") else choice
+    chosen: tuple[int, ...] = ()
+    try:
+        given = list(given)
+        chosen = tuple(operator.index(m) for m in given)
+    except TypeError:
+        pass
+    if len(chosen) != n_nodes or not all(0 <= m < n_spaces for m in chosen):
         raise BadInputError(
             f"choice must name one of {n_spaces} spaces, counted from 0, for each of {n_nodes} nodes, got "
-            f"{list(chosen)!s:.60}; correct it"
+            f"{given!s:.60}; correct it"
         )
     return chosen
 

@@ -148,15 +148,15 @@ class SelectiveLayer(NodeLayer):
         return frozenset(name for name in two if two[name].shape != three[name].shape)
 
     def _choose(
-        self, choice: Sequence[int] | Literal["gate", "fit"], data: Tensor | None
+        self, choice: Sequence[int] | Tensor | Literal["gate", "fit"], data: Tensor | None
     ) -> tuple[tuple[int, ...], NodeFit | None]:
         if isinstance(choice, str) and choice not in CRITERIA:
             raise unknown_name("choice", choice, list(CRITERIA))
         fit = None if data is None else fit_nodes(self, self._samples(data))
-        if choice == "gate":
-            return self.choice(), fit
         if not isinstance(choice, str):
             return check_choice(choice, self.n_nodes, len(self.pool)), fit
+        if choice == "gate":
+            return self.choice(), fit
         if fit is None:
             raise BadInputError("choice 'fit' needs data to fit the nodes on, got none; give a batch of inputs")
         return fit.choice(), fit
@@ -228,8 +228,7 @@ class SelectiveKANLinear(SelectiveLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        whole("in_features", in_features)
-        whole("out_features", out_features)
+        in_features, out_features = whole("in_features", in_features), whole("out_features", out_features)
         super().__init__(
             in_features, out_features, (), pool, gate, base, domain, init, bias, power, generator, device, dtype
         )
@@ -243,13 +242,13 @@ class SelectiveKANLinear(SelectiveLayer):
         return x.reshape(-1, self.n_nodes)
 
     def pruned(
-        self, choice: Sequence[int] | Literal["gate", "fit"] = "gate", data: Tensor | None = None
+        self, choice: Sequence[int] | Tensor | Literal["gate", "fit"] = "gate", data: Tensor | None = None
     ) -> MixedKANLinear:
         """The layer in which every node has one space, with a gate of 1.
 
         Args:
             choice: ``gate`` for the space of the largest logit; ``fit`` for the one that comes nearest to what the node
-                has learned with all of them; or an index into the pool for each node.
+                has learned with all of them; or an index into the pool for each node, as a sequence, tensor or array.
             data: inputs of the layer, ``[..., I]``. With them, coefficients are fitted so that every node keeps its
                 function as its space can (``fit_nodes``). Without, they stay as they are: the output is that of this
                 layer with one-hot gates.
@@ -295,7 +294,7 @@ class SelectiveKANConv2d(NodeConv2d, SelectiveLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        kernel = self.sizes(in_channels, out_channels, kernel_size)
+        in_channels, out_channels, kernel = self.sizes(in_channels, out_channels, kernel_size)
         super().__init__(
             in_channels, out_channels, kernel, pool, gate, base, domain, init, bias, power, generator, device, dtype
         )
@@ -313,7 +312,7 @@ class SelectiveKANConv2d(NodeConv2d, SelectiveLayer):
         return pixels[order.to(x.device)]
 
     def pruned(
-        self, choice: Sequence[int] | Literal["gate", "fit"] = "gate", data: Tensor | None = None
+        self, choice: Sequence[int] | Tensor | Literal["gate", "fit"] = "gate", data: Tensor | None = None
     ) -> MixedKANConv2d:
         """As ``SelectiveKANLinear.pruned``, of channels; ``data`` are ``[N, C, H, W]``.
 

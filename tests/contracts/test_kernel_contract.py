@@ -5,6 +5,7 @@ last test runs this file so, in a process of its own, since Triton reads the var
 """
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -467,7 +468,9 @@ def test_products_are_differentiated_twice(way: Way, name: str) -> None:
 @pytest.mark.torch_allowed
 def test_torch_compile_sees_one_op_per_direction(way: Way) -> None:
     x = drawn(10, 8).to(way[1])
-    for made in (rational(way, (10, 8), -1, 2), layer(way, BASES["rbf"].configure(learn=True), 8, 4)):
+    rows = (BASES["rbf"].configure(learn=True), BASES["bspline"])
+    warnings.simplefilter("error")  # of a cache that is traced
+    for made in (rational(way, (10, 8), -1, 2), *(layer(way, row, 8, 4) for row in rows)):
         made = made.to(way[1])
         torch._dynamo.reset()
         compiled = torch.compile(made, backend="aot_eager", fullgraph=True)

@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -209,6 +210,36 @@ def test_fitting_a_convolution_sees_all_columns_of_many_images() -> None:
         wanted = layer(images)
         lost = (layer.pruned([1], images)(images) - wanted).var() / wanted.var()
     assert lost < 0.01
+
+
+def test_fitting_leaves_every_module_in_its_mode() -> None:
+    layer = SelectiveKANLinear(4, 3, POOL, generator=seeded())
+    layer.spaces.eval()
+    for x, refused in ((normal(9, 4).float(), False), (normal(9, 3).float(), True)):
+        modes = {name: module.training for name, module in layer.named_modules()}
+        assert len(set(modes.values())) == 2
+        if refused:
+            with pytest.raises(BadInputError):
+                fit_nodes(layer, x)
+        else:
+            fit_nodes(layer, x)
+        assert {name: module.training for name, module in layer.named_modules()} == modes
+
+
+def test_a_choice_may_be_a_tensor_or_an_array() -> None:
+    layer = SelectiveKANLinear(4, 3, POOL, generator=seeded())
+    with torch.no_grad():
+        layer.gates.logits.copy_(normal(4, len(POOL)))
+    x, own = normal(9, 4).float(), layer.choice()
+    expected = layer.pruned(own)(x)
+    for choice in (layer.gates.choice(), np.array(own), [np.int64(m) for m in own], list(layer.gates.choice())):
+        pruned = layer.pruned(choice)  # type: ignore[arg-type]
+        assert torch.equal(pruned(x), expected)
+        assert all(type(m) is int for m in pruned._chosen)
+    several = torch.zeros(4, 1, dtype=torch.int64)
+    for wrong in (torch.zeros(4), several, several[0, 0], np.zeros(5, int), None):
+        with pytest.raises(BadInputError, match="must name one of 6 spaces"):
+            layer.pruned(wrong)  # type: ignore[arg-type]
 
 
 def test_fitting_does_not_run_wild_between_the_values_of_a_column() -> None:

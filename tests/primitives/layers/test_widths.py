@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 from layersearch.errors import BadInputError
 from layersearch.primitives import (
     BASES,
+    GRKANLinear,
     GroupRational,
     KANConv2d,
     KANLinear,
+    KArAt,
     MixedKANConv2d,
     MixedKANLinear,
     SelectiveKANConv2d,
@@ -57,6 +60,27 @@ def test_another_number_of_channels_is_refused(name: str) -> None:
         with pytest.raises(BadInputError, match="4 features on axis 1, got"):
             made(torch.ones(shape))
     assert made(torch.ones(2, 4, 5, 5)).shape[0] == 2
+
+
+@pytest.mark.parametrize("of", [np.int64, np.uint8, torch.tensor])
+def test_sizes_may_be_integers_of_numpy_and_torch(of: Callable[[int], int]) -> None:
+    two, four = of(2), of(4)
+    layers = [
+        KANLinear(four, two),
+        KANConv2d(four, two, two, groups=two),
+        MixedKANLinear(four, two, POOL, (1, 0, 1, 1)),
+        SelectiveKANConv2d(four, two, (two, two), POOL),
+        GRKANLinear(four, two, two),
+        GroupRational(four, two),
+        KArAt(two, four, rank=two),
+    ]
+    for made in layers:
+        sizes = {name: value for name, value in vars(made).items() if isinstance(value, np.generic | Tensor)}
+        assert sizes == {}
+        assert "int64" not in repr(made)
+    for wrong in (True, np.bool_(True), 2.0, np.float64(2), torch.tensor(2.0), "2", None):
+        with pytest.raises(BadInputError, match="in_features must be a whole number of at least 1, got"):
+            KANLinear(wrong, 2)  # type: ignore[arg-type]
 
 
 def test_data_of_another_width_are_refused() -> None:
