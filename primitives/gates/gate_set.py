@@ -31,6 +31,8 @@ OPEN = Gated()
 class Selection:
     """What is open: bool ``[n]`` values, ``[m]`` fields, ``[P]`` pairs; all True where there are no such gates.
 
+    ``paired``, bool ``[n]``, are the values whose interactions gates of products leave: two values meet if both are,
+    and the pair of their fields is open. A value that is not stays in the table. None where there are no such gates.
     It lies on the CPU, whatever the gates lie on.
     """
 
@@ -38,6 +40,7 @@ class Selection:
     fields: Tensor
     pairs: Tensor
     offsets: tuple[int, ...]
+    paired: Tensor | None = None
 
     def rows(self) -> Tensor:
         """Values that a table needs: open, and of an open field, bool ``[n]``."""
@@ -120,6 +123,7 @@ class GateSet(nn.Module):
             fields=parts.get("field", _all(m)),
             pairs=parts.get("pair", _all(m * (m - 1) // 2)),
             offsets=offsets,
+            paired=parts.get("product"),
         )
 
     def kept_ratios(self) -> dict[str, float]:

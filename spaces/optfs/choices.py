@@ -18,6 +18,7 @@ __all__ = [
     "LEAST_RATIO",
     "LIMITS",
     "NO_GATES",
+    "OF_PAIRS",
     "OWN",
     "PRESSURES",
     "Choice",
@@ -41,8 +42,16 @@ GATES_OF: Mapping[str, tuple[str, ...]] = {
 
 NO_GATES = "none"
 """The full model."""
-CONTROLS = ("frequency", "random")
-"""Selections that are not learned: the most frequent values, or any, at a given ratio."""
+OF_PAIRS = frozenset(("pair", "product"))
+"""Kinds of gates that shut interactions of pairs and leave all rows of the table."""
+CONTROLS: Mapping[str, tuple[str, str]] = {
+    "frequency": ("frequency", "value"),
+    "product-frequency": ("frequency", "product"),
+    "product-random": ("random", "product"),
+    "random": ("random", "value"),
+}
+"""Selections that are not learned: the most frequent values, or any, at a given ratio, and the kind of gates that they
+stand at."""
 LEAST_RATIO = 1e-6
 """Of values, or of pairs of fields, that a genome can name: in place of 0, it keeps no pair."""
 OWN = "own"
@@ -129,4 +138,4 @@ LIMITS: Mapping[str, Choice] = {
 def grain(model: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the granularities ``names`` that have a place in a model."""
     has_pairs = MODELS[model].has_pairs
-    return tuple(name for name in names if has_pairs or not {"pair", "product"} & set(GATES_OF[name]))
+    return tuple(name for name in names if has_pairs or OF_PAIRS.isdisjoint(GATES_OF[name]))

@@ -102,15 +102,15 @@ def make_learner(
 
     ``placed`` is ``data`` on the device to train on; None for the CPU.
     """
-    keep = pairs = None
-    if genome.gates in CONTROLS:
-        frequent = genome.gates == "frequency"
-        drawn = Seeds(seed).derive("control")
-        keep = by_frequency(data, genome.ratio) if frequent else by_random(data, genome.ratio, drawn)
+    keep = None
+    if genome.is_control:
+        chosen, kind = CONTROLS[genome.gates]
+        frequent, drawn = chosen == "frequency", Seeds(seed).derive("control")
+        keep = {kind: by_frequency(data, genome.ratio) if frequent else by_random(data, genome.ratio, drawn)}
         if genome.pair_ratio:
             share = genome.pair_ratio
-            pairs = pairs_by_frequency(data, share) if frequent else pairs_by_random(data, share, drawn)
-    return Learner(data, learn_settings(genome, task), seed, keep, pairs, placed)
+            keep["pair"] = pairs_by_frequency(data, share) if frequent else pairs_by_random(data, share, drawn)
+    return Learner(data, learn_settings(genome, task), seed, keep, placed)
 
 
 class OptFSEvaluator:

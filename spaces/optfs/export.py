@@ -12,6 +12,7 @@ from layersearch.errors import BadInputError
 from layersearch.primitives.gates.gate_set import Selection
 from layersearch.spaces.contracts import JsonObject, PythonFile
 from layersearch.spaces.funnel import again, rerank_seed
+from layersearch.spaces.optfs.choices import OF_PAIRS
 from layersearch.spaces.optfs.evaluate import OptFSEvaluator, learn_settings, make_learner
 from layersearch.spaces.optfs.genome import OptFSGenome, formula, from_json
 from layersearch.spaces.optfs.model_source import model_source
@@ -82,8 +83,9 @@ def features(genome: JsonObject, settings: JsonObject | None, run_seed: int, suf
         learner.run(max_steps=learner.steps_per_epoch)
     selection = learner.gates.selection()
     found = selection_json(selection, data)
-    what = f"{found['kept']:,} of {found['of']:,} values, {len(found['fields'])} of {len(data.fields)} fields"
     n = len(data.fields)
+    paired = "" if selection.paired is None else f" ({found['paired']:,} in pairs)"
+    what = f"{found['kept']:,} of {found['of']:,} values{paired}, {len(found['fields'])} of {n} fields"
     if "pair" in learner.gates.gates:
         what += f", {len(found['pairs'])} of {n * (n - 1) // 2} pairs of fields"
     if suffix == ".csv":
@@ -107,6 +109,9 @@ def exported_state(model: CTRModel, data: CTRData) -> dict[str, Tensor]:
         weight, zero = torch.cat([weight, torch.zeros_like(weight[:1])]), len(weight)
         place = torch.arange(zero)
     state["table"] = weight.clone()
+    if model.paired is not None:
+        state["paired"] = weight.new_zeros(len(weight))
+        state["paired"][place.long()] = model.paired.to(weight.dtype)
     text = json.dumps(_fields(data, place.tolist(), zero), ensure_ascii=False, separators=(",", ":"))
     state["fields"] = torch.from_numpy(np.frombuffer(text.encode("utf-8", "replace"), np.uint8).copy())
     return state
@@ -137,7 +142,8 @@ def _trained(
     outcome, checkpoint = again(evaluator, genome, run_seed)
     learner = make_learner(parsed, settings.task, evaluator.data, rerank_seed(run_seed))
     read_checkpoint(checkpoint, learner)
-    return learner, dict(outcome.fitness)
+    shares = [f"kept_{kind}" for kind in parsed.selects if kind in OF_PAIRS]  # no objective counts those
+    return learner, dict(outcome.fitness) | {name: outcome.metrics[name] for name in shares}
 
 
 def _difference(genome: OptFSGenome, task: TaskSettings, namespace: Mapping[str, Any]) -> float:
@@ -156,8 +162,11 @@ def _difference(genome: OptFSGenome, task: TaskSettings, namespace: Mapping[str,
     n, m = sum(_CHECK_SIZES), len(_CHECK_SIZES)
     offsets = torch.tensor([0, *np.cumsum(_CHECK_SIZES)[:-1].tolist()])
     values = torch.rand(n, generator=generator) > 0.4
+    paired = None
+    if "product" in genome.selects:
+        values, paired = torch.ones_like(values), values
     pairs = torch.rand(m * (m - 1) // 2, generator=generator) > 0.4 if row.has_pairs else torch.ones(0).bool()
-    selection = Selection(values, torch.ones(m, dtype=torch.bool), pairs, tuple(offsets.tolist()))
+    selection = Selection(values, torch.ones(m, dtype=torch.bool), pairs, tuple(offsets.tolist()), paired)
     ids = offsets + torch.stack([torch.randint(s, (_CHECK_ROWS,), generator=generator) for s in _CHECK_SIZES], 1)
     past = torch.randint(-2, _CHECK_SIZES[0], (_CHECK_ROWS, 5), generator=generator).clamp_min(-1)
     history = past if row.has_history else None

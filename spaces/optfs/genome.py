@@ -8,7 +8,17 @@ from typing import Any
 from layersearch.errors import GenomeError
 from layersearch.primitives.registry import unknown_name
 from layersearch.spaces.contracts import JsonObject
-from layersearch.spaces.optfs.choices import CONTROLS, GATES_OF, LEAST_RATIO, LIMITS, NO_GATES, OWN, OneOf, Real, grain
+from layersearch.spaces.optfs.choices import (
+    CONTROLS,
+    GATES_OF,
+    LEAST_RATIO,
+    LIMITS,
+    NO_GATES,
+    OF_PAIRS,
+    OWN,
+    OneOf,
+    Real,
+)
 from layersearch.spaces.tasks.ctr.models.base import MODELS
 
 __all__ = ["FORMAT", "OptFSGenome", "formula", "from_json", "genome_key", "to_json"]
@@ -25,13 +35,13 @@ class OptFSGenome:
 
     Args:
         model: base model, a name of ``MODELS``.
-        gates: granularity of the gates, a name of ``GATES_OF``; ``none`` for the full model; ``frequency`` or
-            ``random`` for a selection that is not learned, see ``ratio``.
+        gates: granularity of the gates, a name of ``GATES_OF``; ``none`` for the full model; one of ``CONTROLS`` for
+            a selection that is not learned, see ``ratio``.
         relaxation: how gates are learned, a name of ``RELAXATIONS``.
         operator: how embeddings of two fields meet, of models that leave it open; else ``own``.
         pressure: ``price`` or ``ratio``.
         price: of an open gate, in nats of the log loss summed over all training rows.
-        ratio: kept ratio to be reached; of a control that of all rows of the table.
+        ratio: kept ratio of gates to be reached; of a control that of all values.
         temperature: of the last batch of the search.
         rewind_epoch: weights go back to what they were after so many epochs of the search.
         search_epochs: of the search.
@@ -59,6 +69,13 @@ class OptFSGenome:
     def kinds(self) -> tuple[str, ...]:
         """Kinds of gates that are learned."""
         return GATES_OF.get(self.gates, ())
+
+    @property
+    def selects(self) -> tuple[str, ...]:
+        """Kinds of gates that say what is selected, learned or given."""
+        if self.gates not in CONTROLS:
+            return self.kinds
+        return (CONTROLS[self.gates][1], *(("pair",) if self.pair_ratio else ()))
 
     @property
     def is_control(self) -> bool:
@@ -136,7 +153,9 @@ def from_json(data: Any) -> OptFSGenome:
 
 def _check(genome: OptFSGenome) -> None:
     model = MODELS[genome.model]
-    if genome.kinds and not grain(genome.model, (genome.gates,)):
+    if not model.has_pairs and genome.pair_ratio:
+        raise GenomeError(f"pair_ratio must be 0 for '{genome.model}', got {genome.pair_ratio}; correct the genome")
+    if not model.has_pairs and not OF_PAIRS.isdisjoint(genome.selects):
         raise GenomeError(
             f"gates '{genome.gates}' need interactions of pairs, '{genome.model}' has none; use value or field"
         )
@@ -148,8 +167,6 @@ def _check(genome: OptFSGenome) -> None:
     if model.has_operator == (genome.operator == OWN):
         rule = "of its own must be chosen" if model.has_operator else "must be 'own'"
         raise GenomeError(f"an operator {rule} for '{genome.model}', got '{genome.operator}'; correct the genome")
-    if genome.pair_ratio and not model.has_pairs:
-        raise GenomeError(f"pair_ratio must be 0 for '{genome.model}', got {genome.pair_ratio}; correct the genome")
 
 
 def formula(genome: OptFSGenome) -> str:
@@ -161,10 +178,13 @@ def formula(genome: OptFSGenome) -> str:
     if genome.gates == NO_GATES:
         return f"{head}, all values, lr {genome.lr:g}"
     if genome.is_control:
-        which = "most frequent" if genome.gates == "frequency" else "random"
+        chosen, kind = CONTROLS[genome.gates]
+        which = f"{'most frequent' if chosen == 'frequency' else 'random'} values"
+        if kind == "product":
+            which = f"pairs of {which}"
         share = "none" if genome.pair_ratio == LEAST_RATIO else f"{genome.pair_ratio:.3g}"
         pairs = f" and {share} of the pairs" if genome.pair_ratio else ""
-        return f"{head}, {which} values at ratio {genome.ratio:.4g}{pairs}, lr {genome.lr:g}"
+        return f"{head}, {which} at ratio {genome.ratio:.4g}{pairs}, lr {genome.lr:g}"
     goal = f"price {genome.price:g}" if genome.pressure == "price" else f"ratio {genome.ratio:g}"
     return (
         f"{head}, {genome.gates} gates by {genome.relaxation} to τ={genome.temperature:g}, {goal}; "

@@ -55,7 +55,7 @@ class PairProducts(nn.Module):
 ''',
     "dcn": '''
 class Cross(nn.Module):
-    """x0 (w x) + b + x; field i of x0 meets field j of x if their pair is kept."""
+    """x0 (w x) + b + x; field i of x0 meets field j of x if that pair is kept."""
 
     def __init__(self, n_fields: int, dim: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Cross(nn.Module):
 ''',
     "dcnv2": '''
 class Cross(nn.Module):
-    """x0 * (W x + b) + x; block (i, j) of W counts if that pair of fields is kept."""
+    """x0 * (W x + b) + x; block (i, j) of W counts if that pair is kept."""
 
     def __init__(self, n_fields: int, dim: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Cross(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_fields, dim))
 
     def forward(self, x0: Tensor, x: Tensor, pairs: Tensor) -> Tensor:
-        return x0 * (torch.einsum("iajc,ij,bjc->bia", self.weight, pairs, x) + self.bias) + x
+        return x0 * (torch.einsum("iajc,{pairs},bjc->bia", self.weight, pairs, x) + self.bias) + x
 
 ''',
     "unit": '''
@@ -104,7 +104,7 @@ class Model(nn.Module):
 
     ``Model.load(path).predict(values)`` takes values as they come, a list per field by its name{with_history}: a
     numeric field numbers, any other texts. A value that was not selected adds nothing; one that training never saw
-    counts as the unknown value of its field, which adds nothing either where training had none.
+    counts as the unknown value of its field, which adds nothing either where training had none.{of_pairs}
     """
 
     def __init__(self, n_fields: int, n_rows: int) -> None:
@@ -184,14 +184,14 @@ _MLP_IN = {
 }
 _BODIES: Mapping[str, Sequence[str]] = {
     "dcn": (
-        "pairs = self._pair_matrix()",
+        "pairs = self._pair_matrix(pairs)",
         "x = e",
         "for layer in self.cross:",
         "    x = layer(e, x, pairs)",
         "return self.out(torch.cat([x.flatten(1), self.mlp(e.flatten(1))], -1)).squeeze(-1) + self.bias",
     ),
     "deepfm": (
-        "met = self.products(e, self.pair_mask).sum(-1)",
+        "met = self.products(e, pairs).sum(-1)",
         "return first.sum(-1) + met + self.mlp(e.flatten(1)).squeeze(-1) + self.bias",
     ),
     "din": (
@@ -200,21 +200,26 @@ _BODIES: Mapping[str, Sequence[str]] = {
         "u = self.unit(target, past, history >= 0)",
         "return self.mlp(torch.cat([e.flatten(1), u, u * target], -1)).squeeze(-1) + self.bias",
     ),
-    "fm": ("return first.sum(-1) + self.products(e, self.pair_mask).sum(-1) + self.bias",),
+    "fm": ("return first.sum(-1) + self.products(e, pairs).sum(-1) + self.bias",),
     "ipnn": (
-        "met = self.products(e, self.pair_mask)",
+        "met = self.products(e, pairs)",
         "return self.mlp(torch.cat([e.flatten(1), met], -1)).squeeze(-1) + self.bias",
     ),
     "lr": ("return taken[..., 0].sum(-1) + self.bias",),
 }
 
+_PAIRS_OF_VALUES = (
+    "paired = self.paired[rows]",
+    "i, j = torch.triu_indices(rows.shape[1], rows.shape[1], offset=1, device=rows.device)",
+    "pairs = self.pair_mask * paired[:, i] * paired[:, j]",
+)
 _PAIR_MATRIX = """
-    def _pair_matrix(self) -> Tensor:
+    def _pair_matrix(self, pairs: Tensor) -> Tensor:
         m = self.n_fields
         i, j = torch.triu_indices(m, m, offset=1)
-        upper = self.pair_mask.new_zeros(m, m)
-        upper[i, j] = self.pair_mask
-        return upper + upper.T + torch.eye(m, dtype=upper.dtype, device=upper.device)
+        upper = pairs.new_zeros(*pairs.shape[:-1], m, m)
+        upper[..., i, j] = pairs
+        return upper + upper.transpose(-1, -2) + torch.eye(m, dtype=upper.dtype, device=upper.device)
 """
 
 
@@ -222,6 +227,7 @@ def model_source(genome: OptFSGenome, task: TaskSettings) -> str:
     """Everything after the docstring of the module."""
     row = MODELS[genome.model]
     crossed = genome.model in ("dcn", "dcnv2")
+    by_value = "product" in genome.selects
     first = int(row.has_first)
     dim = genome.dim if row.has_embeddings else 0
     parts = []
@@ -231,11 +237,13 @@ def model_source(genome: OptFSGenome, task: TaskSettings) -> str:
     init: list[str] = []
     if row.has_pairs:
         init.append('self.register_buffer("pair_mask", torch.ones(n_fields * (n_fields - 1) // 2))')
+    if by_value:
+        init.append('self.register_buffer("paired", torch.ones(n_rows))')
     if row.has_operator:
         parts.append(_products(genome.operator, dim))
         init.append("self.products = PairProducts(n_fields)")
     if crossed:
-        parts.append(_PARTS[genome.model])
+        parts.append(_PARTS[genome.model].replace("{pairs}", "bij" if by_value else "ij"))
         init.append("self.n_fields = n_fields")
         init.append(f"self.cross = nn.ModuleList(Cross(n_fields, {dim}) for _ in range({task.n_cross}))")
     if genome.model == "din":
@@ -251,11 +259,14 @@ def model_source(genome: OptFSGenome, task: TaskSettings) -> str:
     body = []
     if row.has_embeddings:
         body += ["first = taken[..., 0]", "e = taken[..., 1:]"] if first else ["e = taken"]
+    if row.has_pairs:
+        body += _PAIRS_OF_VALUES if by_value else ["pairs = self.pair_mask"]
     body += _BODIES["dcn" if crossed else genome.model]
     history = row.has_history
     model = _MODEL.format(
         about=f"{row.title[:1].upper()}{row.title[1:]} over the selected values.",
         with_history=", and ``history``, past values of the target field" if history else "",
+        of_pairs="\n    Two values meet where ``paired`` is 1 for the rows of both." if by_value else "",
         columns=first + dim,
         init="".join(f"{textwrap.indent(line, ' ' * 8)}\n" for line in init),
         history_argument=", history: Tensor" if history else "",

@@ -13,7 +13,7 @@ from layersearch.primitives.gates.base import RELAXATIONS
 from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.fidelity import UNCUT, Cut, FidelitySettings, early_cuts
 from layersearch.spaces.objectives import legal
-from layersearch.spaces.optfs.choices import GATES_OF, LIMITS, PRESSURES
+from layersearch.spaces.optfs.choices import GATES_OF, LIMITS, OF_PAIRS, PRESSURES
 from layersearch.spaces.optfs.published import DESIGNS
 from layersearch.spaces.tasks.ctr.models.base import MODELS
 from layersearch.spaces.tasks.ctr.sources import has_history, is_file, read_schema
@@ -115,7 +115,7 @@ class SearchSettings(Settings):
             raise ValueError(
                 f"search.reference must be one of search.models, got '{self.reference}' of {', '.join(self.models)}"
             )
-        if not any({"pair", "product"}.isdisjoint(GATES_OF[name]) for name in self.gates):
+        if not any(OF_PAIRS.isdisjoint(GATES_OF[name]) for name in self.gates):
             without = [name for name in self.models if not MODELS[name].has_pairs]
             if without:
                 raise ValueError(f"search.gates must have value or field for the model '{without[0]}', got none")
@@ -127,9 +127,10 @@ class FunnelSettings(Settings):
 
     Args:
         objectives: ``auc``, by which candidates are ordered, and of ``log_loss`` (nats), ``ratio`` (kept share of the
-            rows of the table), ``parameters`` (of the pruned model) and ``latency`` (time of a prediction by the
-            pruned model for 512 rows, as a multiple of the reference model with all values; a run with it is not
-            repeatable) those for which fewer is better where two are equally good.
+            rows of the table: 1 for gates of pairs and products, which shut interactions and whose shares are the
+            metrics ``pair_ratio`` and ``kept_product``), ``parameters`` (of the pruned model) and ``latency`` (time of
+            a prediction by the pruned model for 512 rows, as a multiple of the reference model with all values; a run
+            with it is not repeatable) those for which fewer is better where two are equally good.
         quality_auc: after the quality epochs the validation AUC must be above this. After one epoch (one seed,
             2026-11-25) every base model but DIN (not measured) was above .66 on movielens and frappe at ``small``, lr
             1e-3, FM at .73 on planted; FM and DCN that hardly learn (lr 1e-5 and 1e-7, movielens) were at .49 to .52.

@@ -28,7 +28,7 @@ class OptFSSpace(NetworkSpace[OptFSGenome]):
     """``layersearch.spaces.contracts.TunableSpace`` and ``ControlledSpace`` of selections of features."""
 
     name = "optfs"
-    control_names = ("full", *CONTROLS)
+    control_names = ("full", *sorted({chosen for chosen, _ in CONTROLS.values()}))
     generator: Generator
 
     def __init__(self, settings: OptFSSettings) -> None:
@@ -49,14 +49,17 @@ class OptFSSpace(NetworkSpace[OptFSGenome]):
     def controls(self, genome: OptFSGenome, measured: Mapping[str, float]) -> Mapping[str, OptFSGenome]:
         """The winner's model with all values, and with as many values as it keeps: the most frequent, and any.
 
-        Where the winner selects pairs of fields, both keep as many pairs as it does, too, be it none.
+        Where the winner selects pairs of fields, both keep as many pairs as it does, too, be it none. Where its gates
+        are of products, both keep all values, and the interactions of as many as it does.
         """
         full = _with_gates(genome, NO_GATES)
         found = {} if genome_key(full) == genome_key(self.baselines()["full"]) else {"full": full}
-        ratio = _share(measured.get("ratio", 1.0))
+        kind, share = ("product", "kept_product") if "product" in genome.kinds else ("value", "ratio")
+        ratio = _share(measured.get(share, 1.0))
         pairs = _share(measured.get("pair_ratio", 1.0)) if "pair" in genome.kinds else 0.0
         if genome.kinds and (ratio < 1 or 0 < pairs < 1):
-            found |= {name: _with_gates(genome, name, float(f"{ratio:.6g}"), pairs) for name in CONTROLS}
+            names = {chosen: gates for gates, (chosen, of) in CONTROLS.items() if of == kind}
+            found |= {name: _with_gates(genome, gates, float(f"{ratio:.6g}"), pairs) for name, gates in names.items()}
         return found
 
     def outline(self, genome: OptFSGenome) -> Outline:

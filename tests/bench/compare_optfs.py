@@ -96,9 +96,9 @@ def train(row: Row, data: CTRData, kept: float) -> dict[str, Any]:
     begin = time.process_time()
     keep = None
     if row.arm == "frequency":
-        keep = by_frequency(data, kept)
+        keep = {"value": by_frequency(data, kept)}
     elif row.arm == "random":
-        keep = by_random(data, kept, row.seed)
+        keep = {"value": by_random(data, kept, row.seed)}
     learner = Learner(data, settings_of(row), row.seed, keep)
     learner.run()
     validation, test = learner.score("validation"), learner.score("test")

@@ -9,7 +9,7 @@ are made and taken, which have as many rows as occur, and in DIN where padding i
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -65,8 +65,8 @@ class Learner:
         data: whose test part is never read here, but by ``score("test")``.
         settings: of the training.
         seed: of weights, noise and the order of rows.
-        keep: a selection to train with from the start, instead of a learned one: for controls. Rows of the table, bool
-            ``[n]``; with ``keep_pairs`` pairs of fields, bool ``[P]``, too.
+        keep: a selection to train with from the start, instead of a learned one: for controls. Which gates are open,
+            bool ``[gates]``, by name of their kind.
         placed: the data on the device to train on; None for the CPU.
 
     Attributes:
@@ -80,8 +80,7 @@ class Learner:
         data: CTRData,
         settings: LearnSettings,
         seed: int = 0,
-        keep: NDArray[np.bool_] | None = None,
-        keep_pairs: NDArray[np.bool_] | None = None,
+        keep: Mapping[str, NDArray[np.bool_]] | None = None,
         placed: Placed | None = None,
     ) -> None:
         self.data, self.settings, self.seeds = data, settings, Seeds(seed)
@@ -101,9 +100,8 @@ class Learner:
         counts = torch.from_numpy(data.counts)
         self.gates = GateSet(kinds, data.sizes, relaxation, target=data.target)
         if keep is not None:
-            fixed = {"value": keep} if keep_pairs is None else {"pair": keep_pairs, "value": keep}
-            self.gates = GateSet(tuple(fixed), data.sizes, relaxation, target=data.target)
-            for name, mask in fixed.items():
+            self.gates = GateSet(tuple(keep), data.sizes, relaxation, target=data.target)
+            for name, mask in keep.items():
                 _set(self.gates.gates[name], mask)
         with torch.no_grad():
             # What never occurs is never trained: a row that a model knows nothing of adds nothing and is not kept.

@@ -26,28 +26,43 @@ UNKNOWN = "(unknown)"
 
 
 def selection_json(selection: Selection, data: CTRData) -> dict[str, Any]:
-    """Plain data: kept fields with their kept values and counts, and kept pairs of fields, all by name."""
-    fields, n = [], 0
+    """Plain data: kept fields with their kept values and counts, and kept pairs of such fields, all by name.
+
+    With gates of products ``paired`` says which values are kept in pairs, and how many, and pairs are those of fields
+    that both have such values.
+    """
+    fields: list[dict[str, Any]] = []
+    meeting, n, n_paired = set(), 0, 0
     for f, name, values in _kept(selection, data):
-        kept_values = [{"value": value, "count": int(data.counts[k])} for k, value in values]
+        kept_values: list[dict[str, Any]] = [{"value": text, "count": int(data.counts[k])} for k, text in values]
+        open_ones = len(values)
+        if selection.paired is not None:
+            for entry, (k, _) in zip(kept_values, values, strict=True):
+                entry["paired"] = bool(selection.paired[k])
+            open_ones = sum(entry["paired"] for entry in kept_values)
+        if open_ones:
+            meeting.add(f)
         fields.append({"name": name, "kept": len(values), "of": data.sizes[f], "values": kept_values})
-        n += len(values)
+        n, n_paired = n + len(values), n_paired + open_ones
     i, j = np.triu_indices(len(data.fields), 1)
     pairs = [
         [data.fields[a], data.fields[b]]
         for a, b, kept in zip(i.tolist(), j.tolist(), selection.pairs.tolist(), strict=True)
-        if kept and bool(selection.fields[a]) and bool(selection.fields[b])
+        if kept and a in meeting and b in meeting
     ]
-    return {"format": 1, "data": data.name, "kept": n, "of": sum(data.sizes), "fields": fields, "pairs": pairs}
+    found = {"format": 1, "data": data.name, "kept": n, "of": sum(data.sizes), "fields": fields, "pairs": pairs}
+    return found if selection.paired is None else found | {"paired": n_paired}
 
 
 def selection_csv(selection: Selection, data: CTRData) -> str:
-    """A row per kept value: field, value, occurrences in train."""
+    """A row per kept value: field, value, occurrences in train; with gates of products 1 if kept in pairs, or 0."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["field", "value", "count"])
+    paired = selection.paired
+    writer.writerow(["field", "value", "count", *([] if paired is None else ["paired"])])
     for _, name, values in _kept(selection, data):
-        writer.writerows([name, value, int(data.counts[k])] for k, value in values)
+        for k, value in values:
+            writer.writerow([name, value, int(data.counts[k]), *([] if paired is None else [int(paired[k])])])
     return out.getvalue()
 
 

@@ -175,6 +175,21 @@ def test_controls_of_a_winner_without_pairs_have_none(arrays: Arrays) -> None:
         assert "none of the pairs" in space.formula(controls[name])
 
 
+def test_controls_of_products_shut_products_alone(arrays: Arrays) -> None:
+    settings = settings_of(funnel__objectives=["auc", "ratio"])
+    space, evaluator = OptFSSpace(settings), OptFSEvaluator(settings, arrays, "cpu")
+    winner = replace(LR, model="fm", operator="inner", gates="product", pressure="ratio", ratio=0.3).tidy()
+    mine = run(evaluator, winner, "fitness")
+    controls = space.controls(winner, dict(mine.fitness) | dict(mine.metrics))
+    for genome in (controls["frequency"], controls["random"]):
+        other = run(evaluator, genome, "fitness")
+        assert other.fitness["ratio"] == mine.fitness["ratio"] == 1
+        assert other.metrics["kept_product"] == mine.metrics["kept_product"] == pytest.approx(0.3, abs=0.005)
+        selection = make_learner(genome, settings.task, evaluator.data, 0).gates.selection()
+        assert selection.values.all()
+        assert selection.pairs.all()
+
+
 def test_latency_is_that_of_the_reference_model_with_all_values(arrays: Arrays) -> None:
     """The odds of a false alarm are those that half of 11 pairs are off by a factor of three."""
     settings = settings_of(funnel__objectives=["auc", "latency"])

@@ -1,5 +1,7 @@
 """What is exported computes what was trained, from raw values, with rows for what was selected alone."""
 
+import itertools
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +14,10 @@ from layersearch.spaces.optfs.evaluate import make_learner
 from layersearch.spaces.optfs.export import exported_state, features, python_file
 from layersearch.spaces.optfs.genome import OptFSGenome, to_json
 from layersearch.spaces.optfs.model_source import model_source
-from layersearch.spaces.optfs.settings import TaskSettings
+from layersearch.spaces.optfs.settings import TaskSettings, effective
+from layersearch.spaces.optfs.space import OptFSSpace
+from layersearch.spaces.tasks.ctr.arrays import to_arrays
 from layersearch.spaces.tasks.ctr.data import CTRData, Part
-from layersearch.spaces.tasks.ctr.learning import predict
 from layersearch.spaces.tasks.ctr.models.base import MODELS
 from layersearch.spaces.tasks.ctr.planted import PlantedSettings, planted
 
@@ -30,8 +33,9 @@ TASKS = [
 def test_every_model_is_written_exactly(name: str, changes: dict[str, Any]) -> None:
     task = TaskSettings(data="planted", **changes)
     operators = ("inner", "matrix", "weighted") if MODELS[name].has_operator else ("own",)
-    for operator in operators:
-        genome = OptFSGenome(model=name, operator=operator, dim=3).tidy()
+    granularities = ("value", "product") if MODELS[name].has_pairs else ("value",)
+    for operator, gates in itertools.product(operators, granularities):
+        genome = OptFSGenome(model=name, operator=operator, gates=gates, dim=3).tidy()
         file = python_file(to_json(genome), None, 4)
         namespace: dict[str, Any] = {"__name__": "exported"}
         exec(compile(model_source(genome, task), "exported", "exec"), namespace)
@@ -41,23 +45,26 @@ def test_every_model_is_written_exactly(name: str, changes: dict[str, Any]) -> N
         assert _difference(genome, task, namespace) < 1e-12
 
 
-def test_a_wrong_file_is_noticed() -> None:
-    genome = OptFSGenome(model="ipnn", dim=3).tidy()
+@pytest.mark.parametrize(
+    ("gates", "right", "wrong"), [("value", "[:, i, j] * pairs", "[:, i, j]"), ("product", " * paired[:, j]", "")]
+)
+def test_a_wrong_file_is_noticed(gates: str, right: str, wrong: str) -> None:
+    genome = OptFSGenome(model="ipnn", gates=gates, dim=3).tidy()
     file = python_file(to_json(genome), None, 4)
     namespace: dict[str, Any] = {"__name__": "exported"}
-    exec(compile(file.body.replace("[:, i, j] * pairs", "[:, i, j]"), "exported", "exec"), namespace)
+    exec(compile(file.body.replace(right, wrong), "exported", "exec"), namespace)
     assert file.check(namespace) > 1e-3
 
 
 def _model(data: CTRData, genome: OptFSGenome) -> tuple[Any, np.ndarray[Any, Any], Any]:
-    """The exported class with trained weights, logits of the test part by ours, and the pruned model."""
+    """The exported class with trained weights, logits of the test part as they were measured, and the pruned model."""
     task = TaskSettings(data="planted", batch=200, epochs=1, warm_epochs=1, std=0.1, gate_lr=0.05, hidden=(4,))
     learner = make_learner(genome, task, data, 3)
     learner.run()
     pruned = learner.pruned()
     namespace: dict[str, Any] = {"__name__": "exported"}
     exec(compile(model_source(genome, task), "exported", "exec"), namespace)
-    return namespace["Model"].of(exported_state(pruned, data)), predict(pruned, data, "test"), pruned
+    return namespace["Model"].of(exported_state(pruned, data)), learner.logits("test"), pruned
 
 
 def _texts(data: CTRData, ids: np.ndarray[Any, Any]) -> dict[str, list[str]]:
@@ -85,6 +92,21 @@ def test_raw_values_give_the_same_numbers_and_the_table_is_smaller() -> None:
     with torch.no_grad():
         zero = model(torch.full((3, 4), len(model.table) - 1))
     torch.testing.assert_close(model.predict(unseen), zero.sigmoid())
+
+
+@pytest.mark.parametrize("gates", ["product", "product-frequency", "product-random"])
+@pytest.mark.parametrize("name", ["fm", "dcnv2"])
+def test_gates_of_products_are_exported(name: str, gates: str) -> None:
+    data = planted(0, TASK)
+    ratio = {"ratio": 0.3, "pressure": "ratio"}
+    genome = OptFSGenome(model=name, gates=gates, search_epochs=4, lr=0.05, **ratio).tidy()  # type: ignore[arg-type]
+    model, expected, pruned = _model(data, genome)
+    assert int(model.paired.sum()) == round(0.3 * sum(data.sizes))
+    assert len(model.table) == len(pruned.table.weight) == sum(data.sizes) + 1
+    got = model.predict(_texts(data, data.test.ids))
+    np.testing.assert_allclose(got.numpy(), 1 / (1 + np.exp(-expected)), atol=1e-6)
+    model.paired.fill_(1)
+    assert (model.predict(_texts(data, data.test.ids)) - got).abs().max() > 1e-3
 
 
 def test_unknown_values_use_the_row_of_their_field_where_training_had_some() -> None:
@@ -134,3 +156,24 @@ def test_features_need_a_run_and_a_known_ending() -> None:
         features(genome, None, 0, ".json")
     with pytest.raises(BadInputError, match=r"'\.xlsx'"):
         features(genome, {}, 0, ".xlsx")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv"])
+def test_features_say_which_values_meet_others(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = planted(0, TASK).with_holdout()
+    monkeypatch.setattr(OptFSSpace, "load_data", lambda _: to_arrays(data))
+    sets = {"task.batch": 200, "task.gate_lr": 0.05, "task.reviews": 0, "search.models": ["fm"]}
+    settings = effective(None, "planted", None, "smoke", sets | {"search.search_epochs": [4], "task.warm_epochs": 1})
+    genome = OptFSGenome(gates="product", search_epochs=4, pressure="ratio", ratio=0.3, lr=0.02).tidy()
+    text, what = features(to_json(genome), settings, 0, suffix)
+    n = sum(data.sizes)
+    assert what == f"{n} of {n} values ({round(0.3 * n)} in pairs), 4 of 4 fields"
+    if suffix == ".csv":
+        rows = [line.split(",") for line in text.splitlines()]
+        assert rows[0] == ["field", "value", "count", "paired"]
+        assert sum(int(row[3]) for row in rows[1:]) == round(0.3 * n)
+        return
+    found = json.loads(text)
+    paired = {f["name"]: sum(v["paired"] for v in f["values"]) for f in found["fields"]}
+    assert sum(paired.values()) == found["paired"] == round(0.3 * n)
+    assert all(paired[a] and paired[b] for a, b in found["pairs"])

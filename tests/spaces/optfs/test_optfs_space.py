@@ -103,6 +103,20 @@ def test_controls_are_of_the_winner_and_its_ratio() -> None:
         assert space.from_json(space.to_json(genome)) == genome
 
 
+def test_controls_of_products_are_of_the_share_of_their_gates() -> None:
+    space = space_of()
+    winner = replace(space.seeds()["optfs"], gates="product")
+    found = space.controls(winner, {"ratio": 1.0, "pair_ratio": 1.0, "kept_product": 0.25})
+    assert {name: (g.gates, g.ratio) for name, g in found.items()} == {
+        "frequency": ("product-frequency", 0.25),
+        "random": ("product-random", 0.25),
+    }
+    assert "pairs of most frequent values at ratio 0.25" in space.formula(found["frequency"])
+    assert not space.controls(winner, {"ratio": 1.0, "pair_ratio": 1.0, "kept_product": 1.0})
+    for genome in found.values():
+        assert space.from_json(space.to_json(genome)) == genome
+
+
 def test_reviews_take_epochs_of_gates_on_values_alone() -> None:
     space = space_of()  # three epochs to warm up, two of review
     short = replace(space.seeds()["optfs"], search_epochs=4, rewind_epoch=0)
@@ -124,6 +138,7 @@ LEGAL = {
         ({"model": 3}, "must be a text"),
         ({"gates": "values"}, "did you mean 'value'"),
         ({"model": "lr", "operator": "own", "gates": "pair"}, "'lr' has none; use value or field"),
+        ({"model": "lr", "operator": "own", "gates": "product-random"}, "'lr' has none"),
         ({"operator": "own"}, "must be chosen"),
         ({"model": "dcn"}, "must be 'own'"),
         ({"ratio": 0.0}, "ratio of a genome must be a number in"),

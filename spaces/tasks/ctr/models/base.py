@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from layersearch.errors import BadInputError
 from layersearch.primitives.ctr.interactions import OPERATORS
 from layersearch.primitives.ctr.table import FeatureTable
+from layersearch.primitives.gates.base import pair_indices
 from layersearch.primitives.gates.gate_set import OPEN, Gated, Selection
 from layersearch.primitives.registry import Registry, unknown_name
 
@@ -107,6 +108,7 @@ class CTRModel(nn.Module, ABC):
     has_history: ClassVar[bool] = False
 
     pair_mask: Tensor | None
+    paired: Tensor | None
 
     def __init__(self, sizes: Sequence[int], settings: ModelSettings | None = None, *, sparse: bool = True) -> None:
         super().__init__()
@@ -121,6 +123,7 @@ class CTRModel(nn.Module, ABC):
         )
         self.bias = nn.Parameter(torch.zeros(()))
         self.register_buffer("pair_mask", None)
+        self.register_buffer("paired", None)
         self.make(len(sizes), settings)
 
     @abstractmethod
@@ -140,7 +143,13 @@ class CTRModel(nn.Module, ABC):
             history: int64 ``[B, L]``, ids of the target field, negative where the past has ended.
         Raises: BadInputError for gates on pairs in a model without them, or no history where one is needed.
         """
-        return self.from_rows(self.table(ids, gated.features), gated, history)
+        rows = self.table(ids, gated.features)
+        if self.paired is not None:
+            open_values = self.paired[ids].to(rows.dtype)
+            i, j = pair_indices(ids.shape[1], ids.device)
+            products = open_values[:, i] * open_values[:, j]
+            gated = replace(gated, pairs=products if gated.pairs is None else gated.pairs * products)
+        return self.from_rows(rows, gated, history)
 
     def from_rows(self, rows: Tensor, gated: Gated = OPEN, history: Tensor | None = None) -> Tensor:
         """Logits of the table rows ``[B, m, columns]`` of a batch, their gates applied; else as ``forward``."""
@@ -161,7 +170,7 @@ class CTRModel(nn.Module, ABC):
         return self.body(Row(first, e, pairs, past, present)) + self.bias
 
     def pruned(self, selection: Selection) -> Self:
-        """A copy that needs no gates: a table of the kept rows alone, and the kept pairs.
+        """A copy that needs no gates: a table of the kept rows alone, the kept pairs, and which values meet in them.
 
         Its outputs are those of this model with the gates of ``selection`` at their limit.
         """
@@ -173,6 +182,8 @@ class CTRModel(nn.Module, ABC):
         model.table = table.pruned(selection.rows())
         if not bool(selection.pairs.all()):
             model.pair_mask = selection.pairs.to(self.bias.device, copy=True)
+        if selection.paired is not None:
+            model.paired = selection.paired.to(self.bias.device, copy=True)
         return model
 
     def n_parameters(self) -> int:

@@ -77,13 +77,14 @@ def test_models_are_their_formulas(name: str) -> None:
 
 
 def gates_for(model: CTRModel, hole: bool = True) -> GateSet:
-    kinds = ["field", "value", *(["pair"] if model.has_pairs else [])]
+    kinds = ["field", "value", *(["pair", "product"] if model.has_pairs else [])]
     gates = GateSet(kinds, SIZES, RELAXATIONS["continuation"]()).double()
     if hole:
         with torch.no_grad():
             gates.gates["value"].logits[[1, 3, 6, 10, 14]] = -1
             if model.has_pairs:
                 gates.gates["pair"].logits[1] = -1
+                gates.gates["product"].logits[[0, 3, 5, 9, 11]] = -1
     return gates
 
 
@@ -104,7 +105,7 @@ def test_every_gate_reaches_the_output_at_every_temperature(name: str) -> None:
     for kind, part in gates.gates.items():
         assert part.logits.grad is not None
         gradient = part.logits.grad.to_dense().squeeze(-1)
-        used = IDS.unique() if kind == "value" else torch.arange(len(gradient))
+        used = IDS.unique() if part.per_value else torch.arange(len(gradient))
         assert bool((gradient[used] != 0).all()), kind
 
 

@@ -19,7 +19,7 @@ def test_the_default_training_finds_the_planted_values() -> None:
     precision, recall = data.truth.precision_recall(selected, data.counts)
     assert precision > 0.9
     assert recall > 0.9
-    control = Learner(data, LearnSettings(epochs=1), seed=1, keep=by_frequency(data, float(selected.mean())))
+    control = Learner(data, LearnSettings(epochs=1), seed=1, keep={"value": by_frequency(data, float(selected.mean()))})
     control.run()
     mine, others = learner.score("test").auc, control.score("test").auc
     assert mine is not None
