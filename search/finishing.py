@@ -107,7 +107,8 @@ class Finishing:
         there = self._store.baselines()
         suffix = f" of #{chosen}"
         if not any((b.name or "").endswith(suffix) for b in there):
-            of_rerank = spread(self._store.results(chosen), [s.id for s in space.rerank_stages])
+            results, stages = self._store.results(chosen), [s.id for s in space.rerank_stages]
+            of_rerank = spread(results, stages, "metrics") | spread(results, stages)
             measured = dict(candidate.fitness) | self._store.metrics(chosen)
             measured |= {name: value["mean"] for name, value in of_rerank.items()}
             made = self._settings.chosen(space.controls(space.from_json(candidate.genome), measured))

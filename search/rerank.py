@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from layersearch.search.candidate import StageResult
 from layersearch.spaces.contracts import Objective
@@ -61,12 +62,15 @@ def winner(order: Sequence[int], values: Mapping[int, float | None]) -> int | No
     return order[0] if order else None
 
 
-def spread(results: Iterable[StageResult], stages: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Per objective ``{"mean", "std", "n"}`` over the passed ``stages`` (std with n - 1; 0 for one value)."""
+def spread(
+    results: Iterable[StageResult], stages: Sequence[str], of: Literal["fitness", "metrics"] = "fitness"
+) -> dict[str, dict[str, float]]:
+    """Per objective, or metric, ``{"mean", "std", "n"}`` over the passed ``stages`` (std with n - 1; 0 for one)."""
     values: dict[str, list[float]] = {}
     for result in results:
         if result.stage in stages and result.outcome.state == "passed":
-            for name, value in result.outcome.fitness.items():
+            found = result.outcome.fitness if of == "fitness" else result.outcome.metrics
+            for name, value in found.items():
                 values.setdefault(name, []).append(value)
     table = {}
     for name, numbers in values.items():

@@ -25,4 +25,5 @@ class ControlledToySpace(ToySpace):
 
     def controls(self, genome: int, measured: Mapping[str, float]) -> Mapping[str, int]:
         assert set(measured) >= {o.name for o in self.objectives}
+        assert measured["accuracy"] == 0.75, "of the re-rank; in the search it is 0.5"
         return {"less": genome - 1, "more": genome + 1}

@@ -84,6 +84,8 @@ def test_the_winner_is_the_best_of_the_rerank_that_passed_all_of_it() -> None:
 def test_spread_over_repeated_trainings() -> None:
     results = [rerun("r0", a=1.0), rerun("r1", a=3.0), rerun("other", a=9.0), rerun("r2", "failed", a=9.0)]
     assert spread(results, ["r0", "r1", "r2"]) == {"a": {"mean": 2.0, "std": 2**0.5, "n": 2}}
+    counted = [StageResult(0, f"r{k}", Outcome("passed", metrics={"kept": k})) for k in (0, 1)]
+    assert spread(counted, ["r0", "r1"], "metrics") == {"kept": {"mean": 0.5, "std": 0.5**0.5, "n": 2}}
 
 
 def test_an_objective_without_weight_counts_in_the_front_alone() -> None:
