@@ -23,6 +23,7 @@ from layersearch.spaces.tasks.ctr.checkpoint import read_checkpoint
 from layersearch.spaces.tasks.ctr.data import CTRData
 from layersearch.spaces.tasks.ctr.learning import Learner
 from layersearch.spaces.tasks.ctr.models.base import MODELS, CTRModel
+from layersearch.spaces.tasks.ctr.schema import Column, Schema
 from layersearch.spaces.tasks.ctr.selection import selection_csv, selection_json
 from layersearch.spaces.tasks.ctr.vocabulary import MISSING
 
@@ -63,7 +64,8 @@ def trained(genome: JsonObject, settings: JsonObject, run_seed: int) -> tuple[di
     """
     learner, measured = _trained(from_json(genome), parse(settings), genome, run_seed)
     model = learner.pruned() if learner.gates.gates else learner.model
-    return exported_state(model, learner.data), measured
+    schema = parse(settings).task.table_schema
+    return exported_state(model, learner.data, Schema.parse(schema).sequence if schema else None), measured
 
 
 def features(genome: JsonObject, settings: JsonObject | None, run_seed: int, suffix: str) -> tuple[str, str]:
@@ -93,8 +95,11 @@ def features(genome: JsonObject, settings: JsonObject | None, run_seed: int, suf
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n", what
 
 
-def exported_state(model: CTRModel, data: CTRData) -> dict[str, Tensor]:
-    """Tensors of the exported class: those of a model, with its table, and how values of the data find their rows."""
+def exported_state(model: CTRModel, data: CTRData, sequence: Column | None = None) -> dict[str, Tensor]:
+    """Tensors of the exported class: those of a model, with its table, and how values of the data find their rows.
+
+    ``sequence`` is the column of the history; without one it is called ``history``.
+    """
     state = {
         name: tensor.detach().clone() for name, tensor in model.state_dict().items() if not name.startswith("table.")
     }
@@ -112,12 +117,17 @@ def exported_state(model: CTRModel, data: CTRData) -> dict[str, Tensor]:
     if model.paired is not None:
         state["paired"] = weight.new_zeros(len(weight))
         state["paired"][place.long()] = model.paired.to(weight.dtype)
-    text = json.dumps(_fields(data, place.tolist(), zero), ensure_ascii=False, separators=(",", ":"))
+    known = _fields(data, place.tolist(), zero)
+    if data.train.history is not None:
+        column = sequence or Column("history", "sequence", of=data.fields[data.target])
+        length = data.train.history.shape[1]
+        known["history"] = {"name": column.name, "length": length, "separator": column.separator}
+    text = json.dumps(known, ensure_ascii=False, separators=(",", ":"))
     state["fields"] = torch.from_numpy(np.frombuffer(text.encode("utf-8", "replace"), np.uint8).copy())
     return state
 
 
-def _fields(data: CTRData, place: list[int], zero: int) -> JsonObject:
+def _fields(data: CTRData, place: list[int], zero: int) -> dict[str, Any]:
     """Of each field its name, the rows of its values by text, the row of all others, and bins of numbers.
 
     Values without a row need not be named where an unknown one has none either.

@@ -128,7 +128,7 @@ class Model(nn.Module):
         """What ``forward`` takes, of values by field."""
         columns = [torch.tensor(self._places(field, values[field["name"]])) for field in self.known["fields"]]
 {rows}
-
+{past}
     def _places(self, field: dict, values: list) -> list[int]:
         texts = ["" if value is None else str(value) for value in values]
         missing = self.known["missing"]
@@ -265,7 +265,7 @@ def model_source(genome: OptFSGenome, task: TaskSettings) -> str:
     history = row.has_history
     model = _MODEL.format(
         about=f"{row.title[:1].upper()}{row.title[1:]} over the selected values.",
-        with_history=", and ``history``, past values of the target field" if history else "",
+        with_history=_WITH_HISTORY if history else "",
         of_pairs="\n    Two values meet where ``paired`` is 1 for the rows of both." if by_value else "",
         columns=first + dim,
         init="".join(f"{textwrap.indent(line, ' ' * 8)}\n" for line in init),
@@ -273,6 +273,7 @@ def model_source(genome: OptFSGenome, task: TaskSettings) -> str:
         history_shape=", and of the past ``[B, L]``, -1 where there is nothing" if history else "",
         body=textwrap.indent("\n".join(body), " " * 8),
         rows=textwrap.indent(_ROWS_WITH_HISTORY if history else "return (torch.stack(columns, 1),)", " " * 8),
+        past=_PAST if history else "",
     )
     if crossed:
         model = model.replace(
@@ -282,11 +283,20 @@ def model_source(genome: OptFSGenome, task: TaskSettings) -> str:
     return _HEAD.format(functional=functional) + "\n".join([*parts, model])
 
 
-_ROWS_WITH_HISTORY = """target = self.known["fields"][self.known["target"]]
-lists = [self._places(target, past) for past in values["history"]]
+_WITH_HISTORY = """, and the past
+    of each row, by the name of its column, as a list or as it is written in one text, of which the last values count as
+    in training"""
+_ROWS_WITH_HISTORY = """history, target = self.known["history"], self.known["fields"][self.known["target"]]
+lists = [self._places(target, self._past(cell)[-history["length"] :]) for cell in values[history["name"]]]
 longest = max([1, *map(len, lists)])
 past = torch.tensor([[*places, *[-1] * (longest - len(places))] for places in lists])
 return torch.stack(columns, 1), past"""
+_PAST = """
+    def _past(self, cell: object) -> list:
+        if cell is None or (isinstance(cell, str) and (not cell or cell in self.known["missing"])):
+            return []
+        return cell.split(self.known["history"]["separator"]) if isinstance(cell, str) else list(cell)
+"""
 
 
 def _products(operator: str, dim: int) -> str:

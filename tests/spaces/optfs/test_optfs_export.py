@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ import torch
 
 from layersearch.errors import BadInputError
 from layersearch.spaces.optfs.evaluate import make_learner
-from layersearch.spaces.optfs.export import exported_state, features, python_file
+from layersearch.spaces.optfs.export import exported_state, features, python_file, trained
 from layersearch.spaces.optfs.genome import OptFSGenome, to_json
 from layersearch.spaces.optfs.model_source import model_source
-from layersearch.spaces.optfs.settings import TaskSettings, effective
+from layersearch.spaces.optfs.settings import TaskSettings, effective, parse
 from layersearch.spaces.optfs.space import OptFSSpace
 from layersearch.spaces.tasks.ctr.arrays import to_arrays
 from layersearch.spaces.tasks.ctr.data import CTRData, Part
+from layersearch.spaces.tasks.ctr.metrics import auc
 from layersearch.spaces.tasks.ctr.models.base import MODELS
 from layersearch.spaces.tasks.ctr.planted import PlantedSettings, planted
 
@@ -148,6 +150,32 @@ def test_a_history_is_encoded_by_its_field() -> None:
     words = _texts(data, data.test.ids)[data.fields[0]]
     texts["history"] = [[w, w] if label else [w] for w, label in zip(words, data.test.labels, strict=True)]
     np.testing.assert_allclose(model.predict(texts).numpy(), 1 / (1 + np.exp(-expected)), rtol=1e-5)
+
+
+def test_an_exported_history_is_the_column_and_as_long_as_in_training(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = {}
+    for part, n in (("train", 400), ("validation", 80), ("test", 40)):
+        pasts = [[f"i{k}" for k in rng.integers(6, size=size)] for size in rng.integers(0, 9, n)]
+        rows[part] = [(int(rng.integers(2)), f"u{rng.integers(4)}", f"i{rng.integers(6)}", past) for past in pasts]
+        lines = [f"{click},{user},{item},{';'.join(past)}" for click, user, item, past in rows[part]]
+        (tmp_path / f"{part}.csv").write_text("\n".join(["click,user,item,hist", *lines]) + "\n")
+    past = {"name": "hist", "kind": "sequence", "of": "item", "length": 3, "separator": ";"}
+    sets = {"task.schema": {"label": "click", "columns": ["user", "item", past]}, "task.batch": 50, "task.std": 1.0}
+    sets |= {f"task.{part}": str(tmp_path / f"{part}.csv") for part in ("validation", "test")}
+    sets |= {"search.models": ["din"], "search.reference": "din", "task.hidden": [4], "task.epochs": 2}
+    settings = effective(None, str(tmp_path / "train.csv"), None, "smoke", sets)
+    genome = OptFSGenome(model="din", operator="own", gates="none", lr=0.05).tidy()
+    state, measured = trained(to_json(genome), settings, 0)
+    namespace: dict[str, Any] = {"__name__": "exported"}
+    exec(compile(model_source(genome, parse(settings).task), "exported", "exec"), namespace)
+    model = namespace["Model"].of(state)
+    clicks, users, items, pasts = zip(*rows["validation"][1::2], strict=True)
+    found = model.predict({"user": users, "item": items, "hist": pasts}).numpy()
+    assert auc(np.array(clicks), found) == pytest.approx(measured["auc"], abs=1e-9)
+    assert model.rows({"user": users, "item": items, "hist": pasts})[1].shape[1] == 3
+    as_texts = model.predict({"user": users, "item": items, "hist": [";".join(past) for past in pasts]})
+    np.testing.assert_array_equal(as_texts.numpy(), found)
 
 
 def test_features_need_a_run_and_a_known_ending() -> None:
