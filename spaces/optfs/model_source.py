@@ -7,173 +7,11 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from layersearch.spaces.optfs.genome import OptFSGenome
+from layersearch.spaces.optfs.model_texts import HEAD, MODEL, PARTS
 from layersearch.spaces.optfs.settings import TaskSettings
 from layersearch.spaces.tasks.ctr.models.base import MODELS
 
 __all__ = ["model_source"]
-
-_HEAD = """import json
-import math
-
-import torch
-from torch import Tensor, nn
-{functional}
-__all__ = ["Model"]
-
-"""
-
-_PARTS = {
-    "dice": '''
-class Dice(nn.Module):
-    """p x + (1 - p) alpha x, p = sigmoid of x normalised by the moments of the batch, in eval mode by running ones."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(channels, eps=1e-8, affine=False)
-        self.alpha = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        norm = self.norm
-        if self.training and len(x) > 1:
-            p = torch.sigmoid(norm(x))
-        else:
-            p = torch.sigmoid(F.batch_norm(x, norm.running_mean, norm.running_var, eps=norm.eps))
-        return x * (p + (1 - p) * self.alpha)
-
-''',
-    "products": '''
-class PairProducts(nn.Module):
-    """g_ij {product} for fields i < j: ``[B, m, d]`` -> ``[B, P]``."""
-
-    def __init__(self, n_fields: int) -> None:
-        super().__init__()
-{weight}
-    def forward(self, e: Tensor, pairs: Tensor) -> Tensor:
-        i, j = torch.triu_indices(e.shape[1], e.shape[1], offset=1, device=e.device)
-        return {result}
-
-''',
-    "dcn": '''
-class Cross(nn.Module):
-    """x0 (w x) + b + x; field i of x0 meets field j of x if that pair is kept."""
-
-    def __init__(self, n_fields: int, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(n_fields, dim))
-        self.bias = nn.Parameter(torch.zeros(n_fields, dim))
-
-    def forward(self, x0: Tensor, x: Tensor, pairs: Tensor) -> Tensor:
-        return x0 * (pairs @ (x * self.weight).sum(-1, keepdim=True)) + self.bias + x
-
-''',
-    "dcnv2": '''
-class Cross(nn.Module):
-    """x0 * (W x + b) + x; block (i, j) of W counts if that pair is kept."""
-
-    def __init__(self, n_fields: int, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(n_fields, dim, n_fields, dim))
-        self.bias = nn.Parameter(torch.zeros(n_fields, dim))
-
-    def forward(self, x0: Tensor, x: Tensor, pairs: Tensor) -> Tensor:
-        return x0 * (torch.einsum("iajc,{pairs},bjc->bia", self.weight, pairs, x) + self.bias) + x
-
-''',
-    "unit": '''
-class Interest(nn.Module):
-    """The history, weighed by how much each past item says about the one in question: no softmax, no padding."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.score = {score}
-
-    def forward(self, query: Tensor, keys: Tensor, present: Tensor) -> Tensor:
-        rows, places = present.nonzero(as_tuple=True)
-        if len(rows) == 0:
-            return torch.zeros_like(query)
-        q, k = query[rows], keys[rows, places]
-        score = self.score(torch.cat([q, k, q - k, q * k], -1))
-        return torch.zeros_like(query).index_add(0, rows, score * k)
-
-''',
-}
-
-_MODEL = '''
-class Model(nn.Module):
-    """{about}
-
-    ``Model.load(path).predict(values)`` takes values as they come, a list per field by its name{with_history}: a
-    numeric field numbers, any other texts. A value that was not selected adds nothing; one that training never saw
-    counts as the unknown value of its field, which adds nothing either where training had none.{of_pairs}
-    """
-
-    def __init__(self, n_fields: int, n_rows: int) -> None:
-        super().__init__()
-        self.register_buffer("fields", torch.zeros(0, dtype=torch.uint8))
-        self.table = nn.Parameter(torch.zeros(n_rows, {columns}))
-        self.bias = nn.Parameter(torch.zeros(()))
-{init}        self.known: dict = {{}}
-
-    def forward(self, rows: Tensor{history_argument}) -> Tensor:
-        """Logits ``[B]`` of rows of the table ``[B, m]``{history_shape}."""
-        taken = self.table[rows]
-{body}
-
-    @torch.no_grad()
-    def predict(self, values: dict) -> Tensor:
-        """Probabilities of a click ``[B]``, of values by field."""
-        return torch.sigmoid(self(*self.rows(values)))
-
-    def rows(self, values: dict) -> tuple[Tensor, ...]:
-        """What ``forward`` takes, of values by field."""
-        columns = [torch.tensor(self._places(field, values[field["name"]])) for field in self.known["fields"]]
-{rows}
-{past}
-    def _places(self, field: dict, values: list) -> list[int]:
-        texts = ["" if value is None else str(value) for value in values]
-        missing = self.known["missing"]
-        if "edges" in field:
-            numbers = [math.nan if text in missing or not text else float(text) for text in texts]
-            found = torch.bucketize(
-                torch.tensor(numbers, dtype=torch.float64),
-                torch.tensor(field["edges"], dtype=torch.float64),
-                right=True,
-            )
-            return [field["rows"][0 if math.isnan(x) else k + 1] for x, k in zip(numbers, found.tolist())]
-        texts = [self.known["as"] if text in missing else text for text in texts]
-        return [field["rows"].get(text, field["other"]) for text in texts]
-
-    @classmethod
-    def of(cls, state: dict[str, Tensor]) -> "Model":
-        """The model with these tensors, in eval mode."""
-        known = json.loads(bytes(state["fields"].tolist()).decode("utf-8"))
-        model = cls(len(known["fields"]), len(state["table"])).to(state["table"].dtype)
-        model.known = known
-        model.fields = torch.zeros_like(state["fields"])
-        model.load_state_dict(state)
-        return model.eval()
-
-    @classmethod
-    def load(cls, path: str) -> "Model":
-        """The model with the tensors of a .safetensors file, in eval mode."""
-        dtypes = {{
-            "F64": torch.float64,
-            "F32": torch.float32,
-            "I64": torch.int64,
-            "U8": torch.uint8,
-            "BOOL": torch.bool,
-        }}
-        with open(path, "rb") as file:
-            content = bytearray(file.read())
-        begin = 8 + int.from_bytes(content[:8], "little")
-        state = {{}}
-        for name, entry in json.loads(content[8:begin]).items():
-            if name != "__metadata__":
-                start, end = entry["data_offsets"]
-                values = torch.frombuffer(bytearray(content[begin + start : begin + end]), dtype=dtypes[entry["dtype"]])
-                state[name] = values.reshape(entry["shape"])
-        return cls.of(state)
-'''
 
 _MLP_IN = {
     "dcn": "n_fields * {dim}",
@@ -233,7 +71,7 @@ def model_source(genome: OptFSGenome, task: TaskSettings) -> str:
     parts = []
     uses_dice = row.has_mlp and task.activation == "dice"
     if uses_dice:
-        parts.append(_PARTS["dice"])
+        parts.append(PARTS["dice"])
     init: list[str] = []
     if row.has_pairs:
         init.append('self.register_buffer("pair_mask", torch.ones(n_fields * (n_fields - 1) // 2))')
@@ -243,12 +81,12 @@ def model_source(genome: OptFSGenome, task: TaskSettings) -> str:
         parts.append(_products(genome.operator, dim))
         init.append("self.products = PairProducts(n_fields)")
     if crossed:
-        parts.append(_PARTS[genome.model].replace("{pairs}", "bij" if by_value else "ij"))
+        parts.append(PARTS[genome.model].replace("{pairs}", "bij" if by_value else "ij"))
         init.append("self.n_fields = n_fields")
         init.append(f"self.cross = nn.ModuleList(Cross(n_fields, {dim}) for _ in range({task.n_cross}))")
     if genome.model == "din":
         score = _mlp("4 * dim", (80, 40), "1", task, plain=True)
-        parts.append(_PARTS["unit"].format(score=textwrap.indent(score, " " * 8).lstrip()))
+        parts.append(PARTS["unit"].format(score=textwrap.indent(score, " " * 8).lstrip()))
         init.append(f"self.unit = Interest({dim})")
     if row.has_mlp:
         n_in = _MLP_IN[genome.model].format(dim=dim)
@@ -263,7 +101,7 @@ def model_source(genome: OptFSGenome, task: TaskSettings) -> str:
         body += _PAIRS_OF_VALUES if by_value else ["pairs = self.pair_mask"]
     body += _BODIES["dcn" if crossed else genome.model]
     history = row.has_history
-    model = _MODEL.format(
+    model = MODEL.format(
         about=f"{row.title[:1].upper()}{row.title[1:]} over the selected values.",
         with_history=_WITH_HISTORY if history else "",
         of_pairs="\n    Two values meet where ``paired`` is 1 for the rows of both." if by_value else "",
@@ -280,22 +118,22 @@ def model_source(genome: OptFSGenome, task: TaskSettings) -> str:
             "\n    @torch.no_grad()\n    def predict", _PAIR_MATRIX + "\n    @torch.no_grad()\n    def predict"
         )
     functional = "from torch.nn import functional as F\n" if uses_dice else ""
-    return _HEAD.format(functional=functional) + "\n".join([*parts, model])
+    return HEAD.format(functional=functional) + "".join([*parts, model])
 
 
-_WITH_HISTORY = """, and the past
-    of each row, by the name of its column, as a list or as it is written in one text, of which the last values count as
-    in training"""
+_WITH_HISTORY = """ The past of a row, by the name of its column, is a list or a text as in the
+    table; as many of its last values count as in training."""
 _ROWS_WITH_HISTORY = """history, target = self.known["history"], self.known["fields"][self.known["target"]]
 lists = [self._places(target, self._past(cell)[-history["length"] :]) for cell in values[history["name"]]]
 longest = max([1, *map(len, lists)])
-past = torch.tensor([[*places, *[-1] * (longest - len(places))] for places in lists])
-return torch.stack(columns, 1), past"""
+past = [[*places, *[-1] * (longest - len(places))] for places in lists]
+return torch.stack(columns, 1), torch.tensor(past, dtype=torch.long).view(-1, longest)"""
 _PAST = """
     def _past(self, cell: object) -> list:
-        if cell is None or (isinstance(cell, str) and (not cell or cell in self.known["missing"])):
-            return []
-        return cell.split(self.known["history"]["separator"]) if isinstance(cell, str) else list(cell)
+        if not isinstance(cell, str) and not _is_nothing(cell):
+            return list(cell)
+        absent = _is_nothing(cell) or not cell or cell in self.known["missing"]
+        return [] if absent else cell.split(self.known["history"]["separator"])
 """
 
 
@@ -304,11 +142,11 @@ def _products(operator: str, dim: int) -> str:
     if operator == "matrix":
         result = 'torch.einsum("bpc,pcd,bpd->bp", e[:, i], self.weight, e[:, j]) * pairs'
         weight = f"        self.weight = nn.Parameter(torch.zeros(n_fields * (n_fields - 1) // 2, {dim}, {dim}))\n"
-        return _PARTS["products"].format(product="e_i W_ij e_j", weight=weight, result=result)
+        return PARTS["products"].format(product="e_i W_ij e_j", weight=weight, result=result)
     if operator == "weighted":
         weight = "        self.weight = nn.Parameter(torch.zeros(n_fields * (n_fields - 1) // 2))\n"
-        return _PARTS["products"].format(product="r_ij <e_i, e_j>", weight=weight, result=f"{products} * self.weight")
-    return _PARTS["products"].format(product="<e_i, e_j>", weight="", result=products)
+        return PARTS["products"].format(product="r_ij <e_i, e_j>", weight=weight, result=f"{products} * self.weight")
+    return PARTS["products"].format(product="<e_i, e_j>", weight="", result=products)
 
 
 _ACTIVATIONS = {"dice": "Dice({})", "prelu": "nn.PReLU({})", "relu": "nn.ReLU()", "sigmoid": "nn.Sigmoid()"}

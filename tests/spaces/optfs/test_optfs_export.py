@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from histories import with_history
 
 from layersearch.errors import BadInputError
 from layersearch.spaces.optfs.evaluate import make_learner
@@ -22,6 +24,9 @@ from layersearch.spaces.tasks.ctr.data import CTRData, Part
 from layersearch.spaces.tasks.ctr.metrics import auc
 from layersearch.spaces.tasks.ctr.models.base import MODELS
 from layersearch.spaces.tasks.ctr.planted import PlantedSettings, planted
+from layersearch.spaces.tasks.ctr.prepare import read_tables
+from layersearch.spaces.tasks.ctr.schema import Schema
+from layersearch.spaces.tasks.ctr.vocabulary import MISSING
 
 TASKS = [
     {},
@@ -58,7 +63,7 @@ def test_a_wrong_file_is_noticed(gates: str, right: str, wrong: str) -> None:
     assert file.check(namespace) > 1e-3
 
 
-def _model(data: CTRData, genome: OptFSGenome) -> tuple[Any, np.ndarray[Any, Any], Any]:
+def _model(data: CTRData, genome: OptFSGenome, schema: Schema | None = None) -> tuple[Any, np.ndarray[Any, Any], Any]:
     """The exported class with trained weights, logits of the test part as they were measured, and the pruned model."""
     task = TaskSettings(data="planted", batch=200, epochs=1, warm_epochs=1, std=0.1, gate_lr=0.05, hidden=(4,))
     learner = make_learner(genome, task, data, 3)
@@ -66,7 +71,8 @@ def _model(data: CTRData, genome: OptFSGenome) -> tuple[Any, np.ndarray[Any, Any
     pruned = learner.pruned()
     namespace: dict[str, Any] = {"__name__": "exported"}
     exec(compile(model_source(genome, task), "exported", "exec"), namespace)
-    return namespace["Model"].of(exported_state(pruned, data)), learner.logits("test"), pruned
+    state = exported_state(pruned, data, schema.sequence if schema else None)
+    return namespace["Model"].of(state), learner.logits("test"), pruned
 
 
 def _texts(data: CTRData, ids: np.ndarray[Any, Any]) -> dict[str, list[str]]:
@@ -129,11 +135,57 @@ def test_numbers_and_missing_values_are_encoded_as_by_the_reader() -> None:
     data = planted(0, TASK)
     bins = {0: tuple(float(x) for x in range(23))}
     data = replace(data, bins=bins, missing=("", "NA"))
-    model, _, pruned = _model(data, OptFSGenome(model="lr", gates="none", lr=0.02).tidy())
+    model, _, _ = _model(data, OptFSGenome(model="lr", gates="none", lr=0.02).tidy())
     values: dict[str, list[Any]] = {name: ["v1"] * 5 for name in data.fields[1:]}
     values[data.fields[0]] = [-1, 0, 0.5, None, "NA"]
     assert model.rows(values)[0][:, 0].tolist() == [2, 3, 3, 1, 1]
-    del pruned
+    values[data.fields[0]] = [np.float64(-1), "0", np.float32(0.5), math.nan, ""]
+    assert model.rows(values)[0][:, 0].tolist() == [2, 3, 3, 1, 1]
+    values[data.fields[0]] = [False, np.True_, "true", NotComparable(), np.int64(1)]
+    assert model.rows(values)[0][:, 0].tolist() == [3, 4, 4, 1, 4]
+
+
+class NotComparable:
+    """Like ``pandas.NA``."""
+
+    def __str__(self) -> str:
+        return "<NA>"
+
+    def __ne__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+@pytest.mark.parametrize("missing", [("", "NA"), ("NA",)])
+def test_values_of_a_category_are_read_as_in_training(missing: tuple[str, ...]) -> None:
+    """Blank cells come back from a data frame as NaN, and whole numbers beside them as floats."""
+    data = planted(0, replace(TASK, rows=(400, 50, 50)))
+    texts = (MISSING, "3", "4.0", "b", *data.vocabulary[0][4:])
+    data = replace(data, vocabulary=(texts, *data.vocabulary[1:]), missing=missing)
+    model, _, _ = _model(data, OptFSGenome(model="lr", gates="none", lr=0.02).tidy())
+    others: dict[str, list[Any]] = {name: ["v1"] * 6 for name in data.fields[1:]}
+
+    def rows(*values: Any) -> list[int]:
+        found: list[int] = model.rows(
+            {name: v[: len(values)] for name, v in others.items()} | {data.fields[0]: values}
+        )[0][:, 0].tolist()
+        return found
+
+    assert rows(math.nan, np.float32("nan"), None, NotComparable(), "NA", "") == [1] * 6
+    assert rows(3, 3.0, np.float32(3), np.int64(3), "3") == [2] * 5
+    assert rows(4.0, np.float64(4), "4.0") == [3] * 3
+    assert rows(b"b", "b", np.str_("b")) == [4] * 3
+    assert rows("3.5", 3.5, 5.0) == [0] * 3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_rows_have_no_predictions(name: str) -> None:
+    data = with_history(planted(0, replace(TASK, rows=(400, 50, 50))))
+    model, _, _ = _model(data, OptFSGenome(model=name, gates="none").tidy())
+    empty: dict[str, list[str]] = {column: [] for column in (*data.fields, "history")}
+    assert model.predict(empty).shape == (0,)
 
 
 def test_a_history_is_encoded_by_its_field() -> None:
@@ -174,8 +226,36 @@ def test_an_exported_history_is_the_column_and_as_long_as_in_training(tmp_path: 
     found = model.predict({"user": users, "item": items, "hist": pasts}).numpy()
     assert auc(np.array(clicks), found) == pytest.approx(measured["auc"], abs=1e-9)
     assert model.rows({"user": users, "item": items, "hist": pasts})[1].shape[1] == 3
+    cells = [np.array(past, dtype=object) if past else math.nan for past in pasts]
+    as_arrays = model.predict({"user": users, "item": items, "hist": cells})
+    np.testing.assert_array_equal(as_arrays.numpy(), found)
     as_texts = model.predict({"user": users, "item": items, "hist": [";".join(past) for past in pasts]})
     np.testing.assert_array_equal(as_texts.numpy(), found)
+
+
+def test_cells_of_parquet_are_read_as_in_training(tmp_path: Path) -> None:
+    """Truth values, whole floats, bytes, lists with and without nulls, as they come from the file."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rng, tables = np.random.default_rng(0), {}
+    for part, n in (("train", 400), ("validation", 60), ("test", 60)):
+        pasts = [[f"i{k}".encode() for k in rng.integers(7, size=size)] for size in rng.integers(0, 8, n)]
+        tables[part] = {
+            "click": rng.integers(2, size=n).tolist(),
+            "flag": rng.integers(2, size=n).astype(bool).tolist(),
+            "user": [math.nan if k % 5 == 0 else float(user) for k, user in enumerate(rng.integers(6, size=n))],
+            "item": [None if k % 7 == 0 else f"i{item}".encode() for k, item in enumerate(rng.integers(6, size=n))],
+            "age": [None if k % 4 == 0 else float(age) for k, age in enumerate(rng.normal(size=n))],
+            "hist": [None if k % 6 == 0 else [*past, *[None] * (k % 2)] for k, past in enumerate(pasts)],
+        }
+        parquet.write_table(pyarrow.table(tables[part]), tmp_path / f"{part}.parquet")
+    past = {"name": "hist", "kind": "sequence", "of": "item", "length": 3}
+    columns = ["flag", "user", "item", {"name": "age", "kind": "numeric", "bins": 4}, past]
+    schema = Schema.parse({"label": "click", "columns": columns})
+    data = read_tables({part: tmp_path / f"{part}.parquet" for part in tables}, schema, cache=tmp_path / "cache")
+    model, expected, _ = _model(data, OptFSGenome(model="din", operator="own", gates="none", lr=0.05).tidy(), schema)
+    found = model.predict(tables["test"]).numpy()
+    assert np.ptp(found) > 0.01
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-expected)), rtol=1e-5)
 
 
 def test_features_need_a_run_and_a_known_ending() -> None:
@@ -205,3 +285,6 @@ def test_features_say_which_values_meet_others(suffix: str, monkeypatch: pytest.
     paired = {f["name"]: sum(v["paired"] for v in f["values"]) for f in found["fields"]}
     assert sum(paired.values()) == found["paired"] == round(0.3 * n)
     assert all(paired[a] and paired[b] for a, b in found["pairs"])
+    state, measured = trained(to_json(genome), settings, 0)
+    assert measured["ratio"] == 1
+    assert measured["kept_product"] == float(state["paired"].sum()) / n == 0.3
