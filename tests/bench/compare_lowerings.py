@@ -2,10 +2,11 @@
 
 python tests/bench/compare_lowerings.py RUN_DIR RESULTS.jsonl [--candidates 40] [--seeds 3] [--data-dir DIR]
 
-Protocol: the candidates are the first N of the run's order, seeds left in. Each is trained on every network of the run,
-with both lowerings at the same seeds (those of the init and of the data), one after the other on one core, without the
-rejecting stages. Spearman's rank correlation of the mean over networks between lowerings at the same seed is compared
-with that between seeds within a lowering. One line per training goes to RESULTS.jsonl; called again, it goes on there.
+Protocol: the candidates are the first N of the run's order, seeds left in (those of a record that was begun stay, also
+when the run goes on meanwhile). Each is trained on every network of the run, with both lowerings at the same seeds
+(those of the init and of the data), one after the other on one core, without the rejecting stages. Spearman's rank
+correlation of the mean over networks between lowerings at the same seed is compared with that between seeds within a
+lowering. One line per training goes to RESULTS.jsonl; called again, it goes on there.
 """
 
 import argparse
@@ -41,9 +42,13 @@ def trainings(numbers: list[int], seeds: int, networks: tuple[str, ...]) -> Iter
 
 def measure(arguments: argparse.Namespace) -> list[JsonObject]:
     """Runs what is not yet in the file of results. Returns all rows."""
+    rows = (
+        [json.loads(line) for line in arguments.results.read_text().splitlines()] if arguments.results.exists() else []
+    )
     with StoreReader(arguments.run_dir) as reader:
         recorded = reader.meta("space")["settings"]
-        numbers = reader.order()[: arguments.candidates]
+        begun = dict.fromkeys([*(row["candidate"] for row in rows), *reader.order()])
+        numbers = list(begun)[: arguments.candidates]
         genomes = {number: reader.genome(number) for number in numbers}
     if arguments.data_dir is not None:
         recorded |= {"data_dir": arguments.data_dir}
@@ -53,9 +58,6 @@ def measure(arguments: argparse.Namespace) -> list[JsonObject]:
         name: EvonormEvaluator(settings.model_copy(update={"lowering": LoweringSettings(name=name)}), data, "cpu")
         for name in LOWERINGS
     }
-    rows = (
-        [json.loads(line) for line in arguments.results.read_text().splitlines()] if arguments.results.exists() else []
-    )
     done = {(row["candidate"], row["seed"], row["network"], row["lowering"]) for row in rows}
     with arguments.results.open("a") as file:
         for number, seed, network, lowering in trainings(numbers, arguments.seeds, settings.task.networks):
