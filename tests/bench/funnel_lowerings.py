@@ -118,7 +118,7 @@ def _report(arms: dict[str, Arm], lowering: str, swap_step: int, n_proposed: int
     ratios = sorted(sum(a for a, _ in pairs) / sum(b for _, b in pairs) for pairs in drawn)
     ratio = sum(costs["torch"]) / sum(costs[lowering])
     low, high = ratios[RESAMPLES // 40], ratios[-1 - RESAMPLES // 40]
-    ends = [[max(found) for found in arm.outcomes] for arm in arms.values()]
+    ends = [[next(reversed(found)) for found in arm.outcomes] for arm in arms.values()]
     show(
         f"{n} random candidates of {n_proposed} samples, {lowering} from step {swap_step} of the first network",
         {
