@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from spawned import kind_and_output
 
 import layersearch
 from layersearch.errors import BadInputError, KernelError, StoreError, UnknownNameError
@@ -222,17 +223,13 @@ def _fails(*_: object) -> torch.nn.Module:
 
 @pytest.mark.slow
 def test_layers_go_to_spawned_processes() -> None:
-    layer, x = layersearch.known("evonorm", "evonorm-b0"), torch.randn(2, 3, 4, 4)
+    layer, x = layersearch.known("evonorm", "evonorm-b0"), torch.randn(2, 4, 4, 4)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         for lowering in ("torch", "auto"):
-            model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), layer.module(4, lowering=lowering)).eval()
-            kind, y = pool.submit(_kind_and_output, model, x).result()
-            assert kind == type(model[1]).__name__
-            torch.testing.assert_close(torch.tensor(y), model(x))
-
-
-def _kind_and_output(model: torch.nn.Module, x: torch.Tensor) -> tuple[str, list[float]]:
-    return type(model[1]).__name__, model(x).tolist()  # type: ignore[index]
+            norm = layer.module(4, lowering=lowering).eval()
+            kind, y = pool.submit(kind_and_output, norm, x).result()
+            assert kind == type(norm).__name__
+            torch.testing.assert_close(torch.tensor(y), norm(x))
 
 
 def test_integers_of_numpy_and_torch_are_numbers() -> None:
