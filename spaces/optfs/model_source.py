@@ -108,6 +108,7 @@ def model_source(genome: OptFSGenome, task: TaskSettings) -> str:
         columns=first + dim,
         init="".join(f"{textwrap.indent(line, ' ' * 8)}\n" for line in init),
         history_argument=", history: Tensor" if history else "",
+        history_name=' + [self.known["history"]["name"]]' if history else "",
         history_shape=", and of the past ``[B, L]``, -1 where there is nothing" if history else "",
         body=textwrap.indent("\n".join(body), " " * 8),
         rows=textwrap.indent(_ROWS_WITH_HISTORY if history else "return (torch.stack(columns, 1),)", " " * 8),

@@ -134,6 +134,10 @@ class Model(nn.Module):
 
     def rows(self, values: dict) -> tuple[Tensor, ...]:
         """What ``forward`` takes, of values by field."""
+        wanted = [field["name"] for field in self.known["fields"]]{history_name}
+        missing = [name for name in wanted if name not in values]
+        if missing:
+            raise ValueError(f"values must have a list for each of {{wanted}}, got none for {{missing}}")
         columns = [
             torch.tensor(self._places(field, values[field["name"]]), dtype=torch.long) for field in self.known["fields"]
         ]

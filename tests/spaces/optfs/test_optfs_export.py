@@ -186,6 +186,9 @@ def test_no_rows_have_no_predictions(name: str) -> None:
     model, _, _ = _model(data, OptFSGenome(model=name, gates="none").tidy())
     empty: dict[str, list[str]] = {column: [] for column in (*data.fields, "history")}
     assert model.predict(empty).shape == (0,)
+    without = "history" if name == "din" else data.fields[-1]
+    with pytest.raises(ValueError, match=rf"a list for each of \[.*\], got none for \['{without}'\]"):
+        model.predict({column: values for column, values in empty.items() if column != without})
 
 
 def test_a_history_is_encoded_by_its_field() -> None:
