@@ -199,7 +199,10 @@ CpusPerWorker = Annotated[
 Seed = Annotated[str | None, typer.Option("--seed", metavar="S", help="Seed of everything random (default: 0).")]
 Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: <space>-NNNN).")]
 Device = Annotated[
-    str | None, typer.Option("--device", metavar="auto|cpu|cuda[:i]", help="Where layers are trained (default: auto).")
+    str | None,
+    typer.Option(
+        "--device", metavar="auto|cpu|cuda[:i]", help="Where layers are trained (default: auto, of optfs cpu)."
+    ),
 ]
 Lowering = Annotated[
     str | None,

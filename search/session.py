@@ -74,6 +74,8 @@ def recipe_of(given: Mapping[str, Any], file: Path | None, pairs: Sequence[str],
         recipe = Recipe.parse(recipe.model_dump() | {"set": recipe.set | parse_set(list(pairs))})
     if recipe.data_dir is not None:
         recipe = recipe.model_copy(update={"data_dir": str(Path(recipe.data_dir).expanduser().absolute())})
+    if recipe.device == "auto" and recipe.gpus_per_worker is None:
+        recipe = recipe.model_copy(update={"device": recipe.entry().device})
     # Which backend is best depends on the device.
     if recipe.backend is None and not recipe.on_cluster and recipe.workers != 1:
         recipe = recipe.model_copy(update={"device": _device(recipe.device)})

@@ -38,6 +38,7 @@ class SpaceEntry:
         presets: default budget by name of preset.
         series: variants of the space, the default one first; empty if it has none.
         data: name of the default data set.
+        device: what ``--device auto`` stands for: ``auto``, a GPU where there is one, or ``cpu``.
         data_sets: registry of the data sets, by name.
         load: ``(name, data_dir)`` -> data; reads a data set, or raises DataError with one sentence.
         plan: ``(settings, data, device)`` -> settings in which nothing is left to be found out at the start of a run,
@@ -71,6 +72,7 @@ class SpaceEntry:
     presets: Mapping[str, Budget]
     series: tuple[str, ...] = ()
     data: str = "digits"
+    device: str = "auto"
     data_sets: str | None = None
     load: str | None = None
     plan: str | None = None
@@ -186,6 +188,7 @@ SPACES.add(
             "smoke": Budget(evaluations=6, population=6, rerank_top=2),
         },
         data="planted",
+        device="cpu",
         data_sets="layersearch.spaces.tasks.ctr.prepared:CTR_SETS",
         load="layersearch.spaces.tasks.ctr.sources:load_source",
         plan="layersearch.spaces.optfs.plan:planned",

@@ -120,6 +120,15 @@ def test_data_dir_by_flag_file_or_environment(tmp_path: Path, monkeypatch: pytes
     assert recipe_of({"data_dir": "from-flag"}, path, [], []).data_dir == str(tmp_path / "from-flag")
 
 
+def test_a_gpu_is_taken_where_the_space_says_so_or_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert recipe_of({"space": "kan"}, None, [], []).device == "cuda"
+    assert recipe_of({"space": "optfs"}, None, [], []).device == "cpu"
+    assert recipe_of({"space": "optfs", "device": "cuda"}, None, [], []).device == "cuda"
+    assert recipe_of({"space": "optfs", "backend": "ray", "gpus_per_worker": "0.5"}, None, [], []).device == "auto"
+
+
 def test_the_written_recipe_makes_the_same_run() -> None:
     values = {
         "space": "evonorm", "minutes": 2.5, "workers": 2, "deterministic": True, "seed_layers": [], "run": "x",
