@@ -4,9 +4,10 @@ import functools
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["own_folder", "user_folder"]
+__all__ = ["own_folder", "surplus", "user_folder"]
 
 
 def user_folder(kind: str) -> Path:
@@ -32,6 +33,28 @@ def own_folder(kind: str) -> Path:
     folder = tempfile.TemporaryDirectory(prefix=f"layersearch-{kind}-")
     _own_folders.append(folder)  # kept until the process ends
     return Path(folder.name)
+
+
+def surplus(
+    entries: Iterable[tuple[float, int, Path]], keep: Path, limit_bytes: float, left_bytes: float
+) -> list[Path]:
+    """What to remove of a cache: nothing up to the limit; beyond it, until so much is left, what was used longest ago.
+
+    Args:
+        entries: time of the last use, bytes, path.
+        keep: of them the one that stays.
+    """
+    entries = sorted(entries)
+    total = sum(size for _, size, _ in entries)
+    removed: list[Path] = []
+    if total > limit_bytes:
+        for _, size, path in entries:
+            if total <= left_bytes:
+                break
+            if path != keep:
+                removed.append(path)
+                total -= size
+    return removed
 
 
 _own_folders: list[tempfile.TemporaryDirectory[str]] = []

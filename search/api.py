@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from layersearch.errors import BadInputError, KernelError, LayerSearchError, StoreError
+from layersearch.primitives.integers import integer
 from layersearch.primitives.lowering import LOWERINGS, fastest
 from layersearch.search.candidate import Candidate
 from layersearch.search.export import command
@@ -209,10 +210,7 @@ def load(run: str | Path, runs_dir: str | Path = "runs") -> Run:
 
 def _whole(name: str, value: Any, remedy: str) -> int:
     """``value``, an integer of Python, numpy or torch. Raises: BadInputError for anything else, or less than 1."""
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
+    number = integer(value)
+    if number is None or number < 1:
         raise BadInputError(f"{name} must be a whole number ≥ 1, got {value!r}; {remedy}")
     return number

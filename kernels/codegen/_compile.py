@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from layersearch.errors import KernelError
-from layersearch.kernels.user_cache import own_folder, user_folder
+from layersearch.kernels.user_cache import own_folder, surplus, user_folder
 
 __all__ = ["CACHE_LIMIT_BYTES", "Compiler", "build", "cache_folder", "find_compiler", "library"]
 
@@ -213,15 +213,8 @@ def _shrink(folder: Path, keep: Path) -> None:
         except FileNotFoundError:
             continue
         entries.append((status.st_mtime, status.st_size, path))
-    total = sum(size for _, size, _ in entries)
-    if total <= CACHE_LIMIT_BYTES:
-        return
-    for _, size, path in sorted(entries):
-        if total <= 0.75 * CACHE_LIMIT_BYTES:
-            return
-        if path != keep:
-            path.unlink(missing_ok=True)
-            total -= size
+    for path in surplus(entries, keep, CACHE_LIMIT_BYTES, 0.75 * CACHE_LIMIT_BYTES):
+        path.unlink(missing_ok=True)
 
 
 def _age_s(path: Path) -> float:

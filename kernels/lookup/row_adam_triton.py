@@ -37,6 +37,7 @@ _MADE_UP = [
     "owed = log_decay - tl.load(decayed_ptr + id, mask=inside, other=0.0)",
     "row = tl.load(table_ptr + at, mask=here, other=0.0) * tl.exp(owed).to(tl.float32)[:, None]",
 ]
+_BESIDE = ["table_ptr", "decayed_ptr", "ids_ptr", "numbers_ptr", "out_ptr", "n", "rows"]
 _BLOCKS = ["D", "LANES", "TALL"]
 _DOUBLES = ("log_decay", "log_after", "log_beta1", "log_beta2")
 _FLOATS = ("beta1", "rest1", "beta2", "rest2", "eps", "lr", "keep")
@@ -76,8 +77,7 @@ def _made_up_kernel() -> Kernel:
         *_MADE_UP,
         "tl.store(out_ptr + beside, row, mask=here)",
     ]
-    arguments = ["table_ptr", "decayed_ptr", "ids_ptr", "numbers_ptr", "out_ptr", "n", "rows"]
-    return jit("row_adam_made_up", arguments, _BLOCKS, body, ("n", "rows"))
+    return jit("row_adam_made_up", _BESIDE, _BLOCKS, body, ("n", "rows"))
 
 
 @functools.cache
@@ -88,8 +88,7 @@ def _put_kernel() -> Kernel:
         "tl.store(table_ptr + at, tl.load(out_ptr + beside, mask=here, other=0.0), mask=here)",
         "tl.store(decayed_ptr + id, tl.load(numbers_ptr), mask=inside)",
     ]
-    arguments = ["table_ptr", "decayed_ptr", "ids_ptr", "numbers_ptr", "out_ptr", "n", "rows"]
-    return jit("row_adam_put", arguments, _BLOCKS, body, ("n", "rows"))
+    return jit("row_adam_put", _BESIDE, _BLOCKS, body, ("n", "rows"))
 
 
 @functools.cache

@@ -1,6 +1,5 @@
 """What KAN layers share: weights of edges, the base branch, their start, and moving the grid."""
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from layersearch.errors import BadInputError
 from layersearch.primitives.activations import Activation, activation
 from layersearch.primitives.basis import Basis
+from layersearch.primitives.integers import integer
 from layersearch.primitives.layers.functions import BasisFunctions
 from layersearch.primitives.layers.init import scales
 from layersearch.primitives.layers.regrid import refit
@@ -19,10 +19,7 @@ __all__ = ["KANLayer", "kernel_of", "whole"]
 
 def whole(name: str, value: Any, low: int = 1) -> int:
     """``value`` as an integer, if it is one of Python, numpy or torch of at least ``low``. Raises BadInputError."""
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
+    number = integer(value)
     if number is None or number < low:
         raise BadInputError(f"{name} must be a whole number of at least {low}, got {value!r:.40}")
     return number

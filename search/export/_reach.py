@@ -34,21 +34,22 @@ class Reach:
         return self._traces.get(id(owner), f"{kind(owner)} has no forward that could be read")
 
     def _follow(self, owner: nn.Module, norms: Sequence[nn.Module]) -> None:
-        traces = trace(owner, True), trace(owner, False)
-        fault = next((t for t in traces if isinstance(t, str)), None)
+        training, evaluation = trace(owner, True), trace(owner, False)
         reached: set[int] = set()
-        is_complete = fault is None
-        for seen in traces:
-            if isinstance(seen, Trace):
-                reached |= seen.called(owner)
-                is_complete = is_complete and not seen.asks
-                readers = [n for n in norms if any(id(t) in seen.read for t in (*n.parameters(), *n.buffers()))]
-                self.readers |= {id(norm): kind(owner) for norm in readers}
-        if not is_complete:
+        for seen in (training, evaluation):
+            if isinstance(seen, str):
+                continue
+            reached |= seen.called(owner)
+            readers = [n for n in norms if any(id(t) in seen.read for t in (*n.parameters(), *n.buffers()))]
+            self.readers |= {id(norm): kind(owner) for norm in readers}
+        if any(isinstance(seen, str) or seen.asks for seen in (training, evaluation)):
             reached |= reached_in_source(owner)
         reached -= {id(child) for _, child in own_children(owner)}
         self.others |= dict.fromkeys(reached, kind(owner))
-        self._traces[id(owner)] = fault if fault is not None else traces  # type: ignore[assignment]
+        if isinstance(training, str):
+            self._traces[id(owner)] = training
+        else:
+            self._traces[id(owner)] = evaluation if isinstance(evaluation, str) else (training, evaluation)
 
 
 def own_children(owner: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

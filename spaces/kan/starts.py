@@ -10,6 +10,7 @@ from layersearch.spaces.validation import Settings, all_known
 
 if TYPE_CHECKING:
     from layersearch.spaces.kan.genome import KANGenome
+    from layersearch.spaces.kan.images.genome import ImageGenome
     from layersearch.spaces.skan.genome import SKANGenome
 
 __all__ = ["StartSettings"]
@@ -37,6 +38,10 @@ class StartSettings(Settings):
         ``branch`` is the one that holds at every width; what it is worth is in ``tests/bench/RESULTS.md``.
         """
         return replace(design, init=next(init for init in ("branch", design.init, *self.inits) if init in self.inits))
+
+    def started_image(self, design: "ImageGenome[Layers]") -> "ImageGenome[Layers]":
+        """The same of an image model, whose layers start alike."""
+        return replace(design, layer=self.started(design.layer))
 
     def described(self) -> tuple[str, str]:
         """What ``Space.describe`` says of starts."""

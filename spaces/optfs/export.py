@@ -62,9 +62,10 @@ def trained(genome: JsonObject, settings: JsonObject, run_seed: int) -> tuple[di
 
     Raises: DataError if the data is missing; RunError if the model could not be trained.
     """
-    learner, measured = _trained(from_json(genome), parse(settings), genome, run_seed)
+    parsed = parse(settings)
+    learner, measured = _trained(from_json(genome), parsed, genome, run_seed)
     model = learner.pruned() if learner.gates.gates else learner.model
-    schema = parse(settings).task.table_schema
+    schema = parsed.task.table_schema
     return exported_state(model, learner.data, Schema.parse(schema).sequence if schema else None), measured
 
 

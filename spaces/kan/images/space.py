@@ -1,7 +1,6 @@
 """The kan space on images: convolutional networks and transformers of KAN layers, judged by accuracy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
 from layersearch.spaces.funnel import NetworkSpace
@@ -103,8 +102,7 @@ class ImageKANSpace(NetworkSpace[ImageGenome]):
 
 def published(settings: ImageKANSettings, name: str) -> ImageGenome:
     """A published design in the reference size of a run, as its networks start."""
-    genome = known(name, settings.reference_conv, settings.reference_vit)
-    return replace(genome, layer=settings.network.started(genome.layer))
+    return settings.network.started_image(known(name, settings.reference_conv, settings.reference_vit))
 
 
 def baselines(settings: ImageKANSettings) -> dict[str, ImageGenome]:

@@ -1,7 +1,6 @@
 """The skan space on images: convolutional networks whose channels choose a basis in training, judged by accuracy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import cast
 
 from layersearch.spaces.contracts import Arrays, Evaluator, JsonObject, Objective, Outline, Probe
@@ -44,22 +43,20 @@ class ImageSKANSpace(NetworkSpace[AnyImageGenome]):
 
     def seeds(self) -> Mapping[str, AnyImageGenome]:
         """Designs by name in the reference size, where those are within the limits of the run."""
-        shape, started = self.settings.reference_conv, self.settings.network.started
-        found = {name: known(name, shape) for name in self.settings.seed_layers}
-        return self.sampled({name: replace(g, layer=started(g.layer)) for name, g in found.items()})
+        shape, started = self.settings.reference_conv, self.settings.network.started_image
+        return self.sampled({name: started(known(name, shape)) for name in self.settings.seed_layers})
 
     def baselines(self) -> Mapping[str, AnyImageGenome]:
         """Networks of each basis of the pools alone, and with ReLU, of as many parameters as ``sconvkan`` has at most.
 
         ``conv-relu-most`` is as large as any candidate may be. What is too large at its smallest is left out.
         """
-        settings, shape, started = self.settings, self.settings.reference_conv, self.settings.network.started
+        settings, shape, started = self.settings, self.settings.reference_conv, self.settings.network.started_image
         sizes = (settings.in_channels, settings.classes)
         reference = known(_REFERENCE, shape)
         most = min(most_parameters(reference, *sizes), settings.network.most_parameters)
         plain = plain_like(reference)
-        singles = {name: single_conv(name, shape) for name in settings.pool.bases}
-        singles = {name: replace(genome, layer=started(genome.layer)) for name, genome in singles.items()}
+        singles = {name: started(single_conv(name, shape)) for name in settings.pool.bases}
         found = {name: of_parameters(genome, most, *sizes) for name, genome in singles.items()}
         found[CONV_RELU] = of_parameters(plain, most, *sizes)
         found[f"{CONV_RELU}-most"] = largest(plain, lambda sized: self.outline(sized).reason is None)

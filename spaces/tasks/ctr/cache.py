@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.errors import DataError
+from layersearch.kernels.user_cache import surplus
 
 __all__ = ["CACHE_LIMIT_BYTES", "Cached", "cached", "content_of", "rows_key"]
 
@@ -116,13 +117,8 @@ def _shrink(folder: Path, keep: Path) -> None:
                 entries.append(((place / _DONE).stat().st_mtime, size, place))
         except FileNotFoundError:  # another process removes, too
             continue
-    total = sum(size for _, size, _ in entries)
-    for _, size, place in sorted(entries):
-        if total <= CACHE_LIMIT_BYTES:
-            return
-        if place != keep:
-            _remove(place)
-            total -= size
+    for place in surplus(entries, keep, CACHE_LIMIT_BYTES, CACHE_LIMIT_BYTES):
+        _remove(place)
 
 
 def _remove(place: Path) -> None:

@@ -17,22 +17,19 @@ __all__ = ["Batch", "Order", "Placed"]
 Order: TypeAlias = NDArray[np.int64] | Tensor
 """Rows of a part in the order of an epoch: on the device if the part is, else on the host."""
 
+Column: TypeAlias = NDArray[np.int32] | NDArray[np.uint8]
+
+_ON_HOST = {torch.int64: np.int64, torch.float32: np.float32}
 _SHARE = 0.25
 """Of the memory of a GPU that this process may use and that is free, what one part may take."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows on a device: ids int64 ``[B, m]``, labels float32 ``[B]``, history int64 ``[B, L]`` or None."""
+    """Rows on a device: ids int64 ``[B, m]``, labels float32 ``[B]``, history int64 ``[B, L]`` or None.
 
-    ids: Tensor
-    labels: Tensor
-    history: Tensor | None
-
-
-@dataclass(frozen=True)
-class _Held:
-    """A part on a device, in the types of ``Part``."""
+    A part that is held there as a whole has the types of ``Part``.
+    """
 
     ids: Tensor
     labels: Tensor
@@ -51,7 +48,7 @@ class Placed:
     def __init__(self, data: CTRData, device: torch.device | str = "cpu") -> None:
         self.data = data
         self.device = torch.device(device)
-        self._held: dict[PartName, _Held | None] = {}
+        self._held: dict[PartName, Batch | None] = {}
         self._holding = threading.Lock()
 
     def order(self, name: PartName, rows: NDArray[np.int64]) -> Order:
@@ -61,25 +58,17 @@ class Placed:
     def batch(self, name: PartName, rows: Order | slice) -> Batch:
         """Rows of a part: a piece of an ``order`` of it, or neighbours."""
         held = self._part(name)
-        if held is None:
-            return self._gathered(self.data.part(name), rows)
+        part = self.data.part(name) if held is None else held
+        past = None if part.history is None else self._rows(part.history, rows, torch.int64)
+        return Batch(self._rows(part.ids, rows, torch.int64), self._rows(part.labels, rows, torch.float32), past)
 
-        def found(column: Tensor) -> Tensor:
-            return column.index_select(0, rows) if isinstance(rows, Tensor) else column[rows]
-
-        past = None if held.history is None else found(held.history).long()
-        return Batch(found(held.ids).long(), found(held.labels).float(), past)
-
-    def _gathered(self, part: Part, rows: Order | slice) -> Batch:
+    def _rows(self, column: Tensor | Column, rows: Order | slice, dtype: torch.dtype) -> Tensor:
+        if isinstance(column, Tensor):
+            return (column.index_select(0, rows) if isinstance(rows, Tensor) else column[rows]).to(dtype)
         assert not isinstance(rows, Tensor)
+        return sent(torch.from_numpy(column[rows].astype(_ON_HOST[dtype])), self.device)
 
-        def found(column: NDArray[np.int32] | NDArray[np.uint8], dtype: type) -> Tensor:
-            return sent(torch.from_numpy(column[rows].astype(dtype)), self.device)
-
-        past = None if part.history is None else found(part.history, np.int64)
-        return Batch(found(part.ids, np.int64), found(part.labels, np.float32), past)
-
-    def _part(self, name: PartName) -> _Held | None:
+    def _part(self, name: PartName) -> Batch | None:
         """The part on the device, or None if its batches come from the host."""
         if self.device.type == "cpu":
             return None
@@ -92,14 +81,14 @@ class Placed:
             return self._held[name]
 
 
-def _hold(part: Part, device: torch.device) -> _Held:
+def _hold(part: Part, device: torch.device) -> Batch:
     """Waits until the copies are there: another thread's stream may read them."""
 
-    def put(column: NDArray[np.int32] | NDArray[np.uint8]) -> Tensor:
+    def put(column: Column) -> Tensor:
         return torch.from_numpy(np.require(column, requirements=["C", "W"])).to(device)
 
     past = None if part.history is None else put(part.history)
-    return _Held(put(part.ids), put(part.labels), past)
+    return Batch(put(part.ids), put(part.labels), past)
 
 
 def _room(device: torch.device) -> float:

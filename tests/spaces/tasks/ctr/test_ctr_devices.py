@@ -12,6 +12,7 @@ import torch
 from elsewhere import ELSEWHERE, elsewhere
 from histories import with_history
 from safetensors.torch import load
+from tiny_clicks import QUICK
 
 from layersearch.primitives.ctr.dropout import Dropout, drawing_from
 from layersearch.primitives.gates.base import RELAXATIONS
@@ -21,24 +22,12 @@ from layersearch.spaces.tasks.ctr import placed as placing
 from layersearch.spaces.tasks.ctr.checkpoint import read_checkpoint, write_checkpoint
 from layersearch.spaces.tasks.ctr.data import CTRData
 from layersearch.spaces.tasks.ctr.learning import Learner, _seeded, predict
-from layersearch.spaces.tasks.ctr.models.base import MODELS, ModelSettings
+from layersearch.spaces.tasks.ctr.models.base import MODELS
 from layersearch.spaces.tasks.ctr.placed import Placed
 from layersearch.spaces.tasks.ctr.planted import PlantedSettings, planted
-from layersearch.spaces.tasks.ctr.settings import LearnSettings
 
 TASK = PlantedSettings(
     mains=2, couples=0, noise=2, values=12, every=3, main_effect=2.0, exponent=0.3, rows=(400, 200, 100)
-)
-QUICK = LearnSettings(
-    sizes=ModelSettings(dim=2, hidden=(4,), std=0.1),
-    search_epochs=3,
-    warm_epochs=1,
-    epochs=1,
-    price=3,
-    batch=100,
-    lr=0.005,
-    gate_lr=0.05,
-    last=None,
 )
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from histories import with_history
 from interpreted import INTERPRETS, interpreted, once_interpreted
+from tiny_clicks import QUICK
 
 from layersearch.kernels.lookup.row_adam_triton import TritonRowAdam
 from layersearch.kernels.lookup.triton import TritonLookup
@@ -13,24 +14,10 @@ from layersearch.primitives.ctr import lookup
 from layersearch.primitives.gates import row_adam
 from layersearch.primitives.gates.rewind import Rewind
 from layersearch.spaces.tasks.ctr.learning import Learner
-from layersearch.spaces.tasks.ctr.models.base import ModelSettings
 from layersearch.spaces.tasks.ctr.planted import PlantedSettings, planted
-from layersearch.spaces.tasks.ctr.settings import LearnSettings
 
 CPU_SECONDS = 40
-SETTINGS = LearnSettings(
-    sizes=ModelSettings(dim=2, hidden=(4,), std=0.1),
-    gates=("value",),
-    search_epochs=2,
-    warm_epochs=0,
-    epochs=1,
-    price=3,
-    batch=100,
-    lr=0.005,
-    gate_lr=0.05,
-    last=None,
-    decay=0.5,
-)
+SETTINGS = replace(QUICK, gates=("value",), search_epochs=2, warm_epochs=0, decay=0.5)
 
 
 @pytest.mark.skipif(not INTERPRETS, reason="on the CPU Triton is interpreted")
