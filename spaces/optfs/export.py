@@ -26,6 +26,7 @@ from layersearch.spaces.tasks.ctr.models.base import MODELS, CTRModel
 from layersearch.spaces.tasks.ctr.schema import Column, Schema
 from layersearch.spaces.tasks.ctr.selection import selection_csv, selection_json
 from layersearch.spaces.tasks.ctr.vocabulary import MISSING
+from layersearch.spaces.tasks.drawing import seeded
 
 __all__ = ["exported_state", "features", "python_file", "trained"]
 
@@ -165,8 +166,7 @@ def _difference(genome: OptFSGenome, task: TaskSettings, namespace: Mapping[str,
     generator = torch.Generator().manual_seed(0)
     row = MODELS[genome.model]
     settings = learn_settings(genome, task).sizes
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         ours = row(_CHECK_SIZES, settings).double()
     for tensor in [*ours.parameters(), *(b for b in ours.buffers() if b.is_floating_point())]:
         tensor.data.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.1)

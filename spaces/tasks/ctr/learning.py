@@ -7,7 +7,6 @@ are made and taken, which have as many rows as occur, and in DIN where padding i
 """
 
 import math
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,12 +27,14 @@ from layersearch.primitives.gates.gate_set import OPEN, Gated, GateSet
 from layersearch.primitives.gates.rewind import Rewind
 from layersearch.primitives.gates.row_adam import RowAdam
 from layersearch.primitives.seeds import Seeds
+from layersearch.spaces.tasks.ctr.course import GateCourse
 from layersearch.spaces.tasks.ctr.data import CTRData, PartName
 from layersearch.spaces.tasks.ctr.metrics import auc, log_loss
 from layersearch.spaces.tasks.ctr.models.base import MODELS, CTRModel
 from layersearch.spaces.tasks.ctr.placed import Batch, Order, Placed
 from layersearch.spaces.tasks.ctr.review import gains, worth
 from layersearch.spaces.tasks.ctr.settings import LearnSettings
+from layersearch.spaces.tasks.drawing import seeded
 
 __all__ = ["Learner", "Score", "predict"]
 
@@ -95,7 +96,7 @@ class Learner:
         row = RELAXATIONS[settings.relaxation]
         chosen = {k: v for k, v in (("first", settings.first), ("last", settings.last)) if v is not None}
         relaxation = row(**chosen)
-        with _seeded(self.seeds.derive("weights")):
+        with seeded(self.seeds.derive("weights")):
             self.model: CTRModel = MODELS[settings.model](data.sizes, replace(settings.sizes, target=data.target))
         counts = torch.from_numpy(data.counts)
         self.gates = GateSet(kinds, data.sizes, relaxation, target=data.target)
@@ -103,6 +104,12 @@ class Learner:
             self.gates = GateSet(tuple(keep), data.sizes, relaxation, target=data.target)
             for name, mask in keep.items():
                 _set(self.gates.gates[name], mask)
+        self._reviews = settings.reviews if "value" in self.gates.gates else 0
+        self.course = GateCourse(
+            settings.warm_epochs * self.steps_per_epoch,
+            (settings.search_epochs - self._reviews) * self.steps_per_epoch,
+            relaxation,
+        )
         with torch.no_grad():
             # What never occurs is never trained: a row that a model knows nothing of adds nothing and is not kept.
             unseen = counts == 0
@@ -188,25 +195,12 @@ class Learner:
 
     def _temperature(self) -> float | None:
         """Of this batch; None while gates are not learned."""
-        warm = self.settings.warm_epochs * self.steps_per_epoch
-        if self.phase != "search" or self.step < warm or self.step >= self._gate_steps:
-            return None
-        steps = self._gate_steps - warm
-        return self.gates.relaxation.temperature(self.step - warm, steps) if steps > 1 else self.gates.relaxation.last
-
-    @property
-    def _gate_steps(self) -> int:
-        """Steps of the search after which gates are reviewed, not learned."""
-        return (self.settings.search_epochs - self._reviews) * self.steps_per_epoch
-
-    @property
-    def _reviews(self) -> int:
-        return self.settings.reviews if "value" in self.gates.gates else 0
+        return self.course.temperature(self.step) if self.phase == "search" else None
 
     @property
     def _is_cut(self) -> bool:
         """Whether gates are at their limit."""
-        return self.phase != "search" or self.step >= self._gate_steps
+        return self.phase != "search" or self.step >= self.course.end
 
     def _train_step(self) -> None:
         batch = self._batch()
@@ -243,8 +237,7 @@ class Learner:
         for optimiser in optimisers:
             optimiser.step()
         if temperature is not None and self.controller is not None and self.step % CONTROL_EVERY == 0:
-            warm = self.settings.warm_epochs * self.steps_per_epoch
-            self.controller.update(self._valued(), (self.step - warm) / (self._gate_steps - warm))
+            self.controller.update(self._valued(), self.course.progress(self.step))
 
     @contextmanager
     def _dropping_out(self) -> Iterator[None]:
@@ -276,9 +269,7 @@ class Learner:
     def _end_of_epoch(self) -> None:
         self._read_losses()
         epoch = self.step // self.steps_per_epoch
-        temperature = HARD
-        if self.phase == "search":
-            temperature = self._temperature_now()
+        temperature = self.course.temperature_after(self.step) if self.phase == "search" else HARD
         score = self.score("validation", temperature=temperature)
         kept = self.gates.kept_ratios()
         entry: dict[str, float | str] = {
@@ -292,7 +283,7 @@ class Learner:
         if self.phase == "search":
             if epoch == self.settings.rewind_epoch:
                 self.start = Rewind(self.model)
-            if self._reviews and self.step >= self._gate_steps:
+            if self._reviews and self.step >= self.course.end:
                 self._review()
             if epoch == self.settings.search_epochs:
                 self._cut()
@@ -303,15 +294,6 @@ class Learner:
             if self.best is not None:
                 self.best.restore(self.model)
             self.phase = "done"
-
-    def _temperature_now(self) -> float:
-        warm = self.settings.warm_epochs * self.steps_per_epoch
-        if self.step <= warm:
-            return self.gates.relaxation.first
-        if self.step > self._gate_steps:
-            return HARD
-        steps = self._gate_steps - warm
-        return self.gates.relaxation.temperature(self.step - warm - 1, max(2, steps))
 
     def _settle(self) -> None:
         """Rates of the weights fall to 0 within each epoch: a review needs weights that stand still."""
@@ -389,15 +371,3 @@ def predict(
     model.train(was_training)
     logits: NDArray[np.float32] = torch.cat(found).cpu().numpy()
     return logits
-
-
-_initialising = threading.Lock()
-"""Held while weights are drawn: layers know no generator but torch's own, and trainings may run in several threads."""
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """torch's own generator of the CPU, at ``seed``, and afterwards as it was: layers that draw know no other."""
-    with _initialising, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield

@@ -1,20 +1,16 @@
 """Trains and evaluates anchor networks on one data set: the image task of a worker."""
 
-import threading
-
 import torch
 from torch import nn
 
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays
+from layersearch.spaces.tasks.drawing import seeded
 from layersearch.spaces.tasks.images.classifier import ClassifierTask, Evaluation, OnStep, Part, TrainResult
 from layersearch.spaces.tasks.images.networks import NETWORKS, Layer
 from layersearch.spaces.tasks.images.settings import ImageSettings
 
 __all__ = ["Evaluation", "ImageTask", "OnStep", "Part", "TrainResult"]
-
-_initialising = threading.Lock()
-"""Held while initial weights are drawn: torch draws them from a generator that all threads share."""
 
 
 class ImageTask(ClassifierTask):
@@ -31,8 +27,7 @@ class ImageTask(ClassifierTask):
         The initial weights depend on ``seed`` alone, and no global generator moves.
         """
         size = self.settings.anchor(network)
-        with _initialising, torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(Seeds(seed).derive("init", network))
+        with seeded(Seeds(seed).derive("init", network)):
             model = NETWORKS[network](
                 layer,
                 in_channels=self.in_channels,

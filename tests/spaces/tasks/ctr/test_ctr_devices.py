@@ -21,10 +21,11 @@ from layersearch.primitives.gates.row_adam import RowAdam
 from layersearch.spaces.tasks.ctr import placed as placing
 from layersearch.spaces.tasks.ctr.checkpoint import read_checkpoint, write_checkpoint
 from layersearch.spaces.tasks.ctr.data import CTRData
-from layersearch.spaces.tasks.ctr.learning import Learner, _seeded, predict
+from layersearch.spaces.tasks.ctr.learning import Learner, predict
 from layersearch.spaces.tasks.ctr.models.base import MODELS
 from layersearch.spaces.tasks.ctr.placed import Placed
 from layersearch.spaces.tasks.ctr.planted import PlantedSettings, planted
+from layersearch.spaces.tasks.drawing import seeded
 
 TASK = PlantedSettings(
     mains=2, couples=0, noise=2, values=12, every=3, main_effect=2.0, exponent=0.3, rows=(400, 200, 100)
@@ -212,10 +213,10 @@ def test_weights_are_drawn_by_one_thread_at_a_time() -> None:
     inside = threading.Event()
 
     def other() -> None:
-        with _seeded(2):
+        with seeded(2):
             inside.set()
 
-    with _seeded(1):
+    with seeded(1):
         thread = threading.Thread(target=other)
         thread.start()
         assert not inside.wait(0.1)
