@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from layersearch.search import options as o
-from layersearch.search.command_line import Work, parse
+from layersearch.search.command_line import Work
 
 __all__ = ["fetch", "logs", "status", "stop", "submit"]
 
@@ -36,7 +36,7 @@ def submit(
     def work() -> int:
         from layersearch.search.cluster import jobs
 
-        return jobs.submit(jobs.address_of(address), arguments, parse, runtime_env, as_json)
+        return jobs.submit(jobs.address_of(address), arguments, runtime_env, as_json)
 
     return work
 

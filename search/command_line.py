@@ -10,7 +10,7 @@ import layersearch
 from layersearch.errors import BadInputError, RecipeError
 from layersearch.primitives.registry import unknown_name
 
-__all__ = ["Work", "app", "number", "parse", "whole"]
+__all__ = ["Work", "app", "number", "options_given", "parse", "whole"]
 
 Work: TypeAlias = Callable[[], int]
 """What a command has to do. It is done after parsing, so that the parser never sees its errors."""
@@ -92,6 +92,21 @@ def _sentence(error: Any) -> str:
     if unknown:
         return str(unknown_name("command", unknown[1], sorted(names)))
     return f"the command line must be as documented, but: {message[:1].lower()}{message[1:]}; {help_of}"
+
+
+def options_given(arguments: Sequence[str]) -> dict[str, Any]:
+    """What a command line gives to its command, by name of the parameter; defaults are left out.
+
+    Raises: BadInputError if it cannot be parsed.
+    """
+    name, *rest = arguments
+    command: Any = typer.main.get_command(app)
+    try:
+        context = command.commands[name].make_context(f"search {name}", rest)
+    except _PARSER_ERROR as error:
+        raise BadInputError(_sentence(error)) from None
+    source = context.get_parameter_source
+    return {name: value for name, value in context.params.items() if source(name).name == "COMMANDLINE"}
 
 
 def parse(arguments: Sequence[str]) -> Any:

@@ -40,14 +40,12 @@ class Store(StoreReader):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
-            except BaseException:
+                self._db.execute("COMMIT")
+            except BaseException:  # also a second Ctrl-C
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
             raise RunError(
                 f"every event must be written to {self.path}, but that failed ({error}); "
                 "make room or repair the disk, then resume the run"

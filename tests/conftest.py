@@ -84,7 +84,9 @@ def ray_cluster() -> Iterator[Any]:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # for the toy space
         store = {"object_store_memory": 200 * 2**20}
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **store})
-        ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
-        yield cluster
-        ray.shutdown()
-        cluster.shutdown()
+        try:
+            ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()

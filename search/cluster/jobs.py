@@ -1,19 +1,19 @@
 """``search submit``, ``status``, ``logs``, ``stop`` and ``fetch``: a run as a job of a Ray cluster."""
 
-import itertools
 import os
 import re
 import secrets
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from layersearch.errors import BadInputError, RecipeError, RunError
 from layersearch.search.cluster.api import JobsApi
 from layersearch.search.cluster.pack import unpack
+from layersearch.search.command_line import options_given, parse
 from layersearch.search.recipe_yaml import load_file
 from layersearch.search.show import json_text
 from layersearch.spaces.contracts import JsonObject
@@ -21,7 +21,7 @@ from layersearch.spaces.contracts import JsonObject
 __all__ = ["address_of", "entrypoint_of", "fetch", "logs", "status", "stop", "submit"]
 
 _COMMANDS = ("evolve", "resume", "tune")
-_RUNS_DIR = "layersearch-runs"  # in the home of whoever runs the head
+_RUNS_DIR = '"$HOME"/layersearch-runs'  # a shell word; of whoever runs the head
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _POLL_S = 2.0
 _PACK_S = 300.0
@@ -49,43 +49,33 @@ def entrypoint_of(arguments: Sequence[str], job: str) -> tuple[str, dict[str, st
             "search submit --address http://HEAD:8265 -- evolve --space evonorm"
         )
     options = [shlex.quote(argument) for argument in rest]
-    run = _value(rest, "--run") if command != "resume" else next((a for a in rest if not a.startswith("-")), None)
+    asked = options_given(arguments)
+    run = asked.get("name" if command == "resume" else "run")
     if run is None:
         run = job
         options += ["--run", shlex.quote(run)]
-    given = _value(rest, "--runs-dir")
-    runs_dir = f'"$HOME"/{_RUNS_DIR}' if given is None else shlex.quote(given)
-    if given is None:
+    runs_dir = _RUNS_DIR
+    if "runs_dir" in asked:
+        runs_dir = shlex.quote(str(asked["runs_dir"]))
+    else:
         options += ["--runs-dir", runs_dir]
-    if _value(rest, "--backend") is None:
+    if "backend" not in asked:
         options += ["--backend", "ray"]
-    if "--json" not in rest:
+    if "as_json" not in asked:
         options.append("--json")
     return f"exec python -m layersearch.search {command} {' '.join(options)}", {"run": run, "runs_dir": runs_dir}
-
-
-def _value(arguments: Sequence[str], option: str) -> str | None:
-    """The last value given to ``option``."""
-    found = None
-    for argument, following in itertools.zip_longest(arguments, arguments[1:]):
-        if argument == option:
-            found = following
-        elif argument.startswith(f"{option}="):
-            found = argument.partition("=")[2]
-    return found
 
 
 def submit(
     address: str,
     arguments: Sequence[str],
-    check: Callable[[Sequence[str]], object],
     runtime_env: Path | None,
     as_json: bool,
 ) -> int:
-    """Begins a run on the cluster. ``check`` parses the command line and raises for an option that does not exist."""
+    """Begins a run on the cluster. Raises: BadInputError if ``arguments`` cannot be parsed."""
     job = f"search-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     entrypoint, place = entrypoint_of(arguments, job)
-    check(arguments)
+    parse(arguments)
     api = JobsApi(address)
     api.submit(job, entrypoint, place, _environment({} if runtime_env is None else load_file(runtime_env)))
     if as_json:
@@ -159,6 +149,8 @@ def stop(address: str, job: str, as_json: bool) -> int:
     else:
         print(f"{job}: stopped" if stopped else f"{job}: had ended before")
         resume = f"resume {shlex.quote(str(place.get('run')))}"
+        if place.get("runs_dir", _RUNS_DIR) != _RUNS_DIR:
+            resume += f" --runs-dir {place['runs_dir']}"
         print(f"  go on by: search submit --address {api.address} -- {resume}")
     return 0
 

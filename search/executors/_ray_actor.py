@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import layersearch
 from layersearch.errors import LayerSearchError, RunError
-from layersearch.search.executors.base import SpaceSpec, allowed_seconds, run_timed, settle_torch
+from layersearch.search.executors.base import ONE_THREAD, SpaceSpec, allowed_seconds, run_timed, settle_torch
 from layersearch.spaces.contracts import Evaluator, Job, Outcome, SavingEvaluator
 
 __all__ = ["SAVES", "Answer", "RayWorker", "Ready", "Saved", "Verdict", "hold_to_share"]
@@ -23,7 +23,6 @@ Answer: TypeAlias = tuple[Outcome, Verdict]
 SAVES = "saves"
 """Concurrency group in which ``RayWorker.saved`` waits while a stage runs."""
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _USABLE = 0.9
 """Of the memory of a GPU: the rest is for the contexts of the workers that share it."""
 _TOO_BIG = re.compile(r"out of memory|OutOfMemory|MemoryError|can't allocate memory", re.IGNORECASE)
@@ -65,7 +64,7 @@ class RayWorker:
     """
 
     def __init__(self, gpus: float) -> None:
-        os.environ.update(dict.fromkeys(_THREADS, "1"))
+        os.environ.update(ONE_THREAD)
         if gpus == 0:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves it unset, which shows every GPU
         self._gpus = gpus
@@ -76,7 +75,7 @@ class RayWorker:
         self._latest: Saved | None = None
         self._saving = threading.Condition()
 
-    def start(self, spec: SpaceSpec, data: dict[str, Any], node: str = "") -> Ready | LayerSearchError:
+    def start(self, spec: SpaceSpec, data: dict[str, Any]) -> Ready | LayerSearchError:
         """Builds the evaluator. ``data`` is one copy per machine, read-only; an error is returned, not raised."""
         import ray
 

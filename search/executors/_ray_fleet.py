@@ -17,7 +17,7 @@ from layersearch.search.executors._ray_actor import SAVES, RayWorker, Ready
 from layersearch.search.executors._ray_aside import Aside
 from layersearch.search.executors._ray_cluster import Cluster
 from layersearch.search.executors._ray_workers import Worker
-from layersearch.search.executors.base import AS_MANY_AS_FIT, SpaceSpec
+from layersearch.search.executors.base import AS_MANY_AS_FIT, MOST_DEATHS_AT_START, SpaceSpec
 from layersearch.spaces.contracts import Arrays
 
 __all__ = ["Fleet", "reason_of"]
@@ -28,7 +28,6 @@ _SILENT_S = 5.0
 _HEAD_S = 30.0
 """A head may be started again; Ray itself ends this process when it was gone for 60 s."""
 _END_S = 10.0
-_MOST_DEATHS_AT_START = 3
 _MOST_LOCAL_WORKERS = 64
 _REST_S = 5.0
 _START_S = 600.0
@@ -164,9 +163,9 @@ class Fleet:
                 f"layersearch must be installed on every node of the cluster, but it is not ({reason}); "
                 f"pip install layersearch=={layersearch.__version__} there"
             )
-        if self._deaths_at_start >= _MOST_DEATHS_AT_START:
+        if self._deaths_at_start >= MOST_DEATHS_AT_START:
             raise RunError(
-                f"workers must start, but {_MOST_DEATHS_AT_START} in a row died before they were ready ({reason}); "
+                f"workers must start, but {MOST_DEATHS_AT_START} in a row died before they were ready ({reason}); "
                 "use fewer workers or free memory, then resume the run"
             )
 

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from layersearch.search.executors._ray_actor import SAVES, Answer, Ready, Saved
-from layersearch.search.executors.base import allowed_seconds
+from layersearch.search.executors.base import allowed_seconds, ending_seconds
 from layersearch.spaces.contracts import Job
 
 __all__ = ["Call", "Estimates", "Item", "Worker"]
 
-_HARD_FACTOR = 1.5
-_GRACE_S = 10.0
 _MOST_CALLS = 4
 _DYING_S = 10.0
 _AHEAD_S = 0.25
@@ -152,12 +150,12 @@ class Worker:
         return self.head_since + sum(call.seconds for call in self.calls) - _AHEAD_S
 
     def kill_at(self) -> float:
-        """When the call that runs has taken too long. The evaluator keeps the limit itself, if it is not stuck."""
+        """When the call that runs has taken too long."""
         call = self.calls[0] if self.calls else None
         if call is None or call.limit_s is None:
             return float("inf")
         others = call.seconds if len(call.items) > 1 else 0.0  # a batch of known stages, within _BATCH_S
-        return self.head_since + _HARD_FACTOR * call.limit_s + others + _GRACE_S
+        return self.head_since + ending_seconds(call.limit_s) + others
 
     def _limit_s(self, items: Sequence[Item]) -> float | None:
         assert self.ready is not None, "only a ready worker gets a job"

@@ -35,7 +35,7 @@ class SharedArrays:
             for name, array in arrays.items():
                 data = np.ascontiguousarray(array)
                 layout.append((name, data.dtype.str, data.shape, offset))
-                _write(self._fd, data.tobytes(), offset)
+                _write(self._fd, data.reshape(-1).view(np.uint8).data, offset)
                 offset += -(-data.nbytes // _ALIGNMENT) * _ALIGNMENT
             os.ftruncate(self._fd, max(offset, _ALIGNMENT))
         except OSError as error:
@@ -75,8 +75,7 @@ def _anonymous_file() -> int:
         return os.dup(file.fileno())
 
 
-def _write(fd: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        n = os.pwrite(fd, view, offset)
-        view, offset = view[n:], offset + n
+def _write(fd: int, data: memoryview, offset: int) -> None:
+    while data:
+        n = os.pwrite(fd, data, offset)
+        data, offset = data[n:], offset + n

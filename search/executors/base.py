@@ -16,11 +16,14 @@ from layersearch.spaces.contracts import Evaluator, Job, JsonObject, Outcome, Sp
 __all__ = [
     "AS_MANY_AS_FIT",
     "EXECUTORS",
+    "MOST_DEATHS_AT_START",
+    "ONE_THREAD",
     "Executor",
     "ExecutorFactory",
     "Resources",
     "SpaceSpec",
     "allowed_seconds",
+    "ending_seconds",
     "process_cpu_seconds",
     "run_timed",
     "settle_torch",
@@ -29,6 +32,15 @@ __all__ = [
 
 AS_MANY_AS_FIT = 1024
 """Number of workers that stands for no number: a cluster is filled, as large as it is at the time."""
+
+MOST_DEATHS_AT_START = 3
+"""Workers in a row that may die before they are ready; then the run ends with a sentence."""
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+"""Environment of a worker: the engine's parallelism is in their number."""
+
+_HARD_FACTOR = 1.5
+_GRACE_S = 10.0
 
 _trusted: list[str] = []
 
@@ -130,6 +142,11 @@ EXECUTORS: Registry[ExecutorFactory] = Registry("backend", package="layersearch.
 def allowed_seconds(limits: Mapping[str, float], job: Job) -> float | None:
     """Time limit of a job, if its stage has one."""
     return limits.get(job.stage)
+
+
+def ending_seconds(limit_s: float) -> float:
+    """After which a worker is ended that does not keep its time limit, as evaluators do unless they are stuck."""
+    return _HARD_FACTOR * limit_s + _GRACE_S
 
 
 def process_cpu_seconds() -> float:

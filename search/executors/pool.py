@@ -18,17 +18,22 @@ from typing import Any
 from layersearch.errors import RunError
 from layersearch.search.executors._shared_arrays import SharedArrays
 from layersearch.search.executors._worker import worker_main
-from layersearch.search.executors.base import EXECUTORS, Executor, Resources, SpaceSpec, allowed_seconds
+from layersearch.search.executors.base import (
+    EXECUTORS,
+    MOST_DEATHS_AT_START,
+    ONE_THREAD,
+    Executor,
+    Resources,
+    SpaceSpec,
+    allowed_seconds,
+    ending_seconds,
+)
 from layersearch.spaces.contracts import Job, Outcome, Space
 
 __all__ = ["PoolExecutor"]
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_MOST_DEATHS_AT_START = 3
 _MOST_STARTS = 5
 _END_S = 10.0
-_HARD_FACTOR = 1.5
-_GRACE_S = 10.0
 
 
 class _Worker:
@@ -49,8 +54,7 @@ class _Worker:
         assert self.limits is not None, "only a ready worker gets a job"
         self.job, self.saved = job, None
         self.limit_s = allowed_seconds(self.limits, job)
-        # The evaluator keeps the limit itself where it can; this is for one that is stuck.
-        self.kill_at = None if self.limit_s is None else time.monotonic() + _HARD_FACTOR * self.limit_s + _GRACE_S
+        self.kill_at = None if self.limit_s is None else time.monotonic() + ending_seconds(self.limit_s)
         try:
             self.connection.send(job)
         except ConnectionError:
@@ -88,8 +92,12 @@ class PoolExecutor:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(spec.preload))
         self._workers: list[_Worker] = []
-        for _ in range(workers):
-            self._workers.append(self._start())
+        try:
+            for _ in range(workers):
+                self._workers.append(self._start())
+        except BaseException:
+            self.close(now=True)
+            raise
 
     def _start(self, job: Job | None = None) -> _Worker:
         for n in range(_MOST_STARTS):
@@ -164,9 +172,9 @@ class PoolExecutor:
         how = _how(worker.process.exitcode)
         if worker.limits is None:
             self._deaths_at_start += 1
-            if self._deaths_at_start >= _MOST_DEATHS_AT_START:
+            if self._deaths_at_start >= MOST_DEATHS_AT_START:
                 raise RunError(
-                    f"workers must start, but {_MOST_DEATHS_AT_START} in a row died before they were ready ({how}); "
+                    f"workers must start, but {MOST_DEATHS_AT_START} in a row died before they were ready ({how}); "
                     "use fewer workers or free memory, then resume the run"
                 )
         return self._replace(i, Outcome("failed", f"the worker died ({how})"), worker.saved)
@@ -208,8 +216,8 @@ def _how(exit_code: int | None) -> str:
 @contextmanager
 def _one_thread_for_children() -> Iterator[None]:
     """The fork server reads these when it imports torch, at the first start of a process."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
     try:
         yield
     finally:

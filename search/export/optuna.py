@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from layersearch.errors import BadInputError
-from layersearch.search.candidate import Candidate
+from layersearch.search.candidate import Candidate, State
 from layersearch.search.executors.base import SpaceSpec
 from layersearch.search.export.base import RUN_FORMATS, ExportError, RunFormat
 from layersearch.search.store_reader import StoreReader
@@ -17,7 +17,14 @@ from layersearch.spaces.contracts import Space, TunableSpace
 
 __all__ = ["write"]
 
-_STATES = {"evaluated": "COMPLETE", "rejected": "PRUNED", "failed": "FAIL", "stopped": "FAIL", "in_flight": "RUNNING"}
+_STATES: dict[State, str] = {
+    "evaluated": "COMPLETE",
+    "rejected": "PRUNED",
+    "stopped": "PRUNED",
+    "failed": "FAIL",
+    "in_flight": "RUNNING",
+    "paused": "RUNNING",
+}
 """By state of the candidates that passed the screen; the others are no trials."""
 
 

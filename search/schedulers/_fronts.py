@@ -74,7 +74,7 @@ class Fronts:
                 yield entry.number
 
     def add(self, number: int, values: tuple[float, ...], mean: float) -> None:
-        """Of ``values``, finite and as many for all, larger is better; ``mean`` is theirs, by some weights."""
+        """Of ``values``, as many for all, larger is better (-inf: not known); ``mean`` is theirs, by some weights."""
         entry = _Entry(-mean, number, values)
         self._n += 1
         # One value: the order within a front is all there is to it.

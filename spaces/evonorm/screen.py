@@ -5,7 +5,6 @@ duplicates. Both are found here, in about a millisecond.
 """
 
 import functools
-import hashlib
 import math
 import random
 
@@ -17,6 +16,7 @@ from layersearch.primitives.graph import INPUT, Graph
 from layersearch.primitives.lowering.reference import evaluate
 from layersearch.primitives.numerics import Numerics
 from layersearch.spaces.contracts import Outline, Probe
+from layersearch.spaces.fingerprint import fingerprint, same_outputs
 
 __all__ = ["outline", "probe", "same_function"]
 
@@ -25,8 +25,6 @@ _GROUPS = 4  # of 8 channels: neither instances nor layers
 _LARGEST_OUTPUT = 1e6
 _LARGEST_GRADIENT = 1e8
 _SMALLEST_VARIATION = 1e-6
-_KEY_DIGITS = 6
-_SAME = 1e-9
 
 _canonical = functools.lru_cache(maxsize=1024)(canonical)
 
@@ -52,7 +50,7 @@ def probe(genome: Graph) -> Probe:
     inputs = _inputs()
     with torch.no_grad():
         y = _run(graph, inputs[0], _random_params())
-        key, novelty = _rounded(y), _rounded(_standardized(y))
+        key, novelty = fingerprint(y), fingerprint(_standardized(y))
     return Probe(key, novelty, _fault(graph, y, inputs[0]))
 
 
@@ -61,8 +59,7 @@ def same_function(a: Graph, b: Graph) -> bool:
     x, params = _inputs()[1], _random_params()
     with torch.no_grad():
         ya, yb = _run(_canonical(a), x, params), _run(_canonical(b), x, params)
-    scale = torch.maximum(ya.abs(), yb.abs()) + 1e-3 * ya.square().mean().sqrt()
-    return bool(((ya - yb).abs() <= _SAME * scale).all())
+    return same_outputs(ya, yb)
 
 
 def _fault(graph: Graph, y_random: Tensor, x: Tensor) -> str | None:
@@ -138,11 +135,3 @@ def _standardized(y: Tensor) -> Tensor:
     centred = y - y.mean((0, 2, 3), keepdim=True)
     scaled = centred / (centred.square().mean((0, 2, 3), keepdim=True).sqrt() + 1e-30)
     return scaled * torch.where(scaled[:1, :, :1, :1] < 0, -1.0, 1.0)
-
-
-def _rounded(y: Tensor) -> str:
-    """Digest of ``y`` in units of its scale (a power of two), so that rounding noise does not change it."""
-    exponent = math.frexp(float(y.abs().mean()) + 1e-300)[1]
-    whole = (y / 2.0**exponent * 10**_KEY_DIGITS).round().nan_to_num(nan=2**60, posinf=2**61, neginf=-(2**61))
-    whole = whole.clamp(-(2.0**62), 2.0**62).to(torch.int64).contiguous()
-    return hashlib.blake2b(str(exponent).encode() + whole.numpy().tobytes(), digest_size=16).hexdigest()

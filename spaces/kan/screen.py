@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from layersearch.errors import GenomeError
 from layersearch.spaces.contracts import Outline, Probe
+from layersearch.spaces.fingerprint import fingerprint, same_outputs
 from layersearch.spaces.kan.genome import KANGenome
 from layersearch.spaces.kan.network import Network, build, canonical, count_parameters
 
@@ -18,8 +18,6 @@ __all__ = ["agree", "outline", "outlined", "probe", "probe_inputs", "probed", "s
 
 _ROWS = 16
 _SMALLEST_VARIATION = 1e-6
-_KEY_DIGITS = 6
-_SAME = 1e-9
 
 
 def outline(genome: KANGenome, in_features: int, out_features: int, most_parameters: int) -> Outline:
@@ -65,7 +63,7 @@ def probed(drawn: Callable[[], nn.Module], x: Tensor, novelty: str, learning: st
     except GenomeError as error:
         return Probe(novelty, novelty, str(error))
     y = network(x)
-    key = _rounded(y.detach(), sum(p.numel() for p in network.parameters()))
+    key = fingerprint(y.detach(), f"{sum(p.numel() for p in network.parameters())}|")
     return Probe(key + learning, novelty, _fault(x, y, network))
 
 
@@ -78,8 +76,7 @@ def agree(networks: Sequence[nn.Module], x: Tensor) -> bool:
     """Whether the outputs of two networks for ``x`` are equal to 1e-9."""
     with torch.no_grad():
         ya, yb = (network(x) for network in networks)
-    scale = torch.maximum(ya.abs(), yb.abs()) + 1e-3 * ya.square().mean().sqrt()
-    return bool(((ya - yb).abs() <= _SAME * scale).all())
+    return same_outputs(ya, yb)
 
 
 def _drawn(genome: KANGenome, in_features: int, out_features: int, seed: int) -> Network:
@@ -112,12 +109,3 @@ def probe_inputs(in_features: int) -> tuple[Tensor, ...]:
         )
         for _ in range(2)
     )
-
-
-def _rounded(y: Tensor, n_parameters: int) -> str:
-    """Digest of ``y`` in units of its scale (a power of two), so that rounding noise does not change it."""
-    exponent = math.frexp(float(y.abs().mean().nan_to_num()) + 1e-300)[1]
-    whole = (y / 2.0**exponent * 10**_KEY_DIGITS).round().nan_to_num(nan=2**60, posinf=2**61, neginf=-(2**61))
-    whole = whole.clamp(-(2.0**62), 2.0**62).to(torch.int64).contiguous()
-    head = f"{n_parameters}|{exponent}".encode()
-    return hashlib.blake2b(head + whole.numpy().tobytes(), digest_size=16).hexdigest()

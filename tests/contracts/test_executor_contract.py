@@ -78,7 +78,7 @@ def test_nothing_to_wait_for_is_no_wait(make: Make) -> None:
     begun = time.monotonic()
     assert executor.results(None) == []
     assert executor.results(5) == []
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 4
 
 
 def test_an_exception_gets_another_try_and_then_is_a_failed_outcome(make: Make) -> None:
@@ -118,8 +118,9 @@ def test_jobs_can_be_submitted_while_others_run(make: Make) -> None:
     executor = make(sleep_s=0.01)
     executor.submit(job(1))
     executor.submit(job(2))
-    n, found = 2, []
+    n, found, end = 2, [], time.monotonic() + 60
     while len(found) < 12:
+        assert time.monotonic() < end, "a job was lost"
         for answered, _ in executor.results(5):
             found.append(answered.candidate)
             n += 1
@@ -138,4 +139,4 @@ def ask_broken(make: Make) -> None:
     """An executor may notice when it is made or at the first job."""
     executor = make(broken="evaluator")
     executor.submit(job(1))
-    executor.results(10)
+    executor.results(60)

@@ -105,7 +105,7 @@ def test_ctrl_c_before_anything_runs(tmp_path: Path) -> None:
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=20)
-    assert process.returncode in (130, -signal.SIGINT), err  # the second while Python itself starts
+    assert process.returncode in (130, -signal.SIGINT, 1), err  # the others while Python itself starts
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from layersearch.search.store_reader import StoreReader
 
 pytestmark = pytest.mark.slow
 
-SPACE = {"sleep_s": 0.003}
+SPACE = {"sleep_s": 0.008}
 
 
 def told(run_dir: Path) -> dict[tuple[int, str], Any]:

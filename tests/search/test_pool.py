@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import tracemalloc
 from collections.abc import Iterator
 from multiprocessing import forkserver
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from toy_space import toy_spec
 
 from layersearch.errors import RunError
-from layersearch.search.executors import pool as pool_module
+from layersearch.search.executors import base
 from layersearch.search.executors._shared_arrays import SharedArrays
 from layersearch.search.executors.pool import PoolExecutor
 from layersearch.spaces.contracts import Job, Outcome
@@ -34,7 +35,9 @@ def pool() -> Iterator[Any]:
 
 def answers(executor: PoolExecutor, n: int) -> dict[int, tuple[Job, Outcome]]:
     found: dict[int, tuple[Job, Outcome]] = {}
+    end = time.monotonic() + 60
     while len(found) < n:
+        assert time.monotonic() < end, "a job was lost"
         found |= {job.candidate: (job, outcome) for job, outcome in executor.results(20)}
     return found
 
@@ -68,12 +71,12 @@ def test_a_lost_stage_goes_on_from_where_it_was_saved_last(pool: Any) -> None:
 
 
 def test_a_stuck_worker_is_ended(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "_GRACE_S", 0.1)
+    monkeypatch.setattr(base, "_GRACE_S", 1.0)
     executor = pool(tricks={"2": "hang"}, limit_s=0.1)
     submit(executor, 2, 3, 4)
     begun = time.monotonic()
     found = answers(executor, 3)
-    assert 2 * 0.25 <= time.monotonic() - begun < 3
+    assert time.monotonic() - begun >= 2 * 1.15
     assert [found[n][1].state for n in (2, 3, 4)] == ["failed", "passed", "passed"]
     assert found[2][0].attempt == 1
     assert found[2][1].reason == "the time limit of 0.1 s was exceeded and the worker was ended"
@@ -133,8 +136,12 @@ def test_shared_arrays_are_equal_and_private_to_write() -> None:
         "labels": np.array([1, 2, 3], np.uint8),
         "none": np.zeros((0, 3)),
         "column": np.arange(6).reshape(2, 3).T,
+        "large": np.zeros((1000, 1000)),
     }
+    tracemalloc.start()
     shared = SharedArrays(arrays)
+    assert tracemalloc.get_traced_memory()[1] < 4 * 2**20, "it is copied once, into the file"
+    tracemalloc.stop()
     try:
         a, b = shared.arrays(), shared.arrays()
         for name, array in arrays.items():

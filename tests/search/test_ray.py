@@ -1,5 +1,6 @@
 """The Ray executor: lost and stopped workers, lost and late nodes, jobs that are too big; each is answered once."""
 
+import itertools
 import os
 import signal
 import time
@@ -16,8 +17,9 @@ from toy_space import toy_spec
 
 from layersearch.errors import BadInputError, RunError
 from layersearch.search.executors import _ray_workers as workers_module
+from layersearch.search.executors import base
 from layersearch.search.executors._ray_actor import Ready
-from layersearch.search.executors._ray_workers import Call, Item, Worker
+from layersearch.search.executors._ray_workers import Call, Estimates, Item, Worker
 from layersearch.search.executors.base import AS_MANY_AS_FIT, Resources
 from layersearch.search.executors.ray import RayExecutor
 from layersearch.spaces.contracts import Job, Outcome
@@ -41,7 +43,7 @@ def make() -> Iterator[Make]:
         executor.close(now=True)
         begun = time.monotonic()
         executor.close(now=True)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5
 
 
 def submit(executor: RayExecutor, *genomes: int) -> None:
@@ -152,10 +154,10 @@ def test_a_lost_stage_goes_on_from_where_it_was_saved_last(make: Make) -> None:
 
 
 def test_a_stage_over_its_time_limit_starts_again_from_its_beginning(
-    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers_module, "_GRACE_S", 0.1)
-    executor = make(tricks={"2": "saved", "3": "saved-once"}, limit_s=0.1)
+    monkeypatch.setattr(base, "_GRACE_S", 1.0)
+    executor = make(tricks={"2": "saved", "3": "saved-once"}, limit_s=0.5)
     submit(executor, 2, 3)
     found = Answers().all_of(executor, 2)
     assert {g: (o.state, job.checkpoint) for g, (job, o) in found.items()} == {2: ("failed", None), 3: ("passed", None)}
@@ -164,30 +166,30 @@ def test_a_stage_over_its_time_limit_starts_again_from_its_beginning(
 def test_an_actor_that_was_ended_by_others_is_replaced(make: Make, tmp_path: Path) -> None:
     import ray
 
-    executor, log, found = make(sleep_s=1.0, log=str(tmp_path / "log")), tmp_path / "log", Answers()
-    submit(executor, *range(6))
+    executor, log, found = make(sleep_s=2.0, log=str(tmp_path / "log")), tmp_path / "log", Answers()
+    submit(executor, *range(4))
     worker, victim = running(executor, log, found)
     ray.kill(worker.actor)
-    found.all_of(executor, 6)
+    found.all_of(executor, 4)
     assert starts(log)[victim] == 2
     assert found[victim][0].attempt == 1
     assert all(outcome.state == "passed" for _, outcome in found.values())
-    assert sum(starts(log).values()) == 7, "what had not begun was not given out twice"
+    assert sum(starts(log).values()) == 5, "what had not begun was not given out twice"
 
 
 def test_a_stopped_worker_is_ended_at_the_time_limit(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers_module, "_GRACE_S", 0.5)
+    monkeypatch.setattr(base, "_GRACE_S", 0.5)
     log, found = tmp_path / "log", Answers()
-    executor = make(sleep_s=0.5, limit_s=1.0, log=str(log))
+    executor = make(sleep_s=1.5, limit_s=2.0, log=str(log))
     pids = {worker.number: pid_of(worker) for worker in ready(executor, 2)}
     submit(executor, *range(4))
     worker, victim = running(executor, log, found)
     begun = time.monotonic()
     os.kill(pids[worker.number], signal.SIGSTOP)
     found.all_of(executor, 4)
-    assert time.monotonic() - begun > 1
+    assert time.monotonic() - begun > 2
     assert (found[victim][0].attempt, found[victim][1].state) == (1, "passed")
     end = time.monotonic() + 20
     while Path(f"/proc/{pids[worker.number]}/cmdline").exists() and time.monotonic() < end:
@@ -196,7 +198,7 @@ def test_a_stopped_worker_is_ended_at_the_time_limit(
 
 
 def test_a_job_that_always_hangs_is_told_as_failed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "_GRACE_S", 0.1)
+    monkeypatch.setattr(base, "_GRACE_S", 1.0)
     executor = make(tricks={"2": "hang"}, limit_s=0.2)
     submit(executor, 2, 3, 4)
     found = Answers().all_of(executor, 3)
@@ -212,11 +214,17 @@ def test_nodes_may_join_late_and_die(make: Make, ray_cluster: Any, tmp_path: Pat
     running(executor, log, found)
     before = executor.capacity
     late = ray_cluster.add_node(num_cpus=2, object_store_memory=100 * 2**20)
+    fillers, end = itertools.count(100), time.monotonic() + 60  # with nothing to wait for, nothing is taken in
+    while late.node_id not in {worker.ready.node for worker in executor._workers.values() if worker.ready is not None}:
+        assert time.monotonic() < end, "no worker on the node"
+        if not executor._n:
+            submit(executor, next(fillers))
+        found.take(executor, 0.1)
     submit(executor, *range(4, 16))
     _, victim = running(executor, log, found, node=late.node_id)
     assert executor.capacity == 2 * before
     kill_node(late)
-    found.all_of(executor, 16)
+    found.all_of(executor, 16 + next(fillers) - 100)
     ray_cluster.remove_node(late)
     assert starts(log)[victim] == 2, "it was begun on the node that was killed, and again elsewhere"
     assert found[victim][0].attempt == 1
@@ -255,7 +263,7 @@ def test_a_retry_is_not_sent_where_its_node_was_lost(there: str, monkeypatch: py
     hungry = dict.fromkeys(workers)
     if there.startswith("other busy"):
         other[0].calls.append(Call(1, [], Future(), 0.0, None))
-    executor, sent = bare(_workers=workers, _hungry=hungry, _estimates=workers_module.Estimates())
+    executor, sent = bare(_workers=workers, _hungry=hungry, _estimates=Estimates())
     vars(executor)["_fleet"] = SimpleNamespace(end=lambda worker: workers.pop(worker.number))
     lost.calls.append(Call(0, [Item(Job(1, "quality", {"n": 1}, seed=1))], Future(), 0.0, None))
     executor._waiting.append(Item(Job(2, "quality", {"n": 2}, seed=2)))
@@ -314,6 +322,8 @@ def test_cheap_jobs_are_sent_in_batches(make: Make, monkeypatch: pytest.MonkeyPa
     sizes: list[int] = []
     send = RayExecutor._send
     monkeypatch.setattr(RayExecutor, "_send", lambda *args: sizes.append(len(args[2])) or send(*args))
+    add = Estimates.add
+    monkeypatch.setattr(Estimates, "add", lambda self, stage, _: add(self, stage, 1e-4))
     executor = make()
     assert executor.capacity == 4, "two per worker, as long as nothing is known"
     submit(executor, *range(20))
@@ -328,13 +338,13 @@ def test_cheap_jobs_are_sent_in_batches(make: Make, monkeypatch: pytest.MonkeyPa
 
 def test_what_takes_long_waits_here_and_not_at_one_worker(make: Make, tmp_path: Path) -> None:
     log, found = tmp_path / "log", Answers()
-    executor = make(sleep_s=0.6, log=str(log))
-    submit(executor, *range(4))
-    found.all_of(executor, 4)
-    submit(executor, *range(4, 8))
+    executor = make(sleep_s=1.2, log=str(log))
+    submit(executor, *range(2))
+    found.all_of(executor, 2)
+    submit(executor, *range(2, 6))
     running(executor, log, found)
     assert all(len(worker.calls) <= 1 for worker in executor._workers.values()), "given out when it is nearly done"
-    found.all_of(executor, 8)
+    found.all_of(executor, 6)
 
 
 def test_workers_that_cannot_start_end_the_run_with_a_sentence(make: Make) -> None:

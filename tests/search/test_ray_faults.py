@@ -15,7 +15,7 @@ import pytest
 from ray_nodes import kill_node, parent, raylet_of, stop_node
 from toy_runs import content_of, run_toy
 
-from layersearch.search.executors import _ray_workers as workers_module
+from layersearch.search.executors import base
 from layersearch.search.runner import RunEvent
 from layersearch.spaces.contracts import JsonObject
 
@@ -104,7 +104,7 @@ def run_with(fault: str, n_starts: int, cluster: Any, run_dir: Path, moments: Pa
             struck.append(other.submit(strike, what, node, moments, n))
 
         def on_event(_: RunEvent) -> None:
-            if not struck and begun(moments) >= n_starts // 4:
+            if not struck and begun(moments) >= n_starts // 8:
                 send("kill a node", 0)
 
         if fault != "add a node":
@@ -118,7 +118,7 @@ def test_faults_at_random_change_nothing(
     tmp_path: Path, ray_cluster: Any, whole: JsonObject, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node that joins late leaves again in the middle of a stage."""
-    monkeypatch.setattr(workers_module, "_GRACE_S", 0.5)
+    monkeypatch.setattr(base, "_GRACE_S", 0.5)
     for i in range(max(rounds, len(FAULTS))):
         n_starts, fault = random.Random(i).randrange(3, 40), FAULTS[i % len(FAULTS)]
         run_dir, log = tmp_path / str(i), tmp_path / f"{i}.log"

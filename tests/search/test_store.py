@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_runs import content_of, run_toy
@@ -29,6 +30,32 @@ def candidate(number: int, state: str = "in_flight") -> Candidate:
 
 def finished(number: int) -> Finish:
     return Finish("evaluated", fitness={"o0": number / 7, "o1": 0.5}, told=number)
+
+
+def test_what_is_interrupted_at_its_commit_is_not_written_with_what_follows(tmp_path: Path) -> None:
+    """A second Ctrl-C may come at any time."""
+
+    class Interrupted:
+        def __init__(self, db: sqlite3.Connection) -> None:
+            self.db = db
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.db, name)
+
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if sql == "COMMIT":
+                raise KeyboardInterrupt
+            return self.db.execute(sql, *values)
+
+    with Store(tmp_path) as store:
+        db = store._db
+        store._db = Interrupted(db)  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            store.set_meta(phase="search")
+        store._db = db
+        store.set_meta(state="interrupted")
+    with StoreReader(tmp_path) as reader:
+        assert (reader.meta("phase"), reader.meta("state")) == (None, "interrupted")
 
 
 @pytest.mark.parametrize("content", [b"not a database at all", b"SQLite format 3\x00" + b"\xff" * 500, b"\x00" * 4096])

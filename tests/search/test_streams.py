@@ -33,7 +33,9 @@ def answers(executor: StreamsExecutor, jobs: list[Job]) -> dict[int, tuple[Job, 
     for job in jobs:
         executor.submit(job)
     found: dict[int, tuple[Job, Outcome]] = {}
+    end = time.monotonic() + 60
     while len(found) < len(jobs):
+        assert time.monotonic() < end, "a job was lost"
         for job, outcome in executor.results(20):
             assert job.candidate not in found
             found[job.candidate] = job, outcome
@@ -81,7 +83,7 @@ def test_what_runs_is_abandoned_on_demand(monkeypatch: pytest.MonkeyPatch) -> No
     begun = time.monotonic()
     executor.close(now=True)
     executor.close()
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 30
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("stream-")]
 
 

@@ -216,7 +216,7 @@ def _by_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> float:
-    """One update. Returns the loss before it, which is not made if that is not finite."""
+    """One update. Returns the loss before it; where that is not finite none is made, but by LBFGS."""
 
     def closure() -> Tensor:
         optimizer.zero_grad(set_to_none=True)

@@ -133,9 +133,10 @@ def test_what_was_given_stays(tmp_path: Path) -> None:
     command, place = entrypoint_of(given, "job")
     assert shlex.split(command)[4:] == given
     assert place == {"run": "mine", "runs_dir": "'/shared/my runs'"}
-    command, place = entrypoint_of(["resume", "mine"], "job")
-    assert "--run " not in command
-    assert place["run"] == "mine"
+    for named in (["mine"], ["--evaluations", "50", "mine"], ["--json", "mine", "--minutes=3"]):
+        command, place = entrypoint_of(["resume", *named], "job")
+        assert "--run " not in command
+        assert place["run"] == "mine"
 
 
 def test_a_runtime_environment_may_be_given(
@@ -166,11 +167,16 @@ def test_status_logs_and_stop(head: type[Head], capsys: pytest.CaptureFixture[st
     assert toy_cli("logs", job) == 0
     assert capsys.readouterr().out == head.logs[job]
     assert toy_cli("stop", job) == 0
-    assert f"{job}: stopped\n  go on by: search submit --address http" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{job}: stopped\n  go on by: search submit --address http" in said
+    assert said.endswith(f"-- resume {job}\n"), "in the folder that is the default"
     assert toy_cli("logs", job, "--follow") == 0, "it has ended"
     capsys.readouterr()
     assert toy_cli("stop", job, "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"job": job, "stopped": False}
+    job = submitted(capsys, "resume", "--runs-dir", "/shared/my runs", "mine")
+    assert toy_cli("stop", job) == 0
+    assert capsys.readouterr().out.endswith("-- resume mine --runs-dir '/shared/my runs'\n")
 
 
 def test_a_run_comes_back(head: type[Head], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     command = [
         sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--head", "--block",
-        "--node-ip-address=127.0.0.1", "--port=46379", "--dashboard-host=127.0.0.1", "--dashboard-port=48265",
+        "--node-ip-address=127.0.0.1", "--port=26379", "--dashboard-host=127.0.0.1", "--dashboard-port=28265",
         "--num-cpus=2", "--object-store-memory=200000000",
     ]  # fmt: skip
     with (tmp_path / "head.log").open("w") as log:
@@ -45,7 +45,7 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         while "Ray runtime started" not in (tmp_path / "head.log").read_text() and time.monotonic() < end:
             assert process.poll() is None, (tmp_path / "head.log").read_text()
             time.sleep(0.2)
-        yield "http://127.0.0.1:48265"
+        yield "http://127.0.0.1:28265"
     finally:
         process.terminate()
         try:

@@ -1,7 +1,7 @@
 """A run as a journal that Optuna and its dashboard open."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 import pytest
@@ -12,8 +12,10 @@ from toy_runs import run_toy
 from toy_space import ToySpace
 
 from layersearch.errors import BadInputError, UnknownNameError
+from layersearch.search.candidate import State
 from layersearch.search.export import FORMATS, RUN_FORMATS
 from layersearch.search.export.command import run
+from layersearch.search.export.optuna import _STATES
 from layersearch.search.store_reader import StoreReader
 
 
@@ -52,6 +54,10 @@ def test_a_journal_holds_what_the_store_holds(tmp_path: Path, settings: dict[str
     assert states == {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["study.journal"]
     assert study.best_trials
+
+
+def test_every_candidate_past_the_screen_is_a_trial() -> None:
+    assert set(_STATES) == set(get_args(State)) - {"screened_out", "duplicate"}
 
 
 def test_it_takes_a_run_alone_and_overwrites_nothing(tmp_path: Path) -> None:
