@@ -9,6 +9,7 @@ from typing import Any
 
 import layersearch
 from layersearch.errors import LayerSearchError, RecipeError
+from layersearch.kernels.codegen._compile import COMPILERS
 from layersearch.search.environment import cores, cpu_model, package_versions
 from layersearch.search.session import DATA_VARIABLE, recipe_of
 from layersearch.search.show import json_text
@@ -22,7 +23,6 @@ _OPTIONAL = {
     "ray": "needed for clusters: pip install 'layersearch[cluster]'",
     "onnx": "needed for export to ONNX: pip install 'layersearch[onnx]'",
 }
-_COMPILERS = ("cc", "gcc", "clang")
 
 
 def doctor(space: str, data_dir: str | None, as_json: bool) -> int:
@@ -35,7 +35,7 @@ def doctor(space: str, data_dir: str | None, as_json: bool) -> int:
         "packages": package_versions(),
         "cpu": cpu_model(),
         "cores": cores(),
-        "compilers": {name: path for name in _COMPILERS if (path := shutil.which(name))},
+        "compilers": {name: path for name in COMPILERS if (path := shutil.which(name))},
         "lowerings": _lowerings(),
         "gpu": _gpu(),
         "data_dir": folder,

@@ -7,7 +7,10 @@ from typing import Protocol
 from layersearch.errors import LayerSearchError
 from layersearch.spaces.contracts import Outcome
 
-__all__ = ["Ended", "EndedError", "allowed_seconds", "check_finished", "failed", "settled"]
+__all__ = ["SAVE_EVERY_S", "Ended", "EndedError", "allowed_seconds", "check_finished", "failed", "settled"]
+
+SAVE_EVERY_S = 60.0
+"""Of a long stage: so much of it may be lost with its worker."""
 
 _LIMIT_FACTOR = 10
 _SMALLEST_LIMIT_S = 30.0

@@ -24,7 +24,7 @@ from pathlib import Path
 from layersearch.errors import KernelError
 from layersearch.kernels.user_cache import own_folder, surplus, user_folder
 
-__all__ = ["CACHE_LIMIT_BYTES", "Compiler", "build", "cache_folder", "find_compiler", "library"]
+__all__ = ["CACHE_LIMIT_BYTES", "COMPILERS", "Compiler", "build", "cache_folder", "find_compiler", "library"]
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = (

@@ -17,11 +17,11 @@ from typing import Any
 from layersearch.errors import BadInputError, RunError
 from layersearch.spaces.contracts import JsonObject
 
-__all__ = ["JobsApi"]
+__all__ = ["LOOPBACK", "JobsApi"]
 
 _LIMIT_S = 30.0
 _MOST_BYTES = 2**31
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -52,7 +52,7 @@ class JobsApi:
                 f"the address must be that of a Ray job API, http://HEAD:8265, got '{address:.80}'; correct --address"
             )
         self.address = f"{parts.scheme}://{parts.netloc}"
-        direct = [urllib.request.ProxyHandler({})] if parts.hostname in _LOOPBACK else []
+        direct = [urllib.request.ProxyHandler({})] if parts.hostname in LOOPBACK else []
         self._opener = urllib.request.build_opener(_NoRedirect, *direct)
 
     def submit(self, job: str, entrypoint: str, metadata: Mapping[str, str], runtime_env: JsonObject) -> None:

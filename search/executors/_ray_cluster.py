@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from layersearch.errors import BadInputError, RunError
+from layersearch.search.cluster.api import LOOPBACK
 from layersearch.search.executors._ray_head import LOOPBACK_ONLY, LocalHead
 from layersearch.search.executors.base import AS_MANY_AS_FIT
 
@@ -31,7 +32,6 @@ __all__ = ["Cluster", "abandoned"]
 _REACH_S = 5.0
 _JOIN_S = 45.0
 _ROOM_BYTES = 256 * 2**20
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MISMATCH = re.compile(r"[Vv]ersion mismatch")
 _AUTH = "AUTH_MODE"
 _ABANDONED: list["Cluster"] = []
@@ -89,7 +89,7 @@ class Cluster:
         self._joined = True
         # What Ray has to say of dying workers goes to stdout, where --json promises one object.
         ray._private.worker._worker_logs_enabled = False
-        if own and ray.util.get_node_ip_address() not in _LOOPBACK:
+        if own and ray.util.get_node_ip_address() not in LOOPBACK:
             raise RunError("a local Ray must listen on 127.0.0.1 only, but it does not; use --backend pool")
 
     def nodes(self) -> list[dict[str, float]]:
@@ -171,7 +171,7 @@ def _reachable(address: str) -> bool:
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise BadInputError(f"the address must be HOST:PORT of a Ray cluster or auto, got '{address:.80}'; correct it")
     host = host.strip("[]")
-    if host not in _LOOPBACK:
+    if host not in LOOPBACK:
         _knock(address, host, int(port))
         return False
     try:

@@ -16,7 +16,7 @@ from layersearch.primitives.lowering import LOWERINGS
 from layersearch.primitives.lowering.swap import SwappableLayers
 from layersearch.spaces.contracts import Arrays, Job, Outcome
 from layersearch.spaces.costs import measured_costs
-from layersearch.spaces.ending import EndedError, allowed_seconds, check_finished, settled
+from layersearch.spaces.ending import SAVE_EVERY_S, EndedError, allowed_seconds, check_finished, settled
 from layersearch.spaces.evonorm.published import PUBLISHED
 from layersearch.spaces.evonorm.settings import EvonormSettings
 from layersearch.spaces.evonorm.stability import largest_gradient_norm
@@ -32,7 +32,6 @@ KERNEL_FAILED = "kernel_failed"
 GRAPH_FAILED = "graph_failed"
 """Metric that is 1 where a GPU ran a training step by step because it could not be captured as a CUDA graph."""
 
-SAVE_EVERY_S = 60.0
 _SAVE = "save"  # why a training is cut by the clock; it goes on at once
 _TIMED_STEPS = 3
 _COST_SHAPES = {"cpu": (32, 64, 16, 16), "cuda": (128, 64, 32, 32)}

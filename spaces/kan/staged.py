@@ -1,7 +1,9 @@
 """Runs a funnel in a worker: quality, rungs, fitness, re-rank, test. What the evaluators of kan and skan share."""
 
 import abc
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -10,7 +12,7 @@ from torch import nn
 
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Job, JsonObject, Outcome
-from layersearch.spaces.ending import allowed_seconds, check_finished, settled
+from layersearch.spaces.ending import SAVE_EVERY_S, allowed_seconds, check_finished, settled
 from layersearch.spaces.fidelity import Cut, Place, Steps, is_rung, place_of
 from layersearch.spaces.tasks.course import TrainResult
 
@@ -39,7 +41,7 @@ class Score:
 
 
 class StagedEvaluator(abc.ABC, Generic[Searched, Model, Result]):
-    """``layersearch.spaces.contracts.Evaluator`` of models with one training each, cut where something is measured.
+    """``layersearch.spaces.contracts.SavingEvaluator`` of models with one training each, cut where they are measured.
 
     At a rung a model is measured as it is: its objective on the validation part by weights that the rest of the
     training would still change.
@@ -60,6 +62,8 @@ class StagedEvaluator(abc.ABC, Generic[Searched, Model, Result]):
         self.steps = steps
         self.cuts = cuts
         self.rerank_seeds = rerank_seeds
+        self.save: Callable[[bytes], None] | None = None
+        self.save_every_s = SAVE_EVERY_S
 
     @abc.abstractmethod
     def parsed(self, genome: JsonObject) -> Searched:
@@ -187,16 +191,30 @@ class StagedEvaluator(abc.ABC, Generic[Searched, Model, Result]):
 
         Raises: EndedError if the training did not reach its goal, or the model has no score.
         """
-        model, result = self.trained(
-            genome,
-            until_step=until_step,
-            total_steps=total_steps or self.steps.fitness_steps,
-            seed=job.seed,
-            checkpoint=job.checkpoint,
-            deadline=deadline,
-        )
+        model, result = self._trained(genome, job, deadline, until_step, total_steps or self.steps.fitness_steps)
         check_finished(result)
         return model, result, self.evaluated(model, part)
+
+    def _trained(
+        self, genome: Searched, job: Job, deadline: float | None, until_step: int, total_steps: int
+    ) -> tuple[Model, Result]:
+        """The training of a job, its state saved now and then."""
+        goal = {"until_step": until_step, "total_steps": total_steps}
+        checkpoint, pause_s, steps = job.checkpoint, self.save_every_s, 0
+        while True:
+            until = math.inf if deadline is None else deadline
+            if self.save is not None:
+                until = min(until, time.monotonic() + pause_s)
+            model, result = self.trained(
+                genome, **goal, seed=job.seed, checkpoint=checkpoint, deadline=None if until == math.inf else until
+            )
+            if result.status != "timeout" or self.save is None or until == deadline:
+                return model, result
+            if result.steps == steps:  # it was over before a step
+                pause_s = max(2 * pause_s, 1e-3)
+            else:
+                checkpoint, steps = result.checkpoint(), result.steps
+                self.save(checkpoint)
 
 
 def init_generator(seed: int) -> torch.Generator:

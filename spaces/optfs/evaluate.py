@@ -1,8 +1,9 @@
 """Runs the stages of the optfs funnel in a worker: quality, rungs, fitness, re-rank, test."""
 
 import functools
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from layersearch.primitives.cost import time_ratio
 from layersearch.primitives.gates.base import RELAXATIONS
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, Outcome
-from layersearch.spaces.ending import EndedError, allowed_seconds, settled
+from layersearch.spaces.ending import SAVE_EVERY_S, EndedError, allowed_seconds, settled
 from layersearch.spaces.fidelity import Place, is_rung, place_of
 from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES, OWN
 from layersearch.spaces.optfs.generate import Generator
@@ -114,7 +115,7 @@ def make_learner(
 
 
 class OptFSEvaluator:
-    """``layersearch.spaces.contracts.Evaluator`` of the optfs space: holds the data of one worker.
+    """``layersearch.spaces.contracts.SavingEvaluator`` of the optfs space: holds the data of one worker.
 
     Args:
         settings: of the run.
@@ -127,6 +128,8 @@ class OptFSEvaluator:
         self.settings = settings
         self.data = from_arrays(data)
         self.placed = Placed(self.data, device)
+        self.save: Callable[[bytes], None] | None = None
+        self.save_every_s = SAVE_EVERY_S
 
     def time_limits(self) -> Mapping[str, float]:
         """Seconds per stage id: ten times what the slowest model would take, as measured on the reference."""
@@ -167,7 +170,7 @@ class OptFSEvaluator:
     def _quality(self, genome: OptFSGenome, learner: Learner, deadline: float | None) -> Outcome:
         """The first epochs of the training, which goes on from this checkpoint; a control is measured in any case."""
         epochs, limit = self.settings.task.quality_epochs, self.settings.funnel.quality_auc
-        _finish_epochs(learner, epochs, deadline)
+        self._advance(learner, deadline, epochs)
         value = float(learner.history[-1]["auc"])
         if value <= limit and not genome.is_control:
             return Outcome("rejected", f"AUC at the limit or below after {epochs} epochs", value, limit)
@@ -186,7 +189,7 @@ class OptFSEvaluator:
             epochs = learner.settings.search_epochs
         else:
             epochs = max(self.settings.task.quality_epochs, *self.settings.fidelity.rungs, 0)
-        _finish_epochs(learner, epochs, deadline)
+        self._advance(learner, deadline, epochs)
         checkpoint = write_checkpoint(learner)
         measured = _latest(learner)
         if place == THE_CUT:
@@ -208,8 +211,7 @@ class OptFSEvaluator:
         self, genome: OptFSGenome, learner: Learner, deadline: float | None, part: PartName, keep: bool = False
     ) -> Outcome:
         """The whole training, and what it is worth on a part; ``keep`` its end as a checkpoint."""
-        if not _advance(learner, deadline):
-            raise EndedError(Outcome("failed", "the time limit was reached", measured=float(learner.step)))
+        self._advance(learner, deadline)
         measured, metrics = self._measured(learner, part)
         if self._counts_pruned:
             measured |= self._of_pruned(learner)
@@ -221,6 +223,29 @@ class OptFSEvaluator:
         metrics |= {name: value for name, value in measured.items() if name not in fitness}
         checkpoint = write_checkpoint(learner) if keep else None
         return Outcome("passed", metrics=metrics, fitness=fitness, checkpoint=checkpoint)
+
+    def _advance(self, learner: Learner, deadline: float | None, epochs: float = math.inf) -> None:
+        """Trains until so many epochs, of search and retraining, are finished, or the training is over.
+
+        Where it stands is saved now and then. Raises: EndedError if time or the loss does not allow it.
+        """
+        while learner.phase != "done" and (left := epochs - len(learner.history)) > 0:
+            steps = None if left == math.inf else int(left) * learner.steps_per_epoch
+            if steps is not None:
+                steps -= learner.step % learner.steps_per_epoch
+            until = math.inf if deadline is None else deadline
+            if self.save is not None:
+                until = min(until, time.monotonic() + self.save_every_s)
+            try:
+                over = learner.run(steps, None if until == math.inf else until)
+            except FloatingPointError:
+                raise EndedError(Outcome("rejected", "loss is not finite", measured=float(learner.step + 1))) from None
+            if over or len(learner.history) >= epochs:
+                return
+            if until == deadline:
+                raise EndedError(Outcome("failed", "the time limit was reached", measured=float(learner.step)))
+            if self.save is not None:
+                self.save(write_checkpoint(learner))
 
     def _measured(self, learner: Learner, part: PartName) -> tuple[dict[str, float], dict[str, float]]:
         measured = _of_score(learner.score(part)) | {"ratio": _kept(learner)}
@@ -262,25 +287,6 @@ class OptFSEvaluator:
         begin = time.monotonic()
         learner.run(max_steps=_TIMED_STEPS)
         return (time.monotonic() - begin) / _TIMED_STEPS * learner.steps_per_epoch
-
-
-def _advance(learner: Learner, deadline: float | None, max_steps: int | None = None) -> bool:
-    """Whether the training is over. Raises: EndedError if its loss is not finite."""
-    try:
-        return learner.run(max_steps=max_steps, deadline=deadline)
-    except FloatingPointError:
-        raise EndedError(Outcome("rejected", "loss is not finite", measured=float(learner.step + 1))) from None
-
-
-def _finish_epochs(learner: Learner, epochs: int, deadline: float | None) -> None:
-    """Trains until so many epochs, of search and retraining, are finished, or the training is over.
-
-    Raises: EndedError if time or the loss does not allow it.
-    """
-    left = epochs - len(learner.history)
-    _advance(learner, deadline, max(0, left) * learner.steps_per_epoch)
-    if len(learner.history) < epochs and learner.phase != "done":
-        raise EndedError(Outcome("failed", "the time limit was reached", measured=float(learner.step)))
 
 
 def _latest(learner: Learner) -> dict[str, float]:

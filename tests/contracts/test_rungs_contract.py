@@ -1,4 +1,4 @@
-"""What rungs must keep in every space: they change no training, measure what is to be compared, and are left out."""
+"""What rungs and savings must keep in every space: they change no training; a rung measures what is to be compared."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import pytest
 
 from layersearch.errors import BadInputError
 from layersearch.spaces.catalog import SPACES
-from layersearch.spaces.contracts import Arrays, Evaluator, Genome, Job, Outcome, Space, Stage
+from layersearch.spaces.contracts import Arrays, Evaluator, Genome, Job, Outcome, SavingEvaluator, Space, Stage
 from layersearch.spaces.ending import allowed_seconds
 from layersearch.spaces.kan.genome import make as layer
 from layersearch.spaces.kan.images.genome import make as image_model
@@ -161,6 +161,24 @@ def test_a_training_cut_at_rungs_is_the_same_training(case: Case) -> None:
     quality = run("quality", None)
     assert not quality.fitness
     assert run("fitness", quality.checkpoint) == outcome, "without rungs"
+
+
+def test_a_training_that_is_saved_goes_on_as_if_it_had_not_been(case: Case) -> None:
+    """Bit for bit, from any of the checkpoints, and the checkpoint at its end included."""
+    space = case.make({key: value for key, value in case.rungs.items() if not key.startswith("fidelity")})
+    evaluator = space.evaluator(case.arrays(space), "cpu")
+    assert isinstance(evaluator, SavingEvaluator)
+    run, saved = runner(space, evaluator, case.genome), []
+    for stage in ("quality", "fitness"):
+        whole = run(stage, None)
+        assert whole.state == "passed", whole.reason
+        saved.clear()
+        vars(evaluator).update(save=saved.append, save_every_s=1e-4)
+        assert run(stage, None) == whole, "saving changes nothing"
+        vars(evaluator).update(save=None)
+        assert saved
+        for checkpoint in {saved[0], saved[len(saved) // 2], saved[-1]}:
+            assert run(stage, checkpoint) == whole
 
 
 def shares(space: Any) -> dict[str, int]:
