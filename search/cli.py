@@ -135,7 +135,8 @@ def doctor(
 ) -> Work:
     """Say what this machine can do, and why not.
 
-    Also which data sets are there, and whether the limits of the search can be trusted on them.
+    Also which data sets are there, and whether the limits of the search can be trusted on them. The options --series,
+    --data, --preset, --seeds and --set are for --calibrate.
     """
     given: dict[str, Any] = {
         "space": space, "series": series, "data": data, "data_dir": data_dir, "preset": preset,
@@ -145,6 +146,9 @@ def doctor(
         from layersearch.search import doctor as it
 
         if not calibrate:
+            for option, value in (("series", series), ("data", data), ("preset", preset), ("set", set_)):
+                if value:
+                    raise RecipeError(f"--{option} must come with --calibrate, got it alone; add --calibrate")
             return it.doctor(space, data_dir, as_json)
         return it.calibrate(given, set_ or [], whole("--seeds", seeds, 1000), as_json)
 

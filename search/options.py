@@ -141,7 +141,8 @@ Sampler = Annotated[
     typer.Option(
         "--sampler",
         metavar="tpe|nsga2|nsga3|gp|cmaes|random",
-        help="Which of Optuna's samplers suggests candidates; cmaes is for one objective and numbers (default: tpe).",
+        help="Which of Optuna's samplers suggests candidates; cmaes is for one objective and numbers alone, "
+        "as optfs has where --set fixes its choices (default: tpe).",
     ),
 ]
 Objectives = Annotated[
@@ -150,7 +151,8 @@ Objectives = Annotated[
         "--objectives",
         metavar="NAMES",
         help="What is searched for, by comma: accuracy (images), rmse (kan, skan) or auc (optfs), and what it costs: "
-        "latency, memory, parameters, optfs also log_loss, ratio (default: accuracy, rmse,parameters or auc,ratio).",
+        "latency, memory (not of optfs), parameters, optfs also log_loss, ratio (default: accuracy; kan and skan "
+        "rmse,parameters or accuracy,parameters; auc,ratio).",
     ),
 ]
 Scheduler = Annotated[
@@ -209,7 +211,8 @@ Lowering = Annotated[
     typer.Option(
         "--lowering",
         metavar="NAME",
-        help="How layers are run: auto (the fastest, measured once), reference, torch, c, triton (default: auto).",
+        help="How layers of evonorm are run: auto (the fastest, measured once), reference, torch, c or triton "
+        "(default: auto).",
     ),
 ]
 Deterministic = Annotated[

@@ -213,7 +213,7 @@ def _search_command(reader: StoreReader, settings: Mapping[str, Any]) -> str:
                 word for k, v in value.items() for word in (option, f"{k}={v if isinstance(v, str) else json.dumps(v)}")
             ]
         elif isinstance(value, list):
-            words += [word for item in value or ("none",) for word in (option, str(item))]
+            words += [option, ",".join(map(str, value)) or "none"]
         else:
             words += [option, str(value)]
     return shlex.join(words)

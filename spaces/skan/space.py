@@ -47,7 +47,7 @@ class SKANSpace(NetworkSpace[Genome]):
         return self.sampled(found)
 
     def baselines(self) -> Mapping[str, Genome]:
-        """Networks of the reference widths with each basis of the pools alone, efficient-kan's, and linear networks.
+        """Networks of the reference widths with each basis of the pools alone, efficient-kan's, and SiLU networks.
 
         ``mlp`` has the parameters that ``skan`` has at most, ``mlp-most`` as many as any candidate may have.
         """

@@ -58,7 +58,7 @@ _MODEL = '''class Model(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_tracing() and (x.dim() != 4 or x.shape[1] != {channels}):
+        if not torch.jit.is_tracing() and x.shape[1:] != ({channels}, {side}, {side}):
             raise ValueError(f"x must be [N, {channels}, {side}, {side}], got {{list(x.shape)}}")
         return self.layers((x - self.shift) / self.scale)
 '''

@@ -148,11 +148,12 @@ def test_the_winner_of_a_run_with_its_numbers(runs_dir: Path, tmp_path: Path) ->
 def test_the_search_command_gives_the_same_run(runs_dir: Path, tmp_path: Path) -> None:
     (runs_dir / "evonorm-0001" / "recipe.yaml").write_text(
         "space: evonorm\nevaluations: 3\nseed: 0\ndeterministic: false\nseed_layers: []\nrerank_top: 0\n"
+        "baselines: [bn-relu, bn-silu]\n"
     )
     with Store(runs_dir / "evonorm-0001") as store:
         store.set_meta(run={"seed": 0, "evaluations": None, "minutes": 5.0})  # extended by a resume
     run(run="evonorm-0001", runs_dir=runs_dir, out=tmp_path / "norm.py")
-    given = "--seed 0 --no-deterministic --seed-layers none --rerank-top 0 --minutes 5.0\n"
+    given = "--seed 0 --no-deterministic --seed-layers none --rerank-top 0 --baselines bn-relu,bn-silu --minutes 5.0\n"
     assert f"Searched by: search evolve --space evonorm {given}" in (tmp_path / "norm.py").read_text()
 
 
