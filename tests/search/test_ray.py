@@ -60,7 +60,7 @@ class Answers(dict[int, tuple[Job, Outcome]]):
             self[job.candidate] = job, outcome
 
     def all_of(self, executor: RayExecutor, n: int) -> "Answers":
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while len(self) < n and time.monotonic() < end:
             self.take(executor, 1.0)
         assert len(self) == n, "a job was lost"
@@ -76,7 +76,7 @@ def starts(log: Path) -> "Counter[int]":
 
 def running(executor: RayExecutor, log: Path, found: Answers, node: str | None = None) -> tuple[Worker, int]:
     """Waits until a worker (of ``node``) is in the middle of a stage: it was begun, and is not answered."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         found.take(executor, 0.05)
         begun = starts(log)
@@ -102,7 +102,7 @@ def ready(executor: RayExecutor, n: int) -> list[Worker]:
     """Waits until ``n`` workers are ready."""
     submit(executor, 900)  # with nothing to wait for, nothing is taken in
     found = Answers()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         found.take(executor, 0.1)
         there = [worker for worker in executor._workers.values() if worker.ready is not None]

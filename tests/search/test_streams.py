@@ -33,7 +33,7 @@ def answers(executor: StreamsExecutor, jobs: list[Job]) -> dict[int, tuple[Job, 
     for job in jobs:
         executor.submit(job)
     found: dict[int, tuple[Job, Outcome]] = {}
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while len(found) < len(jobs):
         assert time.monotonic() < end, "a job was lost"
         for job, outcome in executor.results(20):
