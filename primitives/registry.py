@@ -13,7 +13,7 @@ __all__ = ["Registry", "unknown_name"]
 Row = TypeVar("Row")
 
 
-def unknown_name(kind: str, name: str, known: list[str]) -> UnknownNameError:
+def unknown_name(kind: str, name: object, known: list[str]) -> UnknownNameError:
     """The error for a name that is not in ``known``: it suggests the nearest one and lists all.
 
     >>> print(unknown_name("op", "swsh", ["relu", "swish"]))
@@ -21,7 +21,7 @@ def unknown_name(kind: str, name: str, known: list[str]) -> UnknownNameError:
     >>> print(unknown_name("op", "swsh", []))
     unknown op 'swsh' (known: none)
     """
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return UnknownNameError(f"unknown {kind} '{name}'{hint} (known: {', '.join(known) or 'none'})")
 

@@ -153,8 +153,8 @@ class Run:
     def candidate(self, number: int) -> Layer:
         """Any candidate of the search, evaluated or not. Raises: BadInputError if there is none of that number."""
         number = operator.index(number)
-        if number < 0:
-            raise BadInputError(f"the number of a candidate must be ≥ 0, got {number}; see search show")
+        if not 0 <= number < 2**63:
+            raise BadInputError(f"the number of a candidate must be in [0, 2**63), got {number}; see search show")
         with StoreReader(self.run_dir) as reader, reader.snapshot():
             return self._layer(reader, reader.candidate(number))
 

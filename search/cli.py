@@ -184,6 +184,8 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
+    except UnicodeEncodeError as error:  # bytes that are no text came as an argument
+        return _complain(f"arguments must be text in UTF-8, got {error.object[:60]!a}; correct it", 2)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

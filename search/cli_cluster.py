@@ -93,6 +93,6 @@ def fetch(
     def work() -> int:
         from layersearch.search.cluster import jobs
 
-        return jobs.fetch(jobs.address_of(address), job, Path(runs_dir), force, as_json)
+        return jobs.fetch(jobs.address_of(address), job, Path(runs_dir).expanduser(), force, as_json)
 
     return work

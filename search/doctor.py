@@ -29,6 +29,8 @@ def doctor(space: str, data_dir: str | None, as_json: bool) -> int:
     """Prints the state of the machine, the data sets found, and the recorded calibration tables."""
     entry = SPACES[space]
     folder = data_dir or os.environ.get(DATA_VARIABLE) or None
+    if folder is not None:
+        folder = str(Path(folder).expanduser())
     found: JsonObject = {
         "layersearch": layersearch.__version__,
         "python": platform.python_version(),

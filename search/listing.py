@@ -21,6 +21,7 @@ __all__ = ["list_runs", "list_spaces", "run_row"]
 
 def list_runs(runs_dir: Path, as_json: bool) -> int:
     """Prints one row per run. Raises: BadInputError if the folder cannot be read."""
+    runs_dir = runs_dir.expanduser()
     rows = [run_row(path) for path in run_dirs(runs_dir)]
     if as_json:
         print(json_text({"runs_dir": str(runs_dir), "runs": rows}))

@@ -63,11 +63,13 @@ def ray_tune(space: str | None = None, *, recipe: str | Path | None = None, eta:
     given: dict[str, Any] = {"backend": "inline", "space": space, **options}
     if not isinstance(objectives := given.get("objectives"), str | None):
         given["objectives"] = ",".join(objectives)
-    sets = dict(given.pop("set", {}))
-    layers = given.pop("seed_layers", ())
+    if given.get("data_dir") is not None:
+        given["data_dir"] = str(given["data_dir"])
+    sets = dict(given.pop("set", None) or {})
+    layers = given.pop("seed_layers", None) or ()
     pairs = [f"{key}={json.dumps(value)}" for key, value in sets.items()]
     checked = recipe_of(
-        given, None if recipe is None else Path(recipe), pairs, [layers] if layers == "none" else layers
+        given, None if recipe is None else Path(recipe), pairs, [layers] if isinstance(layers, str) else layers
     )
     entry = checked.entry()
     if entry.rungs is not None:

@@ -64,7 +64,7 @@ def read(
     if isinstance(what, str | Path | Run | Layer):
         if x is not None or y is not None or names is not None:
             raise BadInputError("x, y and names are those of a module, and a run has its own data; leave them out")
-        found = _source(what, candidate, Path(runs_dir))
+        found = _source(what, str(candidate), Path(runs_dir))
         path = None if weights is None else Path(weights)
         return _of_run(found, path, limit, tolerance, refit)
     if x is None:

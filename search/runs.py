@@ -44,6 +44,7 @@ def create_run(
     """
     if name is not None:
         _checked_name(name, "choose another --run")
+    runs_dir = runs_dir.expanduser()
     draft = runs_dir / f".new-{os.getpid()}-{time.monotonic_ns()}"
     replaced = draft.with_name(f"{draft.name}-replaced")
     try:
@@ -135,6 +136,7 @@ def find_run(runs_dir: Path, name: str, remedy: str = f"see search list, or {_EL
         remedy: what to do if there is none.
     Raises: RecipeError for an illegal name; BadInputError if there is no such run.
     """
+    runs_dir = runs_dir.expanduser()
     path = runs_dir / _checked_name(name, remedy)
     if _is_run(path):
         return path

@@ -180,15 +180,15 @@ def resume(name: str, runs_dir: Path, given: Mapping[str, Any], as_json: bool) -
     checked = Recipe.parse({"space": "", **flags})  # of the flags alone
     plan = _recorded(run_dir, checked.data_dir)
     device = checked.device if "device" in flags else plan.settings.device
-    if not plan.done and _backend_of(plan.settings, checked) != "ray":
-        device = _device(device)
-    changes: dict[str, Any] = {"device": device}
     ends = {name: getattr(checked, name) for name in ENDS}
-    if any(value is not None for value in ends.values()):
-        changes |= ends
+    extended = any(value is not None for value in ends.values())
+    trains = not plan.done or extended
+    if trains and _backend_of(plan.settings, checked) != "ray":
+        device = _device(device)
+    changes: dict[str, Any] = {"device": device} | (ends if extended else {})
     changes |= _moved(plan.settings, checked, device)
     settings = replace(plan.settings, **changes)
-    if not plan.done:
+    if trains:
         settings = replace(settings, device=_device_of(settings))
     plan = replace(plan, settings=settings)
     return _run(plan, as_json)

@@ -25,7 +25,9 @@ class Store(StoreReader):
     """
 
     def _connect(self) -> sqlite3.Connection:
-        return connect_writing(self.path)
+        connection = connect_writing(self.path)
+        self._inode = self.path.stat().st_ino
+        return connection
 
     def close(self) -> None:
         """Brings everything into the one file: a reader that closes later could not, and copies would be empty."""
@@ -35,7 +37,12 @@ class Store(StoreReader):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """What is written inside is written as one, or not at all."""
+        """What is written inside is written as one, or not at all.
+
+        SQLite would go on with a file that has no name any more, as if it were kept.
+        """
+        if not self._is_there():
+            raise RunError(f"the store of a run must stay while it runs, and {self.path} was removed; begin a new run")
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -50,6 +57,12 @@ class Store(StoreReader):
                 f"every event must be written to {self.path}, but that failed ({error}); "
                 "make room or repair the disk, then resume the run"
             ) from error
+
+    def _is_there(self) -> bool:
+        try:
+            return self.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def set_meta(self, **values: object) -> None:
         """Facts of the run by key; must be plain data. Inside or outside of ``transaction``."""

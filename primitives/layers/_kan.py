@@ -122,9 +122,11 @@ class KANLayer(nn.Module):
             x: a batch of inputs of the layer that spans what it sees.
             margin: how far the grid reaches beyond the data, in parts of their width.
         Returns: the root mean square change of the edges over the data's span, relative to their own.
-        Raises: BadInputError for a basis without a grid, or data that are not finite.
+        Raises: BadInputError for a basis without a grid, data that are not finite, or a margin that is not in [0, 10].
         """
         self._need_grid()
+        if not isinstance(margin, int | float) or not 0 <= margin <= 10:
+            raise BadInputError(f"margin must be a number in [0, 10], got {margin!r:.40}; use for example 0.01")
         u = self.functions.mapped(self._samples(x))
         if u.shape[0] == 0 or not bool(u.isfinite().all()):
             raise BadInputError("update_grid needs finite data, got none or some that are nan or inf; clean them")

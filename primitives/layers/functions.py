@@ -13,13 +13,15 @@ __all__ = ["BasisFunctions", "check_width"]
 
 
 def check_width(x: Tensor, n_inputs: int, dim: int = -1, n_axes: int | None = None) -> None:
-    """Raises: BadInputError unless ``x`` has ``n_inputs`` on axis ``dim``, and ``n_axes`` if they are told.
+    """Raises: BadInputError unless ``x`` has ``n_inputs`` on axis ``dim``, ``n_axes`` if told, and real numbers.
 
     Torch would broadcast, and kernels read beyond the tensors of a layer. To ``torch.jit.trace`` sizes are tensors, of
     which it would warn.
     """
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return
+    if not x.is_floating_point():
+        raise BadInputError(f"inputs of this layer must be floating-point numbers, got {x.dtype}; convert them")
     if n_axes not in (None, x.dim()) or not -x.dim() <= dim < x.dim() or x.shape[dim] != n_inputs:
         where = "the last axis" if dim == -1 else f"axis {dim}"
         axes = "" if n_axes is None else f"{n_axes} axes and "

@@ -49,6 +49,8 @@ def write_network(
         raise BadInputError("weights come from the data of a run, and none was named; give the name of a run")
     weights_out = out.with_suffix(".safetensors")
     if weights:
+        if weights_out == out:
+            raise BadInputError(f"the file of the network must not end in .safetensors, got {out.name}; use .py")
         check_target(weights_out, force)
     weighed = _trained(found) if weights else None
     if weighed is not None:

@@ -311,6 +311,38 @@ def test_doctor_says_what_is_there_and_why_not(capsys: pytest.CaptureFixture[str
         assert part in out, part
 
 
+@pytest.mark.parametrize("space", ["evonorm", "kan", "skan", "optfs"])
+def test_doctor_knows_the_data_of_every_space(capsys: pytest.CaptureFixture[str], tmp_path: Path, space: str) -> None:
+    found = shown(capsys, "doctor", "--space", space, "--data-dir", str(tmp_path))
+    assert any(found["data"].values()), "some need files, and there are none"
+    assert not all(found["data"].values())
+    for option in (["--data", "x"], ["--preset", "huge"], ["--set", "a=1"], ["--series", "b"]):
+        says = f"{option[0]} must come with --calibrate, got it alone"
+        assert says in refused(capsys, "doctor", "--space", space, *option)
+
+
+def test_a_run_that_ended_goes_on_only_where_its_device_is(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    """Its winner stays otherwise."""
+    assert toy_cli(*TOY, "--run", "mine", "--evaluations", "3") == 0
+    before = shown(capsys, "show", "mine")
+    assert "device must be there" in refused(capsys, "resume", "mine", "--evaluations", "5", "--device", "cuda:999")
+    assert shown(capsys, "show", "mine")["winner"] == before["winner"] is not None
+    assert toy_cli("resume", "mine", "--evaluations", "5", "--device", "auto") == 0
+    assert shown(capsys, "show", "mine")["counts"]["evaluated"] == 5
+
+
+def test_home_is_meant_by_a_tilde(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert toy_cli(*TOY, "--run", "mine", "--evaluations", "2", "--runs-dir=~/runs") == 0
+    assert (tmp_path / "home" / "runs" / "mine").is_dir()
+    assert not Path("~").exists()
+    assert [run["run"] for run in shown(capsys, "list", "--runs-dir=~/runs")["runs"]] == ["mine"]
+    assert shown(capsys, "show", "mine", "--runs-dir=~/runs")["state"] == "finished"
+    assert shown(capsys, "doctor", "--space", "toy", "--data-dir=~/there")["data_dir"] == str(tmp_path / "home/there")
+
+
 def test_a_calibration_that_fails_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     calibrate = ("doctor", "--calibrate", "--space", "toy", "--seeds", "3")
     assert toy_cli(*calibrate) == 0

@@ -36,6 +36,9 @@ def test_from_a_search_to_a_file_of_its_own(tmp_path: Path, capsys: pytest.Captu
 
     out = tmp_path / "net.py"
     export = ["export", "kan-0001", "--runs-dir", str(tmp_path), "-o", str(out), "--weights", "--json"]
+    assert main([*export[:4], "-o", str(tmp_path / "x.safetensors"), "--weights"]) == 2
+    assert "must not end in .safetensors" in capsys.readouterr().err
+    assert not (tmp_path / "x.safetensors").exists()
     assert main(export) == 0
     told = json.loads(capsys.readouterr().out)["export"]
     assert told["max_error"] < 1e-9
@@ -96,8 +99,9 @@ def test_a_table(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[s
         (["--lowering", "c"], "unknown lowering of the space kan 'c'"),
         (["--seed-layers", "bn-relu"], "unknown design 'bn-relu'"),
         (["--preset", "huge"], "unknown preset"),
+        (["--objectives", "\udcff"], "arguments must be text in UTF-8"),
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_bad_input_is_one_sentence(
     tmp_path: Path,

@@ -70,6 +70,18 @@ def test_another_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) 
     assert path.read_bytes() == content
 
 
+def test_a_store_that_was_removed_or_replaced_takes_nothing(tmp_path: Path) -> None:
+    for new in (None, b"another"):
+        folder = tmp_path / str(new)
+        folder.mkdir()
+        with Store(folder) as store:
+            (folder / STORE_FILE).rename(folder / "elsewhere")
+            if new is not None:
+                (folder / STORE_FILE).write_bytes(new)
+            with pytest.raises(RunError, match=r"must stay while it runs, and .* was removed; begin a new run"):
+                store.set_meta(phase="search")
+
+
 def test_another_sqlite_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / STORE_FILE)
     connection.execute("CREATE TABLE precious (x)")

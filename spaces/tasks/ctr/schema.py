@@ -115,8 +115,9 @@ class Schema:
                     raise RecipeError(f"{key} of column '{given['name']}' must be a text, got {given[key]!r:.40}")
             made.append(Column(**given))
         limit, missing = values.get("positive_from"), values.get("missing", [""])
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
-            raise RecipeError(f"positive_from of a schema must be a number, got {limit!r:.40}; correct it")
+        is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+        if limit is not None and not (is_number and abs(limit) <= 1e300):
+            raise RecipeError(f"positive_from of a schema must be a finite number, got {limit!r:.40}; correct it")
         if not isinstance(missing, list) or not all(isinstance(text, str) for text in missing):
             raise RecipeError(f"missing of a schema must be a list of texts, got {missing!r:.60}; quote them")
         return cls(label, tuple(made), limit, tuple(missing))

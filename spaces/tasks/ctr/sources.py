@@ -40,7 +40,7 @@ def read_schema(value: object) -> dict[str, Any]:
         return dict(value)
     if not isinstance(value, str) or not value:
         raise RecipeError(f"task.schema must be a mapping or the path of a YAML file, got {value!r:.40}; give one")
-    path = Path(value)
+    path = Path(value).expanduser()
     try:
         with path.open("rb") as file:
             content = file.read(MOST_SCHEMA_BYTES + 1)
@@ -70,8 +70,8 @@ def has_history(data: str, schema: Mapping[str, Any] | None) -> bool:
 
 def load_source(
     data: str,
-    *,
     data_dir: Path | None = None,
+    *,
     seed: int = 0,
     schema: Mapping[str, Any] | None = None,
     validation: str | None = None,

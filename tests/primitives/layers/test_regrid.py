@@ -1,5 +1,7 @@
 """Moving and refining a grid keeps what the layer computes."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -43,6 +45,16 @@ def test_a_moved_grid_keeps_smooth_functions(name: str, limit: float) -> None:
     assert bool((low <= x.amin(0) + 1e-9).all())
     assert bool((high >= x.amax(0) - 1e-9).all())
     assert float((high - low).max()) < 1.7
+
+
+@pytest.mark.parametrize("margin", [float("nan"), float("inf"), -0.5, 1e30, "0.1", None])
+def test_a_margin_that_is_none_changes_nothing(margin: Any) -> None:
+    layer = KANLinear(3, 4, basis="bspline")
+    x = data().float()
+    before = layer(x)
+    with pytest.raises(BadInputError, match=r"margin must be a number in \[0, 10\], got"):
+        layer.update_grid(x, margin)
+    assert torch.equal(layer(x), before)
 
 
 @pytest.mark.parametrize("name", GRIDDED)

@@ -92,6 +92,13 @@ def test_data_of_another_width_are_refused() -> None:
         SelectiveKANLinear(4, 3, POOL).pruned("fit", torch.randn(9, 8))
 
 
+@pytest.mark.parametrize("layer", [GroupRational(4, 2), KANLinear(4, 3), SelectiveKANLinear(4, 3, POOL)], ids=repr)
+def test_whole_numbers_and_truth_values_are_refused(layer: torch.nn.Module) -> None:
+    for dtype in (torch.long, torch.bool):
+        with pytest.raises(BadInputError, match="must be floating-point numbers, got torch"):
+            layer(torch.ones(2, 4, dtype=dtype))
+
+
 def test_a_basis_does_not_read_beyond_its_tensors() -> None:
     row = BASES["rbf"]
     one = {name: value.float() for name, value in row.state(1).items()}

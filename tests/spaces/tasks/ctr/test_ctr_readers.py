@@ -242,6 +242,7 @@ def test_labels_may_be_grades_and_minus_one(tmp_path: Path) -> None:
         ({"label": "y", "columns": ["a", {"name": "b", "bins": 1}]}, r"bins of column 'b' must be in \[2"),
         ({"label": "y", "columns": ["a", "c", {"name": "b", "kind": "sequence"}]}, "must name the column"),
         ({"label": "y", "columns": ["a", "c", {"name": "b", "kind": "sequence", "of": "q"}]}, "known: a, c"),
+        ({"label": "y", "columns": ["a", "b"], "positive_from": float("nan")}, "must be a finite number, got nan"),
         ({"label": "y", "colums": []}, "did you mean 'columns'"),
     ],
     ids=str,
