@@ -42,7 +42,9 @@ class Store(StoreReader):
         SQLite would go on with a file that has no name any more, as if it were kept.
         """
         if not self._is_there():
-            raise RunError(f"the store of a run must stay while it runs, and {self.path} was removed; begin a new run")
+            raise RunError(
+                f"the store of a run must stay while it runs, and {self.path} is gone; resume the run where it is now"
+            )
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:

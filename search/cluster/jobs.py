@@ -38,16 +38,8 @@ def address_of(given: str | None) -> str:
 
 
 def entrypoint_of(arguments: Sequence[str], job: str) -> tuple[str, dict[str, str]]:
-    """The shell command of a job, and where its run will be: ``run`` and ``runs_dir`` (a shell word).
-
-    Raises: RecipeError if ``arguments`` are not those of a command that can be submitted.
-    """
-    command, *rest = arguments or ("",)
-    if command not in _COMMANDS:
-        raise RecipeError(
-            f"what is submitted must be one of {', '.join(_COMMANDS)} with its options, got '{command:.60}'; write "
-            "search submit --address http://HEAD:8265 -- evolve --space evonorm"
-        )
+    """The shell command of a job, and where its run will be: ``run`` and ``runs_dir`` (a shell word)."""
+    command, *rest = arguments
     options = [shlex.quote(argument) for argument in rest]
     asked = options_given(arguments)
     run = asked.get("name" if command == "resume" else "run")
@@ -72,10 +64,21 @@ def submit(
     runtime_env: Path | None,
     as_json: bool,
 ) -> int:
-    """Begins a run on the cluster. Raises: BadInputError if ``arguments`` cannot be parsed."""
+    """Begins a run on the cluster.
+
+    Raises: RecipeError if ``arguments`` are not those of a command that can be submitted; BadInputError if they cannot
+        be parsed.
+    """
+    command = next(iter(arguments), "")
+    if command not in _COMMANDS:
+        raise RecipeError(
+            f"what is submitted must be one of {', '.join(_COMMANDS)} with its options, got '{command:.60}'; write "
+            "search submit --address http://HEAD:8265 -- evolve --space evonorm"
+        )
+    if not callable(parse(arguments)):
+        return 0  # they ask for help, and that was printed
     job = f"search-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     entrypoint, place = entrypoint_of(arguments, job)
-    parse(arguments)
     api = JobsApi(address)
     api.submit(job, entrypoint, place, _environment({} if runtime_env is None else load_file(runtime_env)))
     if as_json:

@@ -96,7 +96,9 @@ class PoolExecutor:
             for _ in range(workers):
                 self._workers.append(self._start())
         except BaseException:
-            self.close(now=True)
+            for worker in self._workers:
+                worker.end(now=True)
+            self._data.close()
             raise
 
     def _start(self, job: Job | None = None) -> _Worker:

@@ -121,6 +121,22 @@ def test_closing_ends_the_workers_even_in_the_middle_of_a_stage(pool: Any) -> No
             os.kill(pid, 0)
 
 
+def test_what_was_started_ends_where_the_next_cannot_be(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    start = PoolExecutor._start
+
+    def once(self: PoolExecutor) -> Any:
+        if started:
+            raise RunError("no room")
+        started.append(start(self))
+        return started[0]
+
+    monkeypatch.setattr(PoolExecutor, "_start", once)
+    with pytest.raises(RunError, match="no room"):
+        pool()
+    assert started[0].ended
+
+
 def test_the_environment_and_the_main_module_are_as_before(pool: Any) -> None:
     import sys
 

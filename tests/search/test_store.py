@@ -78,7 +78,7 @@ def test_a_store_that_was_removed_or_replaced_takes_nothing(tmp_path: Path) -> N
             (folder / STORE_FILE).rename(folder / "elsewhere")
             if new is not None:
                 (folder / STORE_FILE).write_bytes(new)
-            with pytest.raises(RunError, match=r"must stay while it runs, and .* was removed; begin a new run"):
+            with pytest.raises(RunError, match=r"must stay while it runs, and .* is gone; resume"):
                 store.set_meta(phase="search")
 
 

@@ -128,6 +128,12 @@ def test_a_run_is_submitted_with_what_was_asked_for(head: type[Head], capsys: py
     assert int(sent["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) > 60
 
 
+def test_help_submits_nothing(head: type[Head], capsys: pytest.CaptureFixture[str]) -> None:
+    assert toy_cli("submit", "--", "evolve", "--help") == 0
+    assert capsys.readouterr().out.count("--population") == 1
+    assert not head.jobs
+
+
 def test_what_was_given_stays(tmp_path: Path) -> None:
     given = ["evolve", "--run=mine", "--runs-dir", "/shared/my runs", "--backend", "pool", "--json"]
     command, place = entrypoint_of(given, "job")
