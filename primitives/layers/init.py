@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from layersearch.errors import BadInputError
 from layersearch.primitives.activations import Activation
 from layersearch.primitives.layers.functions import BasisFunctions
 from layersearch.primitives.registry import unknown_name
@@ -112,7 +113,7 @@ def scales(
     every width. ``variance`` stays the default: it is what recorded genomes name, and what other bases and recipes were
     measured with. Numbers are in ``tests/bench/RESULTS.md`` (KAN-Init suite).
 
-    Raises: UnknownNameError.
+    Raises: UnknownNameError; BadInputError for exponents that are not two finite numbers.
     """
     if kind not in INITS:
         raise unknown_name("init", kind, list(INITS))
@@ -120,6 +121,8 @@ def scales(
     of_basis = moments(functions)
     varying = (~of_basis.constant).double()
     if kind == "power":
+        if len(power) != 2 or not all(math.isfinite(exponent) for exponent in power):
+            raise BadInputError(f"power must be two finite exponents, got {power!r:.60}; the default is (0.25, 1.75)")
         size = float(fan_in * (n_functions + 1))
         return Scales(varying * size ** -power[1], size ** -power[0])
 

@@ -1,11 +1,13 @@
 """New layers keep the second moment of their inputs; the other rules are as published."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from layersearch.errors import BadInputError
 from layersearch.primitives import BASES, KANConv2d, KANLinear
 from layersearch.primitives.activations import activation
 from layersearch.primitives.layers.init import normal_quantiles, scales
@@ -68,6 +70,12 @@ def test_power_law_as_published() -> None:
     size = 50 * (5 + 3 + 1)
     torch.testing.assert_close(layer.base_weight.std().item(), size**-0.25, rtol=0.02, atol=0)
     torch.testing.assert_close(layer.weight.std().item(), size**-1.75, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("power", [(1,), (float("nan"), 1.0), (1.0, 2.0, 3.0)])
+def test_exponents_that_are_not_two_numbers_are_refused(power: Any) -> None:
+    with pytest.raises(BadInputError, match="power must be two finite exponents, got"):
+        KANLinear(4, 3, init="power", power=power)
 
 
 def test_glorot_balances_forward_and_backward() -> None:
