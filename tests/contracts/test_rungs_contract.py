@@ -1,6 +1,8 @@
 """What rungs and savings must keep in every space: they change no training; a rung measures what is to be compared."""
 
+import itertools
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -163,8 +165,10 @@ def test_a_training_cut_at_rungs_is_the_same_training(case: Case) -> None:
     assert run("fitness", quality.checkpoint) == outcome, "without rungs"
 
 
-def test_a_training_that_is_saved_goes_on_as_if_it_had_not_been(case: Case) -> None:
+def test_a_training_that_is_saved_goes_on_as_if_it_had_not_been(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, from any of the checkpoints, and the checkpoint at its end included."""
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))  # which is looked at once a step
     space = case.make({key: value for key, value in case.rungs.items() if not key.startswith("fidelity")})
     evaluator = space.evaluator(case.arrays(space), "cpu")
     assert isinstance(evaluator, SavingEvaluator)
@@ -173,10 +177,10 @@ def test_a_training_that_is_saved_goes_on_as_if_it_had_not_been(case: Case) -> N
         whole = run(stage, None)
         assert whole.state == "passed", whole.reason
         saved.clear()
-        vars(evaluator).update(save=saved.append, save_every_s=1e-4)
+        vars(evaluator).update(save=saved.append, save_every_s=1.5)
         assert run(stage, None) == whole, "saving changes nothing"
         vars(evaluator).update(save=None)
-        assert saved
+        assert len(saved) >= (1 if stage == "quality" else 5)
         for checkpoint in {saved[0], saved[len(saved) // 2], saved[-1]}:
             assert run(stage, checkpoint) == whole
 

@@ -78,7 +78,7 @@ def test_the_best_of_a_run_is_its_best_candidate(run_dir: Path) -> None:
     assert run.candidate(1).fitness == {}
     with pytest.raises(StoreError, match="got 9"):
         run.candidate(9)
-    with pytest.raises(BadInputError, match="must be ≥ 0, got -1"):
+    with pytest.raises(BadInputError, match=r"must be in \[0, 2\*\*63\), got -1"):
         run.candidate(-1)
 
 
