@@ -19,7 +19,7 @@ from layersearch.kernels.user_cache import surplus
 
 __all__ = ["CACHE_LIMIT_BYTES", "Cached", "cached", "content_of", "rows_key"]
 
-FORMAT = 3
+FORMAT = 4
 """Raised when what is written changes, so that older folders are not read."""
 
 CACHE_LIMIT_BYTES = 8 * 2**30
@@ -67,19 +67,22 @@ def cached(folder: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> Ca
     place = folder / key
     try:
         return _opened(place)
-    except (FileNotFoundError, ValueError, EOFError):
+    except (FileNotFoundError, ValueError, EOFError, KeyError):
         if place.exists():  # a part was removed, or a machine stopped before all was on its disk
             _remove(place)
         return _made(folder, key, make)
 
 
 def _opened(place: Path) -> Cached:
-    """Raises: FileNotFoundError if it is not there as a whole; ValueError, EOFError if it is broken."""
+    """Raises: FileNotFoundError if it is not there as a whole; ValueError, EOFError, KeyError if it is broken.
+
+    Another process may remove it meanwhile, and another make it anew, with the same content.
+    """
     done = place / _DONE
-    facts: dict[str, Any] = json.loads(done.read_text())
-    arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(place.glob("*.npy"))}
-    os.utime(done)  # last, so that it also tells that nothing was removed in between
-    return arrays, facts
+    what: dict[str, Any] = json.loads(done.read_text())
+    arrays = {n: np.load(place / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in what["arrays"]}
+    os.utime(done)
+    return arrays, what["facts"]
 
 
 def _made(folder: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> Cached:
@@ -88,7 +91,8 @@ def _made(folder: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> Cac
     beside = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder))
     try:
         facts = make(beside)
-        (beside / _DONE).write_text(json.dumps(facts))
+        names = sorted(path.stem for path in beside.glob("*.npy"))
+        (beside / _DONE).write_text(json.dumps({"arrays": names, "facts": facts}))
         mapped = _opened(beside)  # what is mapped stays, whoever removes the files
         with contextlib.suppress(OSError):  # another process was first, with the same content
             os.replace(beside, place)
