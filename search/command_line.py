@@ -95,16 +95,10 @@ def _sentence(error: Any) -> str:
 
 
 def options_given(arguments: Sequence[str]) -> dict[str, Any]:
-    """What a command line gives to its command, by name of the parameter; defaults are left out.
-
-    Raises: BadInputError if it cannot be parsed.
-    """
-    name, *rest = arguments
-    command: Any = typer.main.get_command(app)
-    try:
-        context = command.commands[name].make_context(f"search {name}", rest)
-    except _PARSER_ERROR as error:
-        raise BadInputError(_sentence(error)) from None
+    """What a command line that ``parse`` takes gives to its command, by name of the parameter, without defaults."""
+    command, *rest = arguments
+    commands: Any = typer.main.get_command(app)
+    context = commands.commands[command].make_context(f"search {command}", rest)
     source = context.get_parameter_source
     return {name: value for name, value in context.params.items() if source(name).name == "COMMANDLINE"}
 

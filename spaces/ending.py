@@ -7,7 +7,7 @@ from typing import Protocol
 from layersearch.errors import LayerSearchError
 from layersearch.spaces.contracts import Outcome
 
-__all__ = ["SAVE_EVERY_S", "Ended", "EndedError", "allowed_seconds", "check_finished", "failed", "settled"]
+__all__ = ["SAVE_EVERY_S", "Ended", "EndedError", "allowed_seconds", "check_finished", "failed", "settled", "sooner"]
 
 SAVE_EVERY_S = 60.0
 """Of a long stage: so much of it may be lost with its worker."""
@@ -61,3 +61,11 @@ def failed(error: Exception) -> Outcome:
 def allowed_seconds(seconds: float) -> float:
     """Time limit of a stage that takes ``seconds`` with the reference: ten times that, at least 30 s."""
     return max(_SMALLEST_LIMIT_S, _LIMIT_FACTOR * seconds)
+
+
+def sooner(deadline: float | None, pause_s: float | None) -> float | None:
+    """``deadline``, or the end of a pause that begins now if that comes first; times of ``time.monotonic``."""
+    if pause_s is None:
+        return deadline
+    pause = time.monotonic() + pause_s
+    return pause if deadline is None else min(deadline, pause)

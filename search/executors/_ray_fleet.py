@@ -17,7 +17,7 @@ from layersearch.search.executors._ray_actor import SAVES, RayWorker, Ready
 from layersearch.search.executors._ray_aside import Aside
 from layersearch.search.executors._ray_cluster import Cluster
 from layersearch.search.executors._ray_workers import Worker
-from layersearch.search.executors.base import AS_MANY_AS_FIT, MOST_DEATHS_AT_START, SpaceSpec
+from layersearch.search.executors.base import AS_MANY_AS_FIT, MOST_DEATHS_AT_START, SpaceSpec, died_at_start
 from layersearch.spaces.contracts import Arrays
 
 __all__ = ["Fleet", "reason_of"]
@@ -164,10 +164,7 @@ class Fleet:
                 f"pip install layersearch=={layersearch.__version__} there"
             )
         if self._deaths_at_start >= MOST_DEATHS_AT_START:
-            raise RunError(
-                f"workers must start, but {MOST_DEATHS_AT_START} in a row died before they were ready ({reason}); "
-                "use fewer workers or free memory, then resume the run"
-            )
+            raise died_at_start(reason)
 
     def end(self, worker: Worker) -> None:
         """Ends its process, also one that is stopped or never lets go; ``fit`` is due to replace it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
-from layersearch.errors import RecipeError
+from layersearch.errors import RecipeError, RunError
 from layersearch.primitives.registry import Registry
 from layersearch.spaces.catalog import SPACES
 from layersearch.spaces.contracts import Evaluator, Job, JsonObject, Outcome, Space
@@ -23,6 +23,7 @@ __all__ = [
     "Resources",
     "SpaceSpec",
     "allowed_seconds",
+    "died_at_start",
     "ending_seconds",
     "process_cpu_seconds",
     "run_timed",
@@ -147,6 +148,14 @@ def allowed_seconds(limits: Mapping[str, float], job: Job) -> float | None:
 def ending_seconds(limit_s: float) -> float:
     """After which a worker is ended that does not keep its time limit, as evaluators do unless they are stuck."""
     return _HARD_FACTOR * limit_s + _GRACE_S
+
+
+def died_at_start(how: str) -> RunError:
+    """That ``MOST_DEATHS_AT_START`` workers in a row did, the last one so."""
+    return RunError(
+        f"workers must start, but {MOST_DEATHS_AT_START} in a row died before they were ready ({how}); use fewer "
+        "workers or free memory, then resume the run"
+    )
 
 
 def process_cpu_seconds() -> float:

@@ -26,6 +26,7 @@ from layersearch.search.executors.base import (
     Resources,
     SpaceSpec,
     allowed_seconds,
+    died_at_start,
     ending_seconds,
 )
 from layersearch.spaces.contracts import Job, Outcome, Space
@@ -175,10 +176,7 @@ class PoolExecutor:
         if worker.limits is None:
             self._deaths_at_start += 1
             if self._deaths_at_start >= MOST_DEATHS_AT_START:
-                raise RunError(
-                    f"workers must start, but {MOST_DEATHS_AT_START} in a row died before they were ready ({how}); "
-                    "use fewer workers or free memory, then resume the run"
-                )
+                raise died_at_start(how)
         return self._replace(i, Outcome("failed", f"the worker died ({how})"), worker.saved)
 
     def _replace(self, i: int, outcome: Outcome, saved: bytes | None = None) -> tuple[Job, Outcome] | None:

@@ -1,8 +1,6 @@
 """Runs a funnel in a worker: quality, rungs, fitness, re-rank, test. What the evaluators of kan and skan share."""
 
 import abc
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -12,7 +10,7 @@ from torch import nn
 
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Job, JsonObject, Outcome
-from layersearch.spaces.ending import SAVE_EVERY_S, allowed_seconds, check_finished, settled
+from layersearch.spaces.ending import SAVE_EVERY_S, allowed_seconds, check_finished, settled, sooner
 from layersearch.spaces.fidelity import Cut, Place, Steps, is_rung, place_of
 from layersearch.spaces.tasks.course import TrainResult
 
@@ -202,12 +200,8 @@ class StagedEvaluator(abc.ABC, Generic[Searched, Model, Result]):
         goal = {"until_step": until_step, "total_steps": total_steps}
         checkpoint, pause_s, steps = job.checkpoint, self.save_every_s, 0
         while True:
-            until = math.inf if deadline is None else deadline
-            if self.save is not None:
-                until = min(until, time.monotonic() + pause_s)
-            model, result = self.trained(
-                genome, **goal, seed=job.seed, checkpoint=checkpoint, deadline=None if until == math.inf else until
-            )
+            until = sooner(deadline, None if self.save is None else pause_s)
+            model, result = self.trained(genome, **goal, seed=job.seed, checkpoint=checkpoint, deadline=until)
             if result.status != "timeout" or self.save is None or until == deadline:
                 return model, result
             if result.steps == steps:  # it was over before a step

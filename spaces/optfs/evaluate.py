@@ -14,7 +14,7 @@ from layersearch.primitives.cost import time_ratio
 from layersearch.primitives.gates.base import RELAXATIONS
 from layersearch.primitives.seeds import Seeds
 from layersearch.spaces.contracts import Arrays, Job, Outcome
-from layersearch.spaces.ending import SAVE_EVERY_S, EndedError, allowed_seconds, settled
+from layersearch.spaces.ending import SAVE_EVERY_S, EndedError, allowed_seconds, settled, sooner
 from layersearch.spaces.fidelity import Place, is_rung, place_of
 from layersearch.spaces.optfs.choices import CONTROLS, NO_GATES, OWN
 from layersearch.spaces.optfs.generate import Generator
@@ -230,22 +230,18 @@ class OptFSEvaluator:
         Where it stands is saved now and then. Raises: EndedError if time or the loss does not allow it.
         """
         while learner.phase != "done" and (left := epochs - len(learner.history)) > 0:
-            steps = None if left == math.inf else int(left) * learner.steps_per_epoch
-            if steps is not None:
-                steps -= learner.step % learner.steps_per_epoch
-            until = math.inf if deadline is None else deadline
-            if self.save is not None:
-                until = min(until, time.monotonic() + self.save_every_s)
+            per_epoch = learner.steps_per_epoch
+            steps = None if left == math.inf else int(left) * per_epoch - learner.step % per_epoch
+            until = sooner(deadline, None if self.save is None else self.save_every_s)
             try:
-                over = learner.run(steps, None if until == math.inf else until)
+                over = learner.run(steps, until)
             except FloatingPointError:
                 raise EndedError(Outcome("rejected", "loss is not finite", measured=float(learner.step + 1))) from None
             if over or len(learner.history) >= epochs:
                 return
-            if until == deadline:
+            if self.save is None or until == deadline:
                 raise EndedError(Outcome("failed", "the time limit was reached", measured=float(learner.step)))
-            if self.save is not None:
-                self.save(write_checkpoint(learner))
+            self.save(write_checkpoint(learner))
 
     def _measured(self, learner: Learner, part: PartName) -> tuple[dict[str, float], dict[str, float]]:
         measured = _of_score(learner.score(part)) | {"ratio": _kept(learner)}

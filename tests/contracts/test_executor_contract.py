@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from answers import answers
 from toy_space import toy_spec
 
 from layersearch.errors import DataError, LayerSearchError
 from layersearch.search.executors.base import EXECUTORS, Executor
-from layersearch.spaces.contracts import Job, Outcome
+from layersearch.spaces.contracts import Job
 
 Make = Callable[..., Executor]
 
@@ -39,16 +40,6 @@ def make(backend: str) -> Iterator[Make]:
 
 def job(genome: int, stage: str = "quality") -> Job:
     return Job(genome, stage, {"n": genome}, seed=genome)
-
-
-def answers(executor: Executor, n: int) -> dict[int, tuple[Job, Outcome]]:
-    found: dict[int, tuple[Job, Outcome]] = {}
-    end = time.monotonic() + 120
-    while len(found) < n and time.monotonic() < end:
-        for answered, outcome in executor.results(5):
-            assert answered.candidate not in found, "a job was answered twice"
-            found[answered.candidate] = answered, outcome
-    return found
 
 
 def test_every_job_is_answered_once(make: Make) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layersearch.spaces.tasks.ctr.data import CTRData
+from layersearch.spaces.tasks.ctr.data import CTRData, PartName
 from layersearch.spaces.tasks.ctr.schema import Schema
 
 __all__ = ["OTHER", "SCHEMA", "TRAIN", "local", "write"]
@@ -40,5 +40,6 @@ def write(folder: Path, ending: str = "csv", train: str = TRAIN, other: str = OT
     return files
 
 
-def local(data: CTRData, part: str) -> list[list[int]]:
-    return (np.asarray(data.part(part).ids) - np.array(data.offsets)).tolist()  # type: ignore[arg-type]
+def local(data: CTRData, part: PartName) -> list[list[int]]:
+    ids: list[list[int]] = (np.asarray(data.part(part).ids) - np.array(data.offsets)).tolist()
+    return ids

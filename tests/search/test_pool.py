@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answers import answers
 from toy_space import toy_spec
 
 from layersearch.errors import RunError
 from layersearch.search.executors import base
 from layersearch.search.executors._shared_arrays import SharedArrays
 from layersearch.search.executors.pool import PoolExecutor
-from layersearch.spaces.contracts import Job, Outcome
+from layersearch.spaces.contracts import Job
 
 
 @pytest.fixture
@@ -31,15 +32,6 @@ def pool() -> Iterator[Any]:
     yield build
     for executor in made:
         executor.close(now=True)
-
-
-def answers(executor: PoolExecutor, n: int) -> dict[int, tuple[Job, Outcome]]:
-    found: dict[int, tuple[Job, Outcome]] = {}
-    end = time.monotonic() + 120
-    while len(found) < n:
-        assert time.monotonic() < end, "a job was lost"
-        found |= {job.candidate: (job, outcome) for job, outcome in executor.results(20)}
-    return found
 
 
 def submit(executor: PoolExecutor, *genomes: int) -> None:

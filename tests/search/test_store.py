@@ -32,7 +32,9 @@ def finished(number: int) -> Finish:
     return Finish("evaluated", fitness={"o0": number / 7, "o1": 0.5}, told=number)
 
 
-def test_what_is_interrupted_at_its_commit_is_not_written_with_what_follows(tmp_path: Path) -> None:
+def test_what_is_interrupted_at_its_commit_is_not_written_with_what_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A second Ctrl-C may come at any time."""
 
     class Interrupted:
@@ -48,11 +50,9 @@ def test_what_is_interrupted_at_its_commit_is_not_written_with_what_follows(tmp_
             return self.db.execute(sql, *values)
 
     with Store(tmp_path) as store:
-        db = store._db
-        store._db = Interrupted(db)  # type: ignore[assignment]
-        with pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(store, "_db", Interrupted(store._db))
             store.set_meta(phase="search")
-        store._db = db
         store.set_meta(state="interrupted")
     with StoreReader(tmp_path) as reader:
         assert (reader.meta("phase"), reader.meta("state")) == (None, "interrupted")
