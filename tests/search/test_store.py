@@ -50,9 +50,10 @@ def test_what_is_interrupted_at_its_commit_is_not_written_with_what_follows(
             return self.db.execute(sql, *values)
 
     with Store(tmp_path) as store:
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(store, "_db", Interrupted(store._db))
-            store.set_meta(phase="search")
+            with pytest.raises(KeyboardInterrupt):
+                store.set_meta(phase="search")
         store.set_meta(state="interrupted")
     with StoreReader(tmp_path) as reader:
         assert (reader.meta("phase"), reader.meta("state")) == (None, "interrupted")
