@@ -17,11 +17,10 @@ from pathlib import Path
 
 import torch
 from common import environment, show
+from image_trainings import rows_of, spread, trained_and_tested
 
 from layersearch.primitives import to_group_rational
-from layersearch.primitives.seeds import Seeds
-from layersearch.search.executors.base import run_timed
-from layersearch.spaces.contracts import Job, JsonObject
+from layersearch.spaces.contracts import JsonObject
 from layersearch.spaces.kan.images.evaluate import ImageKANEvaluator
 from layersearch.spaces.kan.images.network import build, count_parameters
 from layersearch.spaces.kan.images.space import ImageKANSpace
@@ -47,23 +46,18 @@ def measure(
     space: ImageKANSpace, evaluator: ImageKANEvaluator, results: Path, seeds: int, settings: JsonObject
 ) -> list[JsonObject]:
     """Runs what is not yet in the file of results. Returns the rows of these settings."""
-    kept = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    rows = [row for row in kept if row["settings"] == settings]
+    rows: list[JsonObject] = rows_of(results, settings)
     done = {(row["seed"], row["design"]) for row in rows}
     with results.open("a") as file:
         for seed, name in trainings(seeds):
             if (seed, name) in done:
                 continue
             genome = space.baselines()[name]
-            job = Job(0, "rerank:0", space.to_json(genome), Seeds(seed).derive("compare_kat"))
-            trained, _ = run_timed(evaluator, job, None)
-            row: JsonObject = {"settings": settings, "seed": seed, "design": name, "state": trained.state}
-            if trained.checkpoint is not None:
-                tested = evaluator.run(Job(0, "test:0", job.genome, job.seed, checkpoint=trained.checkpoint))
-                row |= {"holdout": trained.fitness["accuracy"], "test": tested.fitness["accuracy"]}
-                row |= {"cpu_s": trained.cpu_s, "parameters": count_parameters(genome, space.settings.in_channels, 10)}
-                if name == MLP:
-                    row |= converted(space, evaluator, trained.checkpoint)
+            found, checkpoint = trained_and_tested(evaluator, space.to_json(genome), seed, "compare_kat")
+            row: JsonObject = {"settings": settings, "seed": seed, "design": name, **found}
+            row["parameters"] = count_parameters(genome, space.settings.in_channels, space.settings.classes)
+            if name == MLP and checkpoint is not None:
+                row |= converted(space, evaluator, checkpoint)
             rows.append(row)
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -116,11 +110,6 @@ def summary(rows: list[JsonObject]) -> dict[str, object]:
     )
     found["conversion: degrees"] = sorted({degree for row in conversions for degree in row["degrees"]})
     return found
-
-
-def spread(values: list[float]) -> str:
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):+.4f} ± {deviation:.4f}"
 
 
 def main() -> None:

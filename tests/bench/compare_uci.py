@@ -53,8 +53,6 @@ __all__: list[str] = []
 TABLES = ("concrete", "energy", "yacht", "power_plant", "wine_quality_red")
 ARMS = ("kan", "mlp", "mlp-most", "mlp-grid", "boosting")
 TREES = (50, 100, 200, 400, 800)
-INITS = "glorot,power,variance"
-"""Starts that the searches draw: those of the first rows that were recorded, so that all rows are of one search."""
 _ACTIVATIONS = ("gelu", "relu", "silu", "tanh")
 _LEAST = 1e-9
 """A fraction of which one row is left."""
@@ -115,7 +113,7 @@ def searched(own: Split, evaluations: int, runs_dir: Path) -> _Row:
             ["tune", "--space", "kan", "--data", f"uci:{own.table}", "--data-dir", own.data_dir, "--run", name,
              "--runs-dir", str(runs_dir), "--preset", own.preset, "--evaluations", str(evaluations),
              "--rerank-top", "3", "--workers", "1", "--device", "cpu", "--seed", str(own.split),
-             "--set", f"task.split={own.split}", "--set", f"network.inits=[{INITS}]"]
+             "--set", f"task.split={own.split}"]
         )  # fmt: skip
     elif not _is_over(runs_dir / name):
         code = search(["resume", name, "--runs-dir", str(runs_dir)])
