@@ -103,6 +103,7 @@ app.command()(cli_cluster.stop)
 app.command()(cli_cluster.fetch)
 app.command("list")(cli_results.list_)
 app.command()(cli_results.show)
+app.command()(cli_results.report)
 app.command()(cli_results.export)
 app.command()(cli_results.read)
 

@@ -8,7 +8,7 @@ import typer
 from layersearch.search import options as o
 from layersearch.search.command_line import Work, number, whole
 
-__all__ = ["export", "list_", "read", "show"]
+__all__ = ["export", "list_", "read", "report", "show"]
 
 
 def list_(runs_dir: o.RunsDir = "runs", as_json: o.AsJson = False) -> Work:
@@ -39,6 +39,32 @@ def show(
 
         print_show(find_run(Path(runs_dir), name), whole("--top", top, 10_000), as_json)
         return 0
+
+    return work
+
+
+def report(
+    name: o.RunName,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="File to write (default: report.html in the run's folder)."),
+    ] = None,
+    top: Annotated[str, typer.Option("--top", metavar="K", help="How many of the best.")] = "10",
+    open_: Annotated[bool, typer.Option("--open", help="Show it in the web browser.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing FILE.")] = False,
+    runs_dir: o.RunsDir = "runs",
+) -> Work:
+    """Write what came of a run as one HTML page.
+
+    The course of the search, its objectives, the tables of search show, where the time went and the way to the winner;
+    also while the run goes on. The page needs no network. report.html is written anew each time.
+    """
+
+    def work() -> int:
+        from layersearch.search.report import command
+        from layersearch.search.runs import find_run
+
+        return command(find_run(Path(runs_dir), name), whole("--top", top, 10_000), out, open_, force)
 
     return work
 

@@ -2,28 +2,25 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layersearch.errors import StoreError
 from layersearch.search import report_data
 from layersearch.search.executors.base import SpaceSpec
-from layersearch.search.live import clock, funnel_rows
-from layersearch.search.rerank import mean_value
 from layersearch.search.runs import resume_command, runs_dir_option
 from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import STORE_FILE
 from layersearch.spaces.catalog import SPACES
-from layersearch.spaces.contracts import JsonObject, Objective
+from layersearch.spaces.contracts import JsonObject
 
-__all__ = ["json_text", "print_show", "show_object"]
+if TYPE_CHECKING:
+    from rich.table import Table
 
-MOST_REASONS = 8
-_TITLES = {
-    "rerank": "re-rank: trained again, on data that the search did not see (mean ± std over trainings)",
-    "test": "test: the winner and the baselines, once (mean ± std over trainings)",
-}
+    from layersearch.search.grids import Grid
+
+__all__ = ["best_of", "export_command", "json_text", "print_show", "show_object"]
 
 
 def show_object(run_dir: Path, top: int) -> JsonObject:
@@ -71,162 +68,72 @@ def print_show(run_dir: Path, top: int, as_json: bool) -> None:
         return
     _print_tables(found)
     if found["best"]:
-        number = found["best"][0]["candidate"] if found["winner"] is None else found["winner"]
-        is_ = "is the best so far" if found["winner"] is None else "is the winner"
-        network = found["space"] in SPACES and SPACES[found["space"]].network
-        file = "net.py --weights" if network else "layer.py"
-        command = f"search export {run_dir.name} --candidate best --format python -o {file}{runs_dir_option(run_dir)}"
-        print(f"\n#{number} {is_}; write it to a file: {command}")
+        print(f"\n{best_of(found)}; write it to a file: {export_command(run_dir, found)}")
+
+
+def best_of(found: JsonObject) -> str:
+    """Which candidate ``--candidate best`` is, of a run that has evaluated one."""
+    if found["winner"] is None:
+        return f"#{found['best'][0]['candidate']} is the best so far"
+    return f"#{found['winner']} is the winner"
+
+
+def export_command(run_dir: Path, found: JsonObject) -> str:
+    """What writes that candidate to a file."""
+    network = found["space"] in SPACES and SPACES[found["space"]].network
+    file = "net.py --weights" if network else "layer.py"
+    return f"search export {run_dir.name} --candidate best --format python -o {file}{runs_dir_option(run_dir)}"
 
 
 def _print_tables(found: JsonObject) -> None:
     from rich.text import Text
 
-    from layersearch.search.tables import output, plain_table
+    from layersearch.search import grids
+    from layersearch.search.tables import output
 
     console = output()
-    driver = found["driver"] if found["sampler"] is None else f"{found['driver']} ({found['sampler']})"
-    scheduler = [] if found["scheduler"] == "straight" else [f"scheduler {found['scheduler']}"]
-    replay = [] if found["replay"] is None else [f"replay of {found['replay']}"]
-    facts = [
-        f"space {found['space']}",
-        f"driver {driver}",
-        *scheduler,
-        *replay,
-        f"seed {found['seed']}",
-        str(found["state"]),
-    ]
-    if found["state"] != "finished" and found["phase"] != "search":
-        facts[-1] += f" in phase {found['phase']}"
-    console.print(Text(f"{found['run']}: {', '.join(facts)}, {clock(found['elapsed_s'])} of search", style="bold"))
+    console.print(Text(grids.head(found), style="bold"))
     console.print(Text("; ".join(f"{label} {value}" for label, value in found["settings"]), style="dim"))
     console.print()
-
-    counts = found["counts"]
-    funnel = plain_table("funnel", ">removed", ">left")
-    funnel.add_row("asked", "", f"{counts['asked']:,}")
-    for name, removed, left in funnel_rows(counts, found["stages"]):
-        funnel.add_row(name, f"{removed:,}", f"{left:,}")
-    for state, name in (("in_flight", "in flight"), ("paused", "paused")):
-        if counts[state]:
-            funnel.add_row(name, "", f"{counts[state]:,}")
-    funnel.add_row("evaluated", "", f"{counts['evaluated']:,}", style="bold")
-    console.print(funnel)
-    console.print()
-
+    _print_grid(grids.of_funnel(found))
     if found["saved"]:
-        _print_saved(found["saved"])
+        rungs = grids.of_rungs(found["saved"])
+        if rungs is not None:
+            console.print(_table(rungs))
+        console.print(Text(grids.spared(found["saved"])))
         console.print()
-
-    if found["reasons"]:
-        reasons = plain_table("most frequent reasons", "stage", ">candidates")
-        for row in found["reasons"][:MOST_REASONS]:
-            reasons.add_row(Text(row["reason"]), Text(row["stage"]), f"{row['candidates']:,}")
-        console.print(reasons)
-        console.print()
-
+    reasons = grids.of_reasons(found)
+    if reasons is not None:
+        _print_grid(reasons)
     if not found["best"]:
         console.print(Text("no candidate was evaluated yet"))
-    for title, table in _number_tables(found):
-        console.print(Text(title, style="bold"))
-        console.print(table)
-        console.print()
+    for grid in grids.numbers(found):
+        _print_grid(grid)
     for entry in found["best"]:
-        console.print(Text(f"{_label(entry)}  {_origin(entry)}", style="bold"))
+        console.print(Text(f"{grids.label(entry)}  {grids.origin(entry)}", style="bold"))
         console.print(Text(f"    {entry['formula']}", overflow="fold"))
         if "selected" in entry:
             console.print(Text(f"    selected: {entry['selected']}", overflow="fold"))
 
 
-def _print_saved(saved: JsonObject) -> None:
-    """What the scheduler spared, and how many went on from each rung."""
+def _print_grid(grid: "Grid") -> None:
     from rich.text import Text
 
-    from layersearch.search.tables import output, plain_table
+    from layersearch.search.tables import output
 
-    if any(row["promoted"] for row in saved["rungs"]):
-        table = plain_table("rung", ">reached", ">promoted")
-        for row in saved["rungs"]:
-            table.add_row(str(row["rung"]), f"{row['reached']:,}", f"{row['promoted']:,}")
-        output().print(table)
-    steps = f"{saved['steps']:,} training steps" if saved["steps"] is not None else "what was left"
-    output().print(
-        Text(
-            f"saved against straight: {steps} of {saved['candidates']:,} candidates, about "
-            f"{saved['core_minutes']:.1f} core-minutes; used: {saved['core_minutes_used']:.1f}"
-        )
-    )
+    console = output()
+    if grid.title:
+        console.print(Text(grid.title, style="bold"))
+    console.print(_table(grid))
+    console.print()
 
 
-def _number_tables(found: JsonObject) -> list[tuple[str, Any]]:
-    """Search, re-rank and test figures of the best candidates and the baselines, each where it was measured."""
+def _table(grid: "Grid") -> "Table":
     from rich.text import Text
 
-    from layersearch.search.tables import objective_headers, plain_table
+    from layersearch.search.tables import plain_table
 
-    objectives = found["objectives"]
-    rows = [*found["best"], *found["baselines"]]
-    tables = []
-    if rows:
-        headers = objective_headers([Objective(**o) for o in objectives])
-        table = plain_table("layer", "origin", *headers, ">mean", "front")
-        for entry in rows:
-            values = [entry["fitness"].get(o["name"]) for o in objectives]
-            mean = _mean(values, objectives)
-            front = "yes" if entry["candidate"] in found["front"] else ""
-            state = front if entry["state"] == "evaluated" else entry.get("reason") or entry["state"]
-            cells = [_label(entry), _origin(entry), *map(_number, [*values, mean]), state]
-            table.add_row(*(Text(cell) for cell in cells), style=_style(entry, found))
-        tables.append(("fitness in the search", table))
-    for kind, title in _TITLES.items():
-        there = {name for entry in rows for name in entry[kind]}
-        names = [o["name"] for o in objectives if o["name"] in there]
-        if not names:
-            continue
-        table = plain_table("layer", "origin", *(f">{name}" for name in names), ">mean", ">trainings")
-        measured = [entry for entry in rows if entry[kind]]
-        there_too = [o for o in objectives if o["name"] in there]
-        for entry in measured:
-            spreads = [entry[kind].get(name) for name in names]
-            mean = _mean([spread and spread["mean"] for spread in spreads], there_too)
-            n = max(spread["n"] for spread in spreads if spread)
-            cells = [_label(entry), _origin(entry), *map(_spread, spreads), _number(mean), str(n)]
-            table.add_row(*(Text(cell) for cell in cells), style=_style(entry, found))
-        tables.append((title, table))
-    return tables
-
-
-def _label(entry: JsonObject) -> str:
-    return str(entry["name"]) if entry["origin"] == "baseline" else f"#{entry['candidate']}"
-
-
-def _origin(entry: JsonObject) -> str:
-    if entry["origin"] == "baseline":
-        return "baseline"
-    return f"{entry['origin']}: {entry['known_as']}" if entry["known_as"] else str(entry["origin"])
-
-
-def _style(entry: JsonObject, found: JsonObject) -> str:
-    if entry["origin"] == "baseline":
-        return "dim"
-    return "bold" if entry["candidate"] == found["winner"] else ""
-
-
-def _mean(values: Sequence[float | None], objectives: Sequence[JsonObject]) -> float | None:
-    weighed = [Objective(**o) for o in objectives]
-    there = {o.name: value for o, value in zip(weighed, values, strict=True) if value is not None}
-    if len(there) < len(weighed) or not sum(o.weight for o in weighed):
-        return None
-    return mean_value(there, weighed)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 10 and value == round(value) else f"{value:.4f}"
-
-
-def _spread(spread: Mapping[str, Any] | None) -> str:
-    if spread is None:
-        return "-"
-    return _number(spread["mean"]) + (f" ± {spread['std']:.4f}" if spread["n"] > 1 else "")
+    table = plain_table(*grid.headers)
+    for row in grid.rows:
+        table.add_row(*map(Text, row.cells), style=row.emphasis)
+    return table

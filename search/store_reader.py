@@ -209,6 +209,20 @@ class StoreReader:
         query = f"SELECT coalesce(sum(cpu_s), 0) FROM results WHERE candidate >= 0 AND stage IN ({marks})"
         return float(self._db.execute(query, stages).fetchone()[0])
 
+    def spent(self) -> list[tuple[int, float]]:
+        """Candidate and CPU time in seconds of all results of the search, baselines not included, as they came in."""
+        stages = [stage.id for stage in self.stages()]
+        query = (
+            f"SELECT candidate, cpu_s FROM results WHERE candidate >= 0 AND stage IN ({', '.join('?' * len(stages))}) "
+            "ORDER BY seq"
+        )
+        return list(self._db.execute(query, stages))
+
+    def stage_totals(self) -> dict[str, tuple[int, int, float]]:
+        """Of each stage: how often it was run and passed, and its CPU time in seconds, baselines included."""
+        query = "SELECT stage, count(*), sum(state = 'passed'), sum(cpu_s) FROM results GROUP BY stage"
+        return {stage: (n, passed, cpu_s) for stage, n, passed, cpu_s in self._db.execute(query)}
+
     def evaluated(self) -> dict[int, dict[str, float]]:
         """Fitness of every evaluated candidate, by number."""
         where, values = self._counted()

@@ -16,18 +16,18 @@ def check_target(path: Path, force: bool) -> None:
     """Raises: BadInputError if ``path`` is a folder or exists (without ``force``), or its folder cannot be used."""
     try:
         if path.is_dir():
-            raise BadInputError(f"an export goes to a file, but {path} is a folder; give a file name with -o")
+            raise BadInputError(f"the output must be a file, but {path} is a folder; give a file name with -o")
         os.stat(path.with_name(f".{path.name}"))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:  # a name that is too long, a null byte, a folder that cannot be entered
         raise _unwritable(path, error) from None
     if not path.parent.is_dir():
-        raise BadInputError(f"the folder of an export must exist, got {path.parent}; make it or choose another with -o")
+        raise BadInputError(f"the folder of the output must exist, got {path.parent}; make it, or choose another -o")
     if os.path.lexists(path) and not force:
         raise _taken(path)
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise BadInputError(f"the folder of an export must be writable, got {path.parent}; choose another with -o")
+        raise BadInputError(f"the folder of the output must be writable, got {path.parent}; choose another with -o")
 
 
 @contextmanager
@@ -66,9 +66,9 @@ def _publish(draft: Path, path: Path) -> None:
 
 
 def _taken(path: Path) -> BadInputError:
-    return BadInputError(f"an export never overwrites a file, and {path} exists; choose another -o or add --force")
+    return BadInputError(f"the output never overwrites a file, and {path} exists; choose another -o or add --force")
 
 
 def _unwritable(path: Path, error: OSError | ValueError) -> BadInputError:
     reason = getattr(error, "strerror", None) or str(error)
-    return BadInputError(f"an export must be writable, but {str(path)!r:.200} is not ({reason}); choose another -o")
+    return BadInputError(f"the output must be writable, but {str(path)!r:.200} is not ({reason}); choose another -o")

@@ -238,7 +238,7 @@ def test_layers_are_read_by_scripts() -> None:
         (["kan-0001", "--tolerance", "-1"], "--tolerance must be a number in [0, 10]"),
         (["kan-0001", "--weights", "none.safetensors"], "weights must be a .safetensors file"),
         (["kan-0001", "-o", "runs/evonorm-0001/recipe.yaml"], "goes to a folder"),
-        (["kan-0001", "-o", "no/such"], "folder of an export must exist"),
+        (["kan-0001", "-o", "no/such"], "folder of the output must exist"),
         pytest.param(
             ["kan-0001", "-o", "/proc/read"],
             "must be one that can be made, but /proc/read is not",

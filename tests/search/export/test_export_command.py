@@ -244,7 +244,7 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
     for out, message in (
         (tmp_path, "is a folder"),
         (Path(), "is a folder"),
-        (tmp_path / "missing" / "layer.py", "folder of an export must exist"),
+        (tmp_path / "missing" / "layer.py", "folder of the output must exist"),
         (tmp_path / ("x" * 300 + ".py"), "name too long"),
         (tmp_path / "a\0.py", "must be writable"),
     ):
