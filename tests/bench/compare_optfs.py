@@ -6,6 +6,7 @@ the training, test rows are read once at its end. One line of JSON per training 
 is not trained again, so the script goes on where it was stopped. ``--summary`` prints the table of what is there.
 
     python tests/bench/compare_optfs.py --data-dir DATA --out optfs-frappe.jsonl
+    python tests/bench/compare_optfs.py --data-dir DATA --out optfs-frappe.jsonl --ratios  # the full models alone
     python tests/bench/compare_optfs.py --out optfs-frappe.jsonl --summary
 """
 
@@ -156,7 +157,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--ratios", nargs="+", type=float, default=[0.9, 0.7, 0.5, 0.3])
+    parser.add_argument("--ratios", nargs="*", type=float, default=[0.9, 0.7, 0.5, 0.3])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--summary", action="store_true")
     given = parser.parse_args()
