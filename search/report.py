@@ -26,7 +26,7 @@ __all__ = ["REPORT_FILE", "command", "page"]
 
 REPORT_FILE = "report.html"
 """Its name in the folder of a run."""
-_ORIGINS = ("seed", "random", "evolved")
+_ORIGINS = ("seed", "random", "evolved", "suggested")
 _MOST_FORMULA = 160
 
 

@@ -1,18 +1,17 @@
 """Charts of a report: plain SVG whose colours are the page's, every mark named where the pointer rests on it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TypeAlias
 
-__all__ = ["Chart", "Level", "Mark", "chart", "ticks"]
+__all__ = ["Axis", "Chart", "Level", "Mark", "chart", "decades", "ticks"]
 
 _WIDTH, _HEIGHT = 640, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 44
 _NAMES = 128  # wide, for those of levels
 _LABEL_GAP = 13
-_Scale: TypeAlias = Callable[[float], float]
+_FAR, _MOST_DECADES = 20, 2.5
 _OUTLIERS = 0.02
 """Part of the marks, at the worse end, that may be drawn at the edge so that the others can be told apart."""
 
@@ -35,6 +34,36 @@ class Level:
     name: str
 
 
+class Axis:
+    """Values on a line of places from ``first`` to ``last``; those beyond the shown ones lie at its ends.
+
+    They are placed by their logarithms if all are positive and the largest is more than ``_FAR`` times the smallest.
+
+    Args:
+        values: that are shown.
+        zero: the axis begins at 0.
+    """
+
+    def __init__(self, values: Sequence[float], first: float, last: float, zero: bool = False) -> None:
+        self.first, self.last = first, last
+        self.is_log = not zero and min(values) > 0 and max(values) > _FAR * min(values)
+        low, high = self._scaled(0.0 if zero else min(values)), self._scaled(max(values))
+        room = (high - low) * 0.04 or abs(high) * 0.05 or 1.0
+        self.low, self.high = low if zero else low - room, high + room
+
+    def at(self, value: float) -> float:
+        if self.is_log and value <= 0:
+            return self.first
+        part = (self._scaled(value) - self.low) / (self.high - self.low)
+        return self.first + (self.last - self.first) * min(1.0, max(0.0, part))
+
+    def ticks(self) -> list[float]:
+        return decades(self.low, self.high) if self.is_log else ticks(self.low, self.high)
+
+    def _scaled(self, value: float) -> float:
+        return math.log10(value) if self.is_log else value
+
+
 @dataclass(frozen=True)
 class Chart:
     """What is drawn: dots, levels, and a line of steps; axes with a name."""
@@ -51,22 +80,15 @@ class Chart:
 def chart(what: Chart) -> str:
     """The SVG element. There must be a mark."""
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - (_NAMES if what.levels else _RIGHT)
-    x_low, x_high = _range([mark.x for mark in what.marks], 0.0 if what.from_zero else None)
-    y_low, y_high = _shown(what)
-
-    def x_at(value: float) -> float:
-        return _LEFT + (right - _LEFT) * _part(value, x_low, x_high)
-
-    def y_at(value: float) -> float:
-        return bottom - (bottom - _TOP) * _part(value, y_low, y_high)
-
+    across = Axis([mark.x for mark in what.marks], _LEFT, right, what.from_zero)
+    up = Axis(_shown(what), bottom, _TOP)
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(what.y_name)}">']
-    for value in ticks(y_low, y_high):
-        y = y_at(value)
+    for value in up.ticks():
+        y = up.at(value)
         parts.append(f'<path class="grid" d="M{_LEFT},{y:.1f} H{right}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>')
-    for value in ticks(x_low, x_high):
-        x = x_at(value)
+    for value in across.ticks():
+        x = across.at(value)
         parts.append(f'<path class="grid" d="M{x:.1f},{bottom} v4"/>')
         parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{_short(value)}</text>')
     parts.append(f'<path class="axis" d="M{_LEFT},{_TOP} V{bottom} H{right}"/>')
@@ -80,22 +102,22 @@ def chart(what: Chart) -> str:
     )
     for mark in what.marks:
         parts.append(
-            f'<circle class="{mark.kind}" cx="{x_at(mark.x):.1f}" cy="{y_at(mark.y):.1f}" r="3">'
+            f'<circle class="{mark.kind}" cx="{across.at(mark.x):.1f}" cy="{up.at(mark.y):.1f}" r="3">'
             f"<title>{escape(mark.title)}</title></circle>"
         )
-    parts += _levels(what.levels, y_at, right)
+    parts += _levels(what.levels, up, right)
     if what.steps:
-        parts.append(f'<path class="steps" d="{_path(what.steps, x_at, y_at, right)}"/>')
+        parts.append(f'<path class="steps" d="{_path(what.steps, across, up)}"/>')
     return "\n".join([*parts, "</svg>"])
 
 
-def _levels(levels: Sequence[Level], y_at: _Scale, right: float) -> list[str]:
+def _levels(levels: Sequence[Level], up: Axis, right: float) -> list[str]:
     """Dashed lines; their names beside them, moved apart where they would overlap."""
     parts, last = [], -math.inf
-    placed = sorted(levels, key=lambda level: y_at(level.y))
+    placed = sorted(levels, key=lambda level: up.at(level.y))
     spare = len(placed) * _LABEL_GAP
     for i, level in enumerate(placed):
-        y = y_at(level.y)
+        y = up.at(level.y)
         lowest = _HEIGHT - _BOTTOM - spare + (i + 1) * _LABEL_GAP  # what is below it has room, too
         last = max(last + _LABEL_GAP, min(y + 4, lowest))
         parts.append(f'<path class="level" d="M{_LEFT},{y:.1f} H{right}"/>')
@@ -103,30 +125,30 @@ def _levels(levels: Sequence[Level], y_at: _Scale, right: float) -> list[str]:
     return parts
 
 
-def _path(steps: Sequence[tuple[float, float]], x_at: _Scale, y_at: _Scale, right: float) -> str:
+def _path(steps: Sequence[tuple[float, float]], across: Axis, up: Axis) -> str:
     x, y = steps[0]
-    found = [f"M{x_at(x):.1f},{y_at(y):.1f}"]
+    found = [f"M{across.at(x):.1f},{up.at(y):.1f}"]
     for x, y in steps[1:]:
-        found.append(f"H{x_at(x):.1f} V{y_at(y):.1f}")
-    return " ".join([*found, f"H{right}"])
+        found.append(f"H{across.at(x):.1f} V{up.at(y):.1f}")
+    return " ".join([*found, f"H{across.last}"])
 
 
-def _shown(what: Chart) -> tuple[float, float]:
+def _shown(what: Chart) -> list[float]:
     """The heights that are shown: of all but a few outliers at the worse end, and of all levels and steps."""
     values = sorted((mark.y for mark in what.marks), reverse=what.higher_is_better)
     kept = values[: max(1, math.ceil(len(values) * (1 - _OUTLIERS)))]
-    return _range([*kept, *(level.y for level in what.levels), *(y for _, y in what.steps)], None)
+    return [*kept, *(level.y for level in what.levels), *(y for _, y in what.steps)]
 
 
-def _range(values: Sequence[float], low: float | None) -> tuple[float, float]:
-    """Ends with some room, not of zero length."""
-    first, last = min(values) if low is None else low, max(values)
-    room = (last - first) * 0.04 or abs(last) * 0.05 or 1.0
-    return (first if low is not None else first - room), last + room
+def decades(low: float, high: float) -> list[float]:
+    """The 1, 2 and 5 of every power of ten, or the powers alone where these would be many, between two logarithms.
 
-
-def _part(value: float, low: float, high: float) -> float:
-    return min(1.0, max(0.0, (value - low) / (high - low)))
+    >>> decades(-1.1, 0.5)
+    [0.1, 0.2, 0.5, 1.0, 2.0]
+    """
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    digits = (1, 2, 5) if high - low < _MOST_DECADES else (1,)
+    return [m * 10.0**power for power in powers for m in digits if low <= math.log10(m) + power <= high]
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:

@@ -30,7 +30,7 @@ text { font-size: 12px; fill: var(--pale); } .grid { stroke: var(--line); } .axi
 .level { stroke: var(--pale); stroke-dasharray: 4 4; } .steps { stroke: var(--steps); stroke-width: 1.6; fill: none; }
 circle { opacity: .75; } circle:hover { opacity: 1; stroke: var(--ink); }
 .random { fill: var(--random); background: var(--random); }
-.evolved { fill: var(--evolved); background: var(--evolved); }
+.evolved, .suggested { fill: var(--evolved); background: var(--evolved); }
 .seed { fill: var(--seed); background: var(--seed); } .other { fill: var(--random); background: var(--random); }
 .front { fill: var(--front); background: var(--front); } .baseline { fill: var(--ink); background: var(--ink); }
 @media print { body { max-width: none; } details > * { display: block; } }

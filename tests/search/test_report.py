@@ -135,6 +135,16 @@ def test_few_bad_values_do_not_squeeze_the_others(higher_is_better: bool) -> Non
     assert all(0 <= y <= 340 for y in heights)
 
 
+def test_errors_of_several_powers_of_ten_are_on_a_logarithmic_axis() -> None:
+    marks = [Mark(i, 10.0**-i, "random", "") for i in range(4)]
+    svg = chart(Chart("x", "y", tuple(marks), higher_is_better=False))
+    heights = [y for _, y in places(svg)]
+    steps = [b - a for a, b in itertools.pairwise(heights)]
+    assert min(steps) > 50
+    assert max(steps) - min(steps) < 0.2
+    assert re.findall(r'text-anchor="end">([^<]*)<', svg) == ["0.001", "0.01", "0.1", "1"]
+
+
 def test_names_of_levels_do_not_overlap_and_stay_inside() -> None:
     levels = tuple(Level(1.0 + 1e-3 * i, f"level {i}") for i in range(12))
     svg = chart(Chart("x", "y", MARKS, levels))
