@@ -60,7 +60,8 @@ def load_data(settings: OptFSSettings) -> CTRData:
 
 def learn_settings(genome: OptFSGenome, task: TaskSettings) -> LearnSettings:
     """How the candidate is trained. Raises: BadInputError."""
-    given = {name: getattr(task, name) for name in ("batch", "epochs", "patience", "growth", "gate_lr", "decay")}
+    shared = ("batch", "epochs", "patience", "slowing", "growth", "gate_lr", "decay", "penalty")
+    given = {name: getattr(task, name) for name in shared}
     sizes = ModelSettings(
         dim=genome.dim,
         hidden=task.hidden,

@@ -169,6 +169,7 @@ class TaskSettings(Settings):
     batch: int = Field(1024, ge=2, le=10_000_000)
     epochs: int = Field(10, ge=1, le=1000)
     patience: int = Field(2, ge=1, le=1000)
+    slowing: float = Field(1.0, gt=0, le=1)
     quality_epochs: int = Field(1, ge=1, le=1000)
     warm_epochs: int = Field(1, ge=0, le=1000)
     reviews: int = Field(0, ge=0, le=1000)
@@ -176,6 +177,7 @@ class TaskSettings(Settings):
     growth: float = Field(0.3, ge=0, le=1)
     gate_lr: float = Field(0.01, gt=0, le=10)
     decay: float = Field(0.0, ge=0, le=1000)
+    penalty: float = Field(0.0, ge=0, le=1000)
     std: float = Field(0.01, ge=0, lt=10)
     hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = (64, 32)
     n_cross: int = Field(2, ge=1, le=16)
@@ -189,6 +191,14 @@ class TaskSettings(Settings):
     @classmethod
     def _known(cls, name: str) -> str:
         return all_known((name,), "activation", list(ACTIVATIONS))[0]
+
+    @model_validator(mode="after")
+    def _one_regulariser(self) -> Self:
+        if self.decay and self.penalty:
+            raise ValueError(
+                f"only one of task.decay and task.penalty can be above 0, got {self.decay:g} and {self.penalty:g}"
+            )
+        return self
 
 
 class CutFidelity(FidelitySettings):
@@ -274,7 +284,7 @@ _SEARCH: dict[str, dict[str, Any]] = {
 _SEARCH["paper"] = _SEARCH["small"] | {"search_epochs": [5, 10, 15, 20], "dims": [10, 16, 32]}
 _TASK: dict[str, dict[str, Any]] = {
     "smoke": {"warm_epochs": 3, "reviews": 2, "decay": 0.5, "std": 0.3},
-    "small": {"epochs": 20, "std": 0.1},
+    "small": {"epochs": 20, "std": 0.1, "reviews": 2},
     "paper": {
         "epochs": 100,
         "hidden": [400, 400, 400],

@@ -23,16 +23,18 @@ from layersearch.errors import DataError
 from layersearch.primitives.ctr.dropout import Dropout, drawing_from
 from layersearch.primitives.gates.base import HARD, RELAXATIONS, Gates
 from layersearch.primitives.gates.controller import RatioController
+from layersearch.primitives.gates.dense_adam import DenseAdam
 from layersearch.primitives.gates.gate_set import OPEN, Gated, GateSet
 from layersearch.primitives.gates.rewind import Rewind
 from layersearch.primitives.gates.row_adam import RowAdam
 from layersearch.primitives.seeds import Seeds
+from layersearch.spaces.tasks.ctr.best_values import best_values
 from layersearch.spaces.tasks.ctr.course import GateCourse
 from layersearch.spaces.tasks.ctr.data import CTRData, PartName
 from layersearch.spaces.tasks.ctr.metrics import auc, log_loss
 from layersearch.spaces.tasks.ctr.models.base import MODELS, CTRModel
 from layersearch.spaces.tasks.ctr.placed import Batch, Order, Placed
-from layersearch.spaces.tasks.ctr.review import gains, worth
+from layersearch.spaces.tasks.ctr.review import evidence, worth
 from layersearch.spaces.tasks.ctr.settings import LearnSettings
 from layersearch.spaces.tasks.drawing import seeded
 
@@ -47,8 +49,6 @@ LOSSES_AHEAD = 256
 """Steps on a GPU after which the host looks at their losses at the latest, all at once."""
 
 _OPENED_STD = 0.05
-_RANKED_AT = 6.0
-"""Nats at which gains alone and in company are compared where a ratio, not a price, says how many are kept."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class Learner:
         s = self.settings
         table = self.model.table.weight
         dense = [p for p in self.model.parameters() if p is not table]
-        self.table_optimiser = RowAdam([table], lr=s.lr, weight_decay=s.decay)
+        self.table_optimiser = self._fresh_table_optimiser()
         self.dense_optimiser = torch.optim.Adam(dense, lr=s.lr)
         sparse = [g.logits for g in self.gates.gates.values() if g.sparse]
         whole = [g.logits for g in self.gates.gates.values() if not g.sparse]
@@ -184,6 +184,12 @@ class Learner:
             self.gate_optimisers.append(RowAdam(sparse, lr=s.gate_lr))
         if whole:
             self.gate_optimisers.append(torch.optim.Adam(whole, lr=s.gate_lr))
+
+    def _fresh_table_optimiser(self) -> RowAdam | DenseAdam:
+        s, table = self.settings, self.model.table.weight
+        if s.penalty:
+            return DenseAdam([table], lr=s.lr, weight_decay=s.penalty)
+        return RowAdam([table], lr=s.lr, weight_decay=s.decay)
 
     def _batch(self) -> Batch:
         epoch, i = divmod(self.step, self.steps_per_epoch)
@@ -228,7 +234,7 @@ class Learner:
         if temperature is not None:
             price = self.gates.price(ids, temperature, self.counts, len(self.data.train), self.settings.growth)
             loss = loss + self.settings.price * price
-        optimisers = [self.table_optimiser, self.dense_optimiser]
+        optimisers: list[torch.optim.Optimizer] = [self.table_optimiser, self.dense_optimiser]
         if temperature is not None:
             optimisers += self.gate_optimisers
         for optimiser in optimisers:
@@ -290,6 +296,10 @@ class Learner:
             return
         if score.auc is not None and score.auc > self.best_auc:
             self.best, self.best_auc, self.best_epoch = Rewind(self.model), score.auc, epoch
+        else:
+            for optimiser in (self.table_optimiser, self.dense_optimiser):
+                for group in optimiser.param_groups:
+                    group["lr"] *= self.settings.slowing
         if epoch >= self.settings.epochs or epoch - self.best_epoch >= self.settings.patience:
             if self.best is not None:
                 self.best.restore(self.model)
@@ -307,14 +317,12 @@ class Learner:
         """Opens and shuts values by what they are worth; those that open begin anew."""
         s, values = self.settings, self.gates.gates["value"]
         self.table_optimiser.flush()
-        asked = s.review_factor * s.price if s.ratio is None else _RANKED_AT
-        found = worth(*gains(self.model, self.gates, self.data, self.placed), asked)
-        found[self.data.counts == 0] = 0
+        found, counts = evidence(self.model, self.gates, self.data, self.placed), self.data.counts
         was = values.selected()
-        kept = found > 1
-        if s.ratio is not None:
-            kept = np.zeros(len(found), bool)
-            kept[np.argsort(-found, kind="stable")[: round(s.ratio * len(found))]] = True
+        if s.ratio is None:
+            kept = (worth(*found.gains(), found.directions, s.review_factor * s.price) > 1) & (counts > 0)
+        else:
+            kept = best_values(found, counts, round(s.ratio * len(counts)))
         _set(values, kept)
         opened = values.selected() & ~was
         table = self.model.table.weight
@@ -322,7 +330,7 @@ class Learner:
         # Small, so that the model stays what it was, but not 0, from where embeddings that meet 0 would never move.
         drawn = torch.randn(int(opened.sum()), table.shape[1], generator=fresh) * _OPENED_STD
         table[opened] = drawn.to(self.device)
-        self.table_optimiser = RowAdam([table], lr=s.lr, weight_decay=s.decay)
+        self.table_optimiser = self._fresh_table_optimiser()
         self.dense_optimiser = torch.optim.Adam(self.dense_optimiser.param_groups[0]["params"], lr=s.lr)
 
     def _cut(self) -> None:

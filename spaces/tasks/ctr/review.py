@@ -4,6 +4,8 @@ Gates are learned with noise: a rare value that shut by chance has no gradient t
 of every value, open or shut, the same question, of the same model, in one pass and without a random number.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from layersearch.spaces.tasks.ctr.data import CTRData
 from layersearch.spaces.tasks.ctr.models.base import CTRModel
 from layersearch.spaces.tasks.ctr.placed import Batch, Placed
 
-__all__ = ["MOST_DIRECTIONS", "gains", "worth"]
+__all__ = ["MOST_DIRECTIONS", "Evidence", "evidence", "gained", "solved", "worth"]
 
 MOST_DIRECTIONS = 4
 """Of embeddings that are wider, so many directions are looked at: those along which the logit varies most."""
@@ -24,23 +26,64 @@ _CALIBRATIONS = 6
 _RIDGE = 1e-3
 
 
-def gains(
-    model: CTRModel, gates: GateSet, data: CTRData, placed: Placed | None = None
-) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Nats that each value gains alone, and those that it gains more in company; ``[n]`` twice.
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the training rows say of the table row of each of ``n`` values, from where the value has none.
+
+    Args:
+        score: ``U`` ``[n, w]``, by the first-order weight, if there is one, and the directions of embeddings.
+        information: ``I`` ``[n, w, w]``.
+        has_first: whether the first column is that of a first-order weight.
+        field: ``[n]``, of each value.
+    """
+
+    score: Tensor
+    information: Tensor
+    has_first: bool
+    field: Tensor
+
+    @property
+    def directions(self) -> int:
+        """Of embeddings: degrees of freedom of a gain in company."""
+        return self.score.shape[1] - self.has_first
+
+    def gains(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Nats that each value gains alone, and those that it gains more in company; ``[n]`` each.
+
+        A value gains ``½ Uᵀ I⁻¹ U``: the score test of Rao. *Alone* is its share along the first-order weight (for
+        models without one, along the embedding of no company: all of it), *in company* the rest.
+        """
+        whole = gained(self.score, self.information)
+        alone = torch.zeros_like(whole)
+        if self.has_first:
+            alone = self.score[:, 0].square() / (2 * (self.information[:, 0, 0] + _RIDGE))
+        more = (whole - alone).clamp_min(0) if self.directions else torch.zeros_like(alone)
+        return alone.double().cpu().numpy(), more.double().cpu().numpy()
+
+
+def gained(score: Tensor, information: Tensor) -> Tensor:
+    """``½ Uᵀ I⁻¹ U``, ``[n]``."""
+    return 0.5 * (score * solved(information, score)).sum(-1)
+
+
+def solved(information: Tensor, score: Tensor) -> Tensor:
+    """``I⁻¹ U``, ``[n, w]``: the table rows that fit best."""
+    ridge = _RIDGE * torch.eye(score.shape[-1], device=score.device)
+    found: Tensor = torch.linalg.solve(information + ridge, score.unsqueeze(-1))[..., 0]
+    return found
+
+
+def evidence(model: CTRModel, gates: GateSet, data: CTRData, placed: Placed | None = None) -> Evidence:
+    """Of every value.
 
     Let ``z`` be the logits of the training rows, ``x`` the derivative of a row's logit by the table row of value ``k``
-    and ``z'`` what the logit is without ``k`` (linear in that table row: exact for LR and FM). The value gains
-    ``½ Uᵀ I⁻¹ U`` with ``U = Σ (y - σ(z')) x``, ``I = Σ σ'(z') x xᵀ`` over the rows where it occurs: the score test of
-    Rao. *Alone* is its share along the first-order weight (for models without one, along the embedding of no company:
-    all of it), *in company* the rest, which has ``directions`` degrees of freedom.
+    and ``z'`` what the logit is without ``k`` (linear in that table row: exact for LR and FM). Then
+    ``U = Σ (y - σ(z')) x`` and ``I = Σ σ'(z') x xᵀ`` over the rows where it occurs.
 
     Before that ``z`` is calibrated as ``a + b z``, and ``U`` loses what an average value of its field has of the
     residuals: a model that is off by a little on the whole would otherwise make all frequent values look useful.
 
     ``placed`` is the data beside the model; without it they are put there for this call.
-
-    Returns: both, and ``directions``.
     """
     placed = placed or Placed(data, model.bias.device)
     device = placed.device
@@ -70,14 +113,7 @@ def gains(
     field = torch.repeat_interleave(torch.arange(m), torch.tensor(data.sizes)).to(device)
     share = torch.from_numpy(data.counts).to(device).float().unsqueeze(1) / len(labels)
     score -= share * of_field[field]
-    whole = 0.5 * (
-        score * torch.linalg.solve(information + _RIDGE * torch.eye(width, device=device), score.unsqueeze(-1))[..., 0]
-    ).sum(-1)
-    alone = torch.zeros(n, device=device)
-    if first:
-        alone = score[:, 0].square() / (2 * (information[:, 0, 0] + _RIDGE))
-    more = (whole - alone).clamp_min(0) if width > first else torch.zeros_like(alone)
-    return alone.double().cpu().numpy(), more.double().cpu().numpy(), width - first
+    return Evidence(score, information, bool(first), field)
 
 
 def worth(alone: NDArray[np.float64], more: NDArray[np.float64], directions: int, price: float) -> NDArray[np.float64]:

@@ -22,12 +22,15 @@ class LearnSettings:
         ratio: kept ratio of gates per value to be reached, instead of what the price alone keeps; None for that.
         search_epochs: with gates; in the first ``warm_epochs`` they stay open.
         reviews: so many epochs at the end of the search train the weights alone, their rates falling to 0, each after a
-            review of all values (``review.gains``); one more review ends the search. For gates per value; 0 for none.
-        review_factor: a review keeps values that gain ``review_factor · price`` nats, or the best ones for ``ratio``.
+            review of all values (``review.evidence``); one more review ends the search. For gates per value, or 0.
+        review_factor: a review keeps values that gain ``review_factor · price`` nats; with ``ratio``, ``best_values``.
         rewind_epoch: weights go back to what they were after so many epochs of the search; 0 is the start.
         epochs, patience: of retraining, which ends when validation AUC did not rise for ``patience`` epochs.
+        slowing: the rates of retraining are multiplied by it after each epoch in which validation AUC did not rise.
         batch, lr, gate_lr: batch size and Adam's rates for weights and gates.
         decay: decoupled weight decay of the rows of the table; 0 for none.
+        penalty: instead of that, ``penalty / 2 · ‖table‖²`` is added to the loss of each step (BARS' embedding
+            regulariser); steps then cost what a dense table costs (``DenseAdam``). 0 for none.
     Raises: BadInputError, UnknownNameError.
     """
 
@@ -47,10 +50,12 @@ class LearnSettings:
     rewind_epoch: int = 1
     epochs: int = 10
     patience: int = 2
+    slowing: float = 1.0
     batch: int = 1024
     lr: float = 0.02
     gate_lr: float = 0.01
     decay: float = 0.5
+    penalty: float = 0.0
 
     def __post_init__(self) -> None:
         model = MODELS[self.model]
@@ -85,8 +90,14 @@ class LearnSettings:
         for name, low in (("epochs", 1), ("patience", 1), ("batch", 2), ("search_epochs", 0)):
             if getattr(self, name) < low:
                 raise BadInputError(f"{name} must be at least {low}, got {getattr(self, name)}; raise it")
+        if self.penalty and self.decay:
+            raise BadInputError(
+                f"only one of decay and penalty can be above 0, got {self.decay} and {self.penalty}; set one to 0"
+            )
+        if not 0 < self.slowing <= 1:
+            raise BadInputError(f"slowing must be in (0, 1], got {self.slowing}; use 0.1, or 1 for rates that stay")
         if not 0 <= self.growth <= 1:
             raise BadInputError(f"growth must be in [0, 1], got {self.growth}; use 0.5")
-        for name in ("lr", "gate_lr", "decay", "price", "review_factor"):
+        for name in ("lr", "gate_lr", "decay", "penalty", "price", "review_factor"):
             if not 0 <= getattr(self, name) < 1e6:
                 raise BadInputError(f"{name} must be in [0, 1e6), got {getattr(self, name)}; change it")

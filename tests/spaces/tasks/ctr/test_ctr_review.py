@@ -12,7 +12,7 @@ from layersearch.spaces.tasks.ctr.learning import Learner
 from layersearch.spaces.tasks.ctr.metrics import log_loss
 from layersearch.spaces.tasks.ctr.models.base import MODELS, ModelSettings
 from layersearch.spaces.tasks.ctr.planted import PlantedSettings, planted
-from layersearch.spaces.tasks.ctr.review import MOST_DIRECTIONS, gains, worth
+from layersearch.spaces.tasks.ctr.review import MOST_DIRECTIONS, evidence, worth
 from layersearch.spaces.tasks.ctr.settings import LearnSettings
 
 TASK = PlantedSettings(
@@ -36,8 +36,9 @@ def fresh(data: CTRData, name: str, **sizes: object) -> tuple[torch.nn.Module, G
 def test_the_gain_of_a_value_alone_is_what_a_fit_gains(data: CTRData) -> None:
     """Of a small effect in an empty model: by a weight found on a grid, the log loss falls by as much."""
     model, gates = fresh(data, "lr")
-    alone, more, directions = gains(model, gates, data)  # type: ignore[arg-type]
-    assert directions == 0
+    found = evidence(model, gates, data)  # type: ignore[arg-type]
+    alone, more = found.gains()
+    assert found.directions == 0
     assert not more.any()
     labels = data.train.labels
     rate = np.log(labels.mean() / (1 - labels.mean()))
@@ -54,17 +55,18 @@ def test_open_and_shut_values_get_the_same_question(data: CTRData) -> None:
         model.table.weight.copy_(
             torch.randn(model.table.weight.shape, generator=torch.Generator().manual_seed(1)) * 0.1
         )
-    before, _, _ = gains(model, gates, data)  # type: ignore[arg-type]
+    before, _ = evidence(model, gates, data).gains()  # type: ignore[arg-type]
     with torch.no_grad():
         gates.gates["value"].logits[40] = -1
-    after, _, _ = gains(model, gates, data)  # type: ignore[arg-type]
+    after, _ = evidence(model, gates, data).gains()  # type: ignore[arg-type]
     assert after[40] == pytest.approx(before[40], rel=0.1, abs=0.2)
 
 
 def test_a_wide_embedding_is_looked_at_in_few_directions(data: CTRData) -> None:
     model, gates = fresh(data, "fm", dim=12)
-    alone, more, directions = gains(model, gates, data)  # type: ignore[arg-type]
-    assert directions == MOST_DIRECTIONS
+    found = evidence(model, gates, data)  # type: ignore[arg-type]
+    alone, more = found.gains()
+    assert found.directions == MOST_DIRECTIONS
     assert np.isfinite(alone).all()
     assert np.isfinite(more).all()
     assert model.training
@@ -79,7 +81,8 @@ def test_useless_values_rarely_gain_what_is_asked_for() -> None:
     part = Part(ids, rng.integers(0, 2, 50_000).astype(np.uint8))
     data = CTRData("none", ("a", "b"), sizes, part, part, part)
     model, gates = fresh(data, "fm", dim=2)
-    assert (worth(*gains(model, gates, data), 5.9) > 1).sum() <= 7  # type: ignore[arg-type]
+    found = evidence(model, gates, data)  # type: ignore[arg-type]
+    assert (worth(*found.gains(), found.directions, 5.9) > 1).sum() <= 7
 
 
 def test_the_price_is_the_same_odds_in_more_directions() -> None:
