@@ -27,7 +27,7 @@ class DenseAdam(torch.optim.Adam):
         for group in self.param_groups:
             for table in group["params"]:
                 if table.grad is not None and table.grad.is_sparse:
-                    table.grad = table.grad.to_dense()
+                    table.grad = _dense(table.grad.coalesce())
         super().step()
         return loss
 
@@ -36,3 +36,10 @@ class DenseAdam(torch.optim.Adam):
 
     def flush(self) -> None:
         """Rows are never behind."""
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    """Of a coalesced one. (``to_dense`` of torch 2.13 gives zeros for one row whose values are a view of one number.)"""
+    return gradient.new_zeros(gradient.shape, layout=torch.strided).index_copy_(
+        0, gradient.indices()[0], gradient.values()
+    )

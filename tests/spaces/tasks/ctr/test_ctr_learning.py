@@ -248,3 +248,54 @@ def test_bad_data_get_one_sentence(data: CTRData) -> None:
     moved = Part(data.test.ids[:, ::-1], data.test.labels)
     with pytest.raises(DataError, match="must lie in their fields"):
         CTRData("x", data.fields, data.sizes, data.train, data.validation, moved)
+
+
+def test_rates_slow_after_epochs_without_a_gain_and_stay_slow_in_a_checkpoint(tiny: CTRData) -> None:
+    how = settings(gates=(), lr=0.3, epochs=12, patience=3, slowing=0.5)
+    learner = Learner(tiny, how, seed=1)
+    rates = [how.lr]
+    while learner.phase != "done":
+        learner.run(max_steps=learner.steps_per_epoch)
+        rates.append(learner.table_optimiser.param_groups[0]["lr"])
+    best, expected = 0.0, [how.lr]
+    for entry in learner.history:
+        rose = float(entry["auc"]) > best
+        best = max(best, float(entry["auc"]))
+        expected.append(expected[-1] * (1 if rose else 0.5))
+    assert rates == pytest.approx(expected)
+    assert rates[-1] < how.lr / 4
+    assert learner.dense_optimiser.param_groups[0]["lr"] == rates[-1]
+    first, second = Learner(tiny, how, seed=1), Learner(tiny, how, seed=1)
+    first.run(max_steps=8 * first.steps_per_epoch)
+    read_checkpoint(write_checkpoint(first), second)
+    second.run()
+    assert same(second, learner)
+
+
+@pytest.mark.parametrize("model", ["fm", "dcn"])
+def test_a_penalty_shrinks_the_whole_table_and_a_checkpoint_goes_on(tiny: CTRData, model: str) -> None:
+    how = settings(model=model, penalty=0.05, reviews=1, ratio=0.4, price=0.0)
+    learner, free = Learner(tiny, how), Learner(tiny, replace(how, penalty=0.0))
+    learner.run()
+    free.run()
+    norm, other = (float(x.model.table.weight[:, 1:].norm()) for x in (learner, free))
+    assert norm < 0.3 * other
+    first, second = Learner(tiny, how), Learner(tiny, how)
+    first.run(max_steps=first.steps_per_epoch * 3 + 5)
+    read_checkpoint(write_checkpoint(first), second)
+    second.run()
+    assert same(second, learner)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"decay": 0.1, "penalty": 0.1}, "only one of decay and penalty"),
+        ({"slowing": 0.0}, r"slowing must be in \(0, 1\]"),
+        ({"slowing": 1.5}, r"slowing must be in \(0, 1\]"),
+        ({"penalty": -1.0}, "penalty must be in"),
+    ],
+)
+def test_regularisers_and_slowing_are_checked(wrong: dict[str, float], sentence: str) -> None:
+    with pytest.raises(BadInputError, match=sentence):
+        settings(**wrong)
