@@ -39,7 +39,7 @@ class DenseAdam(torch.optim.Adam):
 
 
 def _dense(gradient: Tensor) -> Tensor:
-    """Of a coalesced one. (``to_dense`` of torch 2.13 gives zeros for one row whose values are a view of one number.)"""
+    """Of a coalesced one; ``to_dense`` of torch 2.13 gives zeros for one row whose values are a view of one number."""
     return gradient.new_zeros(gradient.shape, layout=torch.strided).index_copy_(
         0, gradient.indices()[0], gradient.values()
     )
