@@ -89,6 +89,16 @@ def test_every_training_can_be_done_elsewhere(model: str, relaxation: str, data:
         np.testing.assert_allclose(predict(pruned, data, "test"), predict(here.pruned(), data, "test"), atol=1e-3)
 
 
+def test_a_ratio_reviewed_and_a_penalty_can_be_had_elsewhere(data: CTRData, cpu_draws: None) -> None:
+    settings = replace(QUICK, model="fm", reviews=1, ratio=0.4, price=0.0, decay=0.0, penalty=0.02, slowing=0.5)
+    here = Learner(data, settings, 1)
+    here.run()
+    with elsewhere():
+        there = Learner(data, settings, 1, placed=Placed(data, ELSEWHERE))
+        there.run()
+        assert_close(there, here)
+
+
 def steps_waited_for(learner: Learner, waits: Counter[str]) -> dict[str, int]:
     """Of one step between others; the reading of losses at the end of a run is left out."""
     learner.run(max_steps=2)
