@@ -6,10 +6,10 @@ from typing import Any, Literal, TypeAlias
 
 from layersearch.search.live import clock, funnel_rows
 from layersearch.search.rerank import mean_value
-from layersearch.search.tables import objective_headers
+from layersearch.search.tables import objective_headers, origin
 from layersearch.spaces.contracts import JsonObject, Objective
 
-__all__ = ["Grid", "Row", "head", "label", "numbers", "of_funnel", "of_reasons", "of_rungs", "origin", "spared"]
+__all__ = ["Grid", "Row", "head", "label", "numbers", "of_funnel", "of_reasons", "of_rungs", "spared"]
 
 Emphasis: TypeAlias = Literal["", "bold", "dim"]
 
@@ -105,7 +105,9 @@ def _of_search(found: JsonObject, entries: Sequence[JsonObject]) -> Grid:
         front = "yes" if entry["candidate"] in found["front"] else ""
         state = front if entry["state"] == "evaluated" else entry.get("reason") or entry["state"]
         cells = map(_number, [*values, _mean(values, objectives)])
-        rows.append(Row((label(entry), origin(entry), *cells, state), _emphasis(entry, found)))
+        rows.append(
+            Row((label(entry), origin(entry["origin"], entry["known_as"]), *cells, state), _emphasis(entry, found))
+        )
     headers = objective_headers([Objective(**o) for o in objectives])
     return Grid("fitness in the search", ("layer", "origin", *headers, ">mean", "front"), tuple(rows))
 
@@ -123,7 +125,13 @@ def _of_trainings(found: JsonObject, entries: Sequence[JsonObject], kind: str) -
         spreads = [entry[kind].get(o["name"]) for o in measured]
         mean = _mean([spread and spread["mean"] for spread in spreads], measured)
         n = max(spread["n"] for spread in spreads if spread)
-        cells = (label(entry), origin(entry), *map(_spread, spreads), _number(mean), str(n))
+        cells = (
+            label(entry),
+            origin(entry["origin"], entry["known_as"]),
+            *map(_spread, spreads),
+            _number(mean),
+            str(n),
+        )
         rows.append(Row(cells, _emphasis(entry, found)))
     headers = ("layer", "origin", *(f">{o['name']}" for o in measured), ">mean", ">trainings")
     return Grid(_TITLES[kind], headers, tuple(rows))
@@ -132,13 +140,6 @@ def _of_trainings(found: JsonObject, entries: Sequence[JsonObject], kind: str) -
 def label(entry: JsonObject) -> str:
     """Name of a baseline, number of a candidate."""
     return str(entry["name"]) if entry["origin"] == "baseline" else f"#{entry['candidate']}"
-
-
-def origin(entry: JsonObject) -> str:
-    """Where a layer comes from, and the name it is known by."""
-    if entry["origin"] == "baseline":
-        return "baseline"
-    return f"{entry['origin']}: {entry['known_as']}" if entry["known_as"] else str(entry["origin"])
 
 
 def _emphasis(entry: JsonObject, found: JsonObject) -> Emphasis:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 import sys
 import webbrowser
 from collections.abc import Iterable, Sequence
@@ -11,15 +12,14 @@ from typing import Any
 
 from layersearch.search import grids
 from layersearch.search.candidate import Candidate
-from layersearch.search.executors.base import SpaceSpec
 from layersearch.search.export._files import new_file
 from layersearch.search.grids import Grid, Row
 from layersearch.search.history import Evaluated, Judged, StageTime, evaluated, judged_by, lineage, stage_times
 from layersearch.search.report_charts import Chart, Level, Mark, chart
 from layersearch.search.report_style import STYLE
-from layersearch.search.show import best_of, export_command, show_object
+from layersearch.search.show import best_of, check_begun, export_command, shown
 from layersearch.search.store_reader import StoreReader
-from layersearch.search.tables import objective_header
+from layersearch.search.tables import objective_header, origin
 from layersearch.spaces.contracts import JsonObject, Objective, Space
 
 __all__ = ["REPORT_FILE", "command", "page"]
@@ -32,10 +32,9 @@ _MOST_FORMULA = 160
 
 def page(run_dir: Path, top: int) -> str:
     """The page of a run, whose search may still go on. Raises: StoreError if nothing can be shown yet."""
-    found = show_object(run_dir, top)
+    check_begun(run_dir)
     with StoreReader(run_dir) as reader, reader.snapshot():
-        facts = reader.meta("space")
-        space = SpaceSpec(facts["entry"], facts["settings"]).build()
+        found, space = shown(reader, top)
         rows, times = evaluated(reader), stage_times(reader)
         number = reader.winner()
         line = [] if number is None else lineage(reader, number)
@@ -80,26 +79,25 @@ def _head(found: JsonObject, run_dir: Path) -> list[str]:
 
 
 def _environment(run_dir: Path) -> list[str]:
-    """When, with what and on which machine the run began; nothing where that was not written."""
-    path = run_dir / "environment.json"
-    if not path.exists():
+    """When, with what and on which machine the run began; nothing where that cannot be read."""
+    try:
+        facts: dict[str, Any] = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
+        packages = [f"{name} {facts['packages'][name]}" for name in ("torch", "numpy") if facts["packages"].get(name)]
+        with_ = ", ".join([f"layersearch {facts['layersearch']}", f"Python {facts['python']}", *packages])
+        machine = f"{facts['cores']} cores of {facts['cpu'] or facts['platform']}"
+        return [f"begun {facts['started']} by {shlex.join(facts['command'])}", f"{with_}, on {machine}"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    packages = [f"{name} {facts['packages'][name]}" for name in ("torch", "numpy") if facts["packages"].get(name)]
-    with_ = ", ".join([f"layersearch {facts['layersearch']}", f"Python {facts['python']}", *packages])
-    machine = f"{facts['cores']} cores of {facts['cpu'] or facts['platform']}"
-    return [f"begun {facts['started']} by {' '.join(facts['command'])}", f"{with_}, on {machine}"]
 
 
 def _winner(found: JsonObject, run_dir: Path) -> list[str]:
     if not found["best"]:
         return ["<h2>Nothing evaluated yet</h2>", "<p>No candidate has passed the funnel so far.</p>"]
-    number = found["best"][0]["candidate"] if found["winner"] is None else found["winner"]
-    entry = next((e for e in found["best"] if e["candidate"] == number), found["best"][0])
+    entry = found["best"][0]
     selected = [f"<p>selected: {escape(entry['selected'])}</p>"] if "selected" in entry else []
     return [
         f"<h2>{escape(best_of(found))}</h2>",
-        f'<p class="pale">{escape(grids.origin(entry))}</p>',
+        f'<p class="pale">{escape(origin(entry["origin"], entry["known_as"]))}</p>',
         f"<pre>{escape(entry['formula'])}</pre>",
         *selected,
         "<p>Write it to a file:</p>",
@@ -169,7 +167,14 @@ def _key(marks: Iterable[Mark]) -> str:
 def _figures(found: JsonObject) -> list[str]:
     tables = [_table(grid) for grid in grids.numbers(found)]
     formulas = [
-        Row((grids.label(entry), grids.origin(entry), entry["formula"], entry.get("selected", "")))
+        Row(
+            (
+                grids.label(entry),
+                origin(entry["origin"], entry["known_as"]),
+                entry["formula"],
+                entry.get("selected", ""),
+            )
+        )
         for entry in found["best"]
     ]
     if not formulas:
@@ -204,7 +209,14 @@ def _lineage(line: Sequence[Candidate], judged: Judged, space: Space) -> list[st
         value = judged.value(dict(candidate.fitness))
         formula = _cut(space.formula(space.from_json(candidate.genome)))
         rows.append(
-            Row((f"#{candidate.number}", _origin(candidate), "-" if value is None else f"{value:.4f}", formula))
+            Row(
+                (
+                    f"#{candidate.number}",
+                    origin(candidate.origin, candidate.known_as),
+                    "-" if value is None else f"{value:.4f}",
+                    formula,
+                )
+            )
         )
     grid = Grid("", ("layer", "origin", f">{judged.name}", "formula"), tuple(rows))
     return [
@@ -240,12 +252,8 @@ def _kind(candidate: Candidate) -> str:
     return candidate.origin if candidate.origin in _ORIGINS else "other"
 
 
-def _origin(candidate: Candidate) -> str:
-    return grids.origin({"origin": candidate.origin, "known_as": candidate.known_as})
-
-
 def _named(candidate: Candidate) -> str:
-    return f"#{candidate.number} ({_origin(candidate)})"
+    return f"#{candidate.number} ({origin(candidate.origin, candidate.known_as)})"
 
 
 def _cut(text: str) -> str:

@@ -13,7 +13,7 @@ _NAMES = 128  # wide, for those of levels
 _LABEL_GAP = 13
 _FAR, _MOST_DECADES = 20, 2.5
 _OUTLIERS = 0.02
-"""Part of the marks, at the worse end, that may be drawn at the edge so that the others can be told apart."""
+"""Part of the marks and levels, at the worse end, that may be at the edge so that the others can be told apart."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ def chart(what: Chart) -> str:
     across = Axis([mark.x for mark in what.marks], _LEFT, right, what.from_zero)
     up = Axis(_shown(what), bottom, _TOP)
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(what.y_name)}">']
-    for value in up.ticks():
+    for value, text in _told(up.ticks()):
         y = up.at(value)
         parts.append(f'<path class="grid" d="M{_LEFT},{y:.1f} H{right}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>')
-    for value in across.ticks():
+        parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+    for value, text in _told(across.ticks()):
         x = across.at(value)
         parts.append(f'<path class="grid" d="M{x:.1f},{bottom} v4"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{_short(value)}</text>')
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{text}</text>')
     parts.append(f'<path class="axis" d="M{_LEFT},{_TOP} V{bottom} H{right}"/>')
     parts.append(
         f'<text class="name" x="{(_LEFT + right) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">'
@@ -115,11 +115,11 @@ def _levels(levels: Sequence[Level], up: Axis, right: float) -> list[str]:
     """Dashed lines; their names beside them, moved apart where they would overlap."""
     parts, last = [], -math.inf
     placed = sorted(levels, key=lambda level: up.at(level.y))
-    spare = len(placed) * _LABEL_GAP
+    gap = min(_LABEL_GAP, (_HEIGHT - _BOTTOM - _TOP) / max(1, len(placed)))
     for i, level in enumerate(placed):
         y = up.at(level.y)
-        lowest = _HEIGHT - _BOTTOM - spare + (i + 1) * _LABEL_GAP  # what is below it has room, too
-        last = max(last + _LABEL_GAP, min(y + 4, lowest))
+        lowest = _HEIGHT - _BOTTOM - (len(placed) - i - 1) * gap  # what is below it has room, too
+        last = max(last + gap, min(y + 4, lowest))
         parts.append(f'<path class="level" d="M{_LEFT},{y:.1f} H{right}"/>')
         parts.append(f'<text class="tick" x="{right + 6}" y="{last:.1f}">{escape(level.name[:20])}</text>')
     return parts
@@ -134,10 +134,11 @@ def _path(steps: Sequence[tuple[float, float]], across: Axis, up: Axis) -> str:
 
 
 def _shown(what: Chart) -> list[float]:
-    """The heights that are shown: of all but a few outliers at the worse end, and of all levels and steps."""
-    values = sorted((mark.y for mark in what.marks), reverse=what.higher_is_better)
+    """The heights that are shown: of all marks and levels but a few at the worse end, and of the last step."""
+    there = [*(mark.y for mark in what.marks), *(level.y for level in what.levels)]
+    values = sorted(there, reverse=what.higher_is_better)
     kept = values[: max(1, math.ceil(len(values) * (1 - _OUTLIERS)))]
-    return [*kept, *(level.y for level in what.levels), *(y for _, y in what.steps)]
+    return [*kept, *(y for _, y in what.steps[-1:])]
 
 
 def decades(low: float, high: float) -> list[float]:
@@ -164,5 +165,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(i * step, digits) for i in range(first, last + 1)]
 
 
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
+def _told(values: Sequence[float]) -> list[tuple[float, str]]:
+    """Ticks, each with its text: as short as tells it from the others."""
+    digits = next((d for d in range(3, 17) if len({f"{v:.{d}g}" for v in values}) == len(values)), 17)
+    return [(v, f"{v:,.0f}" if abs(v) >= 1000 and digits < 7 else f"{v:.{digits}g}") for v in values]

@@ -13,14 +13,14 @@ from layersearch.search.runs import resume_command, runs_dir_option
 from layersearch.search.store_reader import StoreReader
 from layersearch.search.store_schema import STORE_FILE
 from layersearch.spaces.catalog import SPACES
-from layersearch.spaces.contracts import JsonObject
+from layersearch.spaces.contracts import JsonObject, Space
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from layersearch.search.grids import Grid
 
-__all__ = ["best_of", "export_command", "json_text", "print_show", "show_object"]
+__all__ = ["best_of", "check_begun", "export_command", "json_text", "print_show", "show_object", "shown"]
 
 
 def show_object(run_dir: Path, top: int) -> JsonObject:
@@ -29,22 +29,30 @@ def show_object(run_dir: Path, top: int) -> JsonObject:
 
     Raises: StoreError if there is no store yet, or it cannot be read.
     """
+    check_begun(run_dir)
+    with StoreReader(run_dir) as reader, reader.snapshot():
+        return shown(reader, top)[0]
+
+
+def check_begun(run_dir: Path) -> None:
+    """Raises: StoreError if there is no store yet."""
     if not (run_dir / STORE_FILE).exists():
         raise StoreError(
             f"{run_dir.name} must have begun to be shown, but it has no store yet; begin by {resume_command(run_dir)}"
         )
-    with StoreReader(run_dir) as reader:
-        facts = reader.meta("space")
-        if facts is None:
-            raise StoreError(
-                f"{run_dir.name} must have begun to be shown, but its store is new; wait, or {resume_command(run_dir)}"
-            )
-        space = SpaceSpec(facts["entry"], facts["settings"]).build()
-        found = report_data.show(reader, space, top)
-        stages = list(dict.fromkeys(stage.name for stage in reader.stages()))
-        reasons = [{"stage": s, "reason": r, "candidates": n} for s, r, n in reader.rejections()]
-    facts = {"stages": stages, "reasons": reasons, "settings": [list(row) for row in space.describe()]}
-    return found | facts
+
+
+def shown(reader: StoreReader, top: int) -> tuple[JsonObject, Space]:
+    """The object and the space of a run. Raises: StoreError if it has not begun."""
+    facts = reader.meta("space")
+    if facts is None:
+        name, remedy = reader.run_dir.name, resume_command(reader.run_dir)
+        raise StoreError(f"{name} must have begun to be shown, but its store is new; wait, or {remedy}")
+    space = SpaceSpec(facts["entry"], facts["settings"]).build()
+    found = report_data.show(reader, space, top)
+    stages = list(dict.fromkeys(stage.name for stage in reader.stages()))
+    reasons = [{"stage": s, "reason": r, "candidates": n} for s, r, n in reader.rejections()]
+    return found | {"stages": stages, "reasons": reasons, "settings": [list(row) for row in space.describe()]}, space
 
 
 def json_text(value: Any) -> str:
@@ -89,7 +97,7 @@ def _print_tables(found: JsonObject) -> None:
     from rich.text import Text
 
     from layersearch.search import grids
-    from layersearch.search.tables import output
+    from layersearch.search.tables import origin, output
 
     console = output()
     console.print(Text(grids.head(found), style="bold"))
@@ -110,7 +118,7 @@ def _print_tables(found: JsonObject) -> None:
     for grid in grids.numbers(found):
         _print_grid(grid)
     for entry in found["best"]:
-        console.print(Text(f"{grids.label(entry)}  {grids.origin(entry)}", style="bold"))
+        console.print(Text(f"{grids.label(entry)}  {origin(entry['origin'], entry['known_as'])}", style="bold"))
         console.print(Text(f"    {entry['formula']}", overflow="fold"))
         if "selected" in entry:
             console.print(Text(f"    selected: {entry['selected']}", overflow="fold"))

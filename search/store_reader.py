@@ -59,7 +59,10 @@ class StoreReader:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All reads inside see the store at one moment."""
+        """All reads inside see the store at one moment; one snapshot inside another is of the same moment."""
+        if self._db.in_transaction:
+            yield
+            return
         self._db.execute("BEGIN")
         try:
             yield

@@ -12,7 +12,7 @@ from layersearch.search.candidate import Candidate
 from layersearch.search.rerank import mean_value
 from layersearch.spaces.contracts import Objective
 
-__all__ = ["candidate_cells", "objective_header", "objective_headers", "output", "plain_table"]
+__all__ = ["candidate_cells", "objective_header", "objective_headers", "origin", "output", "plain_table"]
 
 PIPE_WIDTH = 160
 
@@ -42,9 +42,17 @@ def candidate_cells(candidate: Candidate, objectives: Sequence[Objective]) -> li
     """Number, origin, fitness by objective, and mean over the objectives (larger is better)."""
     values = [f"{candidate.fitness[o.name]:.4f}" for o in objectives]
     mean = f"{mean_value(candidate.fitness, objectives):.4f}"
-    origin = f"{candidate.origin}: {candidate.known_as}" if candidate.known_as else candidate.origin
-    cells = [f"#{candidate.number}", origin, *values, mean]
+    cells = [f"#{candidate.number}", origin(candidate.origin, candidate.known_as), *values, mean]
     return [Text(cell) for cell in cells]
+
+
+def origin(of: str, known_as: str | None) -> str:
+    """Where a layer comes from, and the name it is known by; a baseline has a name of its own.
+
+    >>> origin("evolved", "bn-relu")
+    'evolved: bn-relu'
+    """
+    return f"{of}: {known_as}" if known_as and of != "baseline" else of
 
 
 def output() -> Console:

@@ -196,7 +196,8 @@ class TaskSettings(Settings):
     def _one_regulariser(self) -> Self:
         if self.decay and self.penalty:
             raise ValueError(
-                f"only one of task.decay and task.penalty can be above 0, got {self.decay:g} and {self.penalty:g}"
+                f"only one of task.decay and task.penalty can be above 0, got {self.decay:g} and {self.penalty:g}; "
+                "add --set task.decay=0"
             )
         return self
 

@@ -130,6 +130,8 @@ def done(out: Path) -> dict[tuple[str, str, float, int], dict[str, Any]]:
     if not out.exists():
         return {}
     rows = [json.loads(line) for line in out.read_text().splitlines() if line.endswith("}")]
+    if len({r["data"] for r in rows}) > 1:
+        raise SystemExit(f"{out} has rows of more than one data set; give each a file of its own")
     return {(r["model"], r["arm"], r["wanted"], r["seed"]): r for r in rows}
 
 
@@ -162,6 +164,8 @@ def main() -> None:
         data = load_ctr(given.data, given.data_dir)
         for row in plan(given.models, given.ratios, given.seeds):
             there = done(given.out)
+            if any(r["data"] != given.data for r in there.values()):
+                raise SystemExit(f"{given.out} has rows of another data set; give {given.data} a file of its own")
             if row.key in there:
                 continue
             learned = there.get((row.model, "optfs", row.ratio, row.seed))

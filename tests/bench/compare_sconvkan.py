@@ -82,7 +82,10 @@ def summary(results: Path) -> None:
     for data in dict.fromkeys(row["data"] for row in rows):
         ended = {(r["arm"], r["seed"]): r for r in rows if r["data"] == data and r["state"] == "passed"}
         names = list(dict.fromkeys(name for name, _ in ended))
-        seeds = sorted(set.intersection(*({s for n, s in ended if n == name} for name in names)))
+        seeds = sorted(set.intersection(*({s for n, s in ended if n == name} for name in names)) if names else ())
+        if SELECTING not in names or not seeds:
+            print(f"{data}: no seed has been trained with all arms")
+            continue
         table: dict[str, dict[str, object]] = {}
         for name in names:
             mine = [ended[name, seed] for seed in seeds]

@@ -149,7 +149,7 @@ def tables(rows: list[_Row], functions: list[str], seeds: list[int], protocol: P
     steps, init = protocol.steps, protocol.init
     wanted = [r for r in rows if r["function"] in functions and r["seed"] in seeds]
     own = [r for r in wanted if (r["steps"], r["init"]) == (steps, init)]
-    names = list(ABLATION) if ablation else ["skan", *protocol.others(500, 2)]
+    names = list(ABLATION) if ablation else list(dict.fromkeys(str(r["arm"]) for r in own))
     values = {
         (function, arm): [float(str(r["rmse"])) for r in own if r["function"] == function and r["arm"] == arm]
         for function in functions

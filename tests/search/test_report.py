@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -90,6 +91,30 @@ def test_a_run_that_has_evaluated_nothing(tmp_path: Path) -> None:
     assert "svg" not in read.tags
 
 
+def test_a_run_that_goes_on_is_told_at_one_moment(tmp_path: Path) -> None:
+    pages: list[str] = []
+
+    def look(event: object) -> None:
+        if (tmp_path / "a" / "run.sqlite").exists():
+            pages.append(page(tmp_path / "a", 3))
+
+    run_toy(tmp_path / "a", None, look, evaluations=6)
+    texts = [Page(text).text for text in pages[:: max(1, len(pages) // 10)]]
+    assert any("running" in part for part in texts[0])
+    for text in texts:
+        best = next((part for part in text if part.endswith(("is the best so far", "is the winner"))), None)
+        back = next((part for part in text if "steps back from" in part), None)
+        if best is not None and back is not None:
+            assert back.split(" from ")[1].startswith(best.split()[0] + " ")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"command": 3, "packages": {}}'])
+def test_a_broken_environment_is_left_out(tmp_path: Path, text: str) -> None:
+    run_toy(tmp_path / "a", evaluations=3)
+    (tmp_path / "a" / "environment.json").write_text(text)
+    assert not any(part.startswith("begun") for part in Page(page(tmp_path / "a", 3)).text)
+
+
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     assert toy_cli("evolve", "--space", "toy", "--backend", "inline", "--evaluations", "6", "--run", "a") == 0
@@ -128,9 +153,10 @@ def test_marks_are_where_their_values_are() -> None:
 @pytest.mark.parametrize("higher_is_better", [True, False])
 def test_few_bad_values_do_not_squeeze_the_others(higher_is_better: bool) -> None:
     sign = 1 if higher_is_better else -1
-    marks = [Mark(i, sign * (1 + 0.01 * i), "random", "") for i in range(99)]
-    chosen = chart(Chart("x", "y", (*marks, Mark(99, sign * -1e6, "random", "")), higher_is_better=higher_is_better))
-    heights = [y for _, y in places(chosen)]
+    marks = [Mark(i, sign * (1 + 0.01 * i), "random", "") for i in range(1, 100)]
+    steps = ((0.0, sign * -1e6), (1.0, sign * 1.01), (99.0, sign * 1.99))
+    what = Chart("x", "y", (*marks, Mark(0, sign * -1e6, "random", "")), (Level(sign * -1e9, "lost"),), steps)
+    heights = [y for _, y in places(chart(replace(what, higher_is_better=higher_is_better)))]
     assert max(heights[:99]) - min(heights[:99]) > 200
     assert all(0 <= y <= 340 for y in heights)
 
@@ -145,13 +171,14 @@ def test_errors_of_several_powers_of_ten_are_on_a_logarithmic_axis() -> None:
     assert re.findall(r'text-anchor="end">([^<]*)<', svg) == ["0.001", "0.01", "0.1", "1"]
 
 
-def test_names_of_levels_do_not_overlap_and_stay_inside() -> None:
-    levels = tuple(Level(1.0 + 1e-3 * i, f"level {i}") for i in range(12))
+@pytest.mark.parametrize(("n", "least"), [(12, 12.9), (40, 6.9)])
+def test_names_of_levels_are_apart_and_stay_inside(n: int, least: float) -> None:
+    levels = tuple(Level(1.0 + 1e-3 * i, f"level {i}") for i in range(n))
     svg = chart(Chart("x", "y", MARKS, levels))
-    at = [float(y) for y in re.findall(r'y="([\d.]+)">level', svg)]
-    assert len(at) == 12
-    assert min(b - a for a, b in itertools.pairwise(at)) >= 12
-    assert max(at) < 340
+    at = [float(y) for y in re.findall(r'y="(-?[\d.]+)">level', svg)]
+    assert len(at) == n
+    assert min(b - a for a, b in itertools.pairwise(at)) >= least
+    assert 0 < min(at) <= max(at) < 340
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3e-7, 2e-6), (0.0, 12345.0), (0.2417, 0.4189), (5.0, 5.5)])
@@ -163,6 +190,12 @@ def test_ticks_are_round_and_inside(low: float, high: float) -> None:
     steps = {float(f"{b - a:.6g}") for a, b in itertools.pairwise(found)}
     assert len(steps) == 1
     assert f"{steps.pop():.0e}"[0] in "125"
+
+
+def test_ticks_that_are_near_each_other_are_told_apart() -> None:
+    svg = chart(Chart("x", "y", tuple(Mark(i, 0.5 + 1e-9 * i, "seed", "") for i in range(5))))
+    texts = re.findall(r'text-anchor="end">([^<]*)<', svg)
+    assert len(set(texts)) == len(texts) > 2
 
 
 def test_one_mark_is_a_chart() -> None:

@@ -22,27 +22,30 @@ def best_values(evidence: Evidence, counts: NDArray[np.int64], n_kept: int) -> N
     effect, but how far that is from the one that fits all of them: ``½ Rᵀ I⁻¹ R`` with ``R = U - I δ``, where ``δ``
     solves ``Σ I δ = Σ U`` over those of its field that are left out. Who these are and what fits them is found in
     turns, as the clusters of k-means are, from three starts: the rarest are out; those of the smallest effect are; all
-    are. The best of what was seen on the way is returned, so that it costs no more than the first two do. (On Frappe
+    are. The best of what was seen on the way is kept, so that it costs no more than the first two do. (On Frappe
     rare items are nearly all of negatives: left out together they are told from others by being left out.)
     """
     never = torch.from_numpy(counts == 0).to(evidence.score.device)
     whole = gained(evidence.score, evidence.information)
     rarest_out = _largest(torch.from_numpy(counts).to(whole), never, n_kept)
-    all_out = torch.zeros_like(never)
-    best, least = rarest_out, _cost(evidence, rarest_out).sum()
-    for start in (rarest_out, _largest(whole, never, n_kept), all_out):
-        for kept, lost in _turns(evidence, never, n_kept, start):
-            if lost < least:
-                best, least = kept, lost
+    smallest_out, all_out = _largest(whole, never, n_kept), torch.zeros_like(never)
+    seen = [
+        (lost, kept)
+        for start in (rarest_out, smallest_out, all_out)
+        for kept, lost in _turns(evidence, never, n_kept, start)
+    ]
+    _, best = min(seen, key=lambda each: each[0])
     found: NDArray[np.bool_] = best.cpu().numpy()
     return found
 
 
-def _turns(evidence: Evidence, never: Tensor, n_kept: int, kept: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Choices and what they cost, from one on until they stay the same."""
+def _turns(evidence: Evidence, never: Tensor, n_kept: int, kept: Tensor) -> Iterator[tuple[Tensor, float]]:
+    """Choices of ``n_kept`` values and what they cost, in nats, from one on until they stay the same."""
     for _ in range(_MOST_ROUNDS):
-        before, kept = kept, _largest(_far(evidence, kept), never, n_kept)
-        yield kept, _cost(evidence, kept).sum()
+        far = _far(evidence, kept)
+        if int(kept.sum()) == n_kept:
+            yield kept, float(far.masked_fill(kept, 0.0).sum())
+        before, kept = kept, _largest(far, never, n_kept)
         if bool((kept == before).all()):
             return
 
@@ -54,11 +57,6 @@ def _largest(cost: Tensor, never: Tensor, n_kept: int) -> Tensor:
     return kept
 
 
-def _cost(evidence: Evidence, kept: Tensor) -> Tensor:
-    """What each value that is left out costs, in nats; ``[n]``."""
-    return _far(evidence, kept).masked_fill(kept, 0.0)
-
-
 def _far(evidence: Evidence, kept: Tensor) -> Tensor:
     """What each value would cost beside those that are left out, in nats; ``[n]``."""
     shared = _shared(evidence, ~kept)[evidence.field]
@@ -68,11 +66,7 @@ def _far(evidence: Evidence, kept: Tensor) -> Tensor:
 
 def _shared(evidence: Evidence, out: Tensor) -> Tensor:
     """Per field, the table row that fits best for all values that are left out; ``[m, w]``."""
-    width, n_fields = evidence.score.shape[1], int(evidence.field.max()) + 1
-    score = evidence.score.new_zeros(n_fields, width)
-    information = score.new_zeros(n_fields, width, width)
-    for field in range(n_fields):
-        these = out & (evidence.field == field)
-        score[field] = evidence.score[these].sum(0)
-        information[field] = evidence.information[these].sum(0)
-    return solved(information, score)
+    sizes = torch.bincount(evidence.field.cpu()).tolist()
+    score = torch.split(evidence.score * out.unsqueeze(-1), sizes)
+    information = torch.split(evidence.information * out[:, None, None], sizes)
+    return solved(torch.stack([part.sum(0) for part in information]), torch.stack([part.sum(0) for part in score]))

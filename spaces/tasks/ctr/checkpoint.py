@@ -16,6 +16,8 @@ from layersearch.spaces.tasks.ctr.learning import Learner, Score
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
+_ADDED = {"slowing": 1.0, "penalty": 0.0}
+"""Settings that the first checkpoints did not know: with these values they go on."""
 _ON_HOST = ("log_decay", "step")
 """State of optimisers that lies on the CPU wherever the parameter is."""
 
@@ -40,6 +42,7 @@ def write_checkpoint(learner: Learner) -> bytes:
         "best_auc": None if math.isinf(learner.best_auc) else learner.best_auc,
         "best_epoch": learner.best_epoch,
         "losses": learner.losses,
+        "rate": learner.rate,
         "cut": None if cut is None else [cut.auc, cut.log_loss],
         "training": _fingerprint(learner),
     }
@@ -74,6 +77,7 @@ def read_checkpoint(data: bytes, learner: Learner) -> None:
     learner.best_auc = -math.inf if progress["best_auc"] is None else progress["best_auc"]
     learner.best_epoch = progress["best_epoch"]
     learner.losses = progress["losses"]
+    learner.set_rate(progress.get("rate", learner.settings.lr))
     learner.cut_score = None if progress["cut"] is None else Score(*progress["cut"])
     start, best = _part(tensors, "start/"), _part(tensors, "best/")
     learner.start = _snapshot(start) if start else None
@@ -90,8 +94,10 @@ def read_checkpoint(data: bytes, learner: Learner) -> None:
 
 
 def _fingerprint(learner: Learner) -> str:
-    data = learner.data
-    about = [data.name, data.sizes, len(data.train), int(data.counts.max()), repr(learner.settings)]
+    data, settings = learner.data, repr(learner.settings)
+    for name, value in _ADDED.items():
+        settings = settings.replace(f", {name}={value!r}", "")
+    about = [data.name, data.sizes, len(data.train), int(data.counts.max()), settings]
     return hashlib.sha256(repr([*about, learner.seeds.run_seed]).encode()).hexdigest()[:16]
 
 

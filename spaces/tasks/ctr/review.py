@@ -34,7 +34,7 @@ class Evidence:
         score: ``U`` ``[n, w]``, by the first-order weight, if there is one, and the directions of embeddings.
         information: ``I`` ``[n, w, w]``.
         has_first: whether the first column is that of a first-order weight.
-        field: ``[n]``, of each value.
+        field: ``[n]``, of each value; those of a field are in a row.
     """
 
     score: Tensor

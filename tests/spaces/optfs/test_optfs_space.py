@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 from space_contract import SpaceContract
 
-from layersearch.errors import BadInputError, GenomeError
+from layersearch.errors import BadInputError, GenomeError, RecipeError
 from layersearch.spaces.contracts import ControlledSpace, TunableSpace
 from layersearch.spaces.optfs.choices import GATES_OF
+from layersearch.spaces.optfs.evaluate import learn_settings
 from layersearch.spaces.optfs.genome import OptFSGenome, genome_key
 from layersearch.spaces.optfs.published import DESIGNS
 from layersearch.spaces.optfs.settings import effective
@@ -115,6 +116,15 @@ def test_controls_of_products_are_of_the_share_of_their_gates() -> None:
     assert not space.controls(winner, {"ratio": 1.0, "pair_ratio": 1.0, "kept_product": 1.0})
     for genome in found.values():
         assert space.from_json(space.to_json(genome)) == genome
+
+
+def test_decay_and_penalty_exclude_each_other() -> None:
+    with pytest.raises(RecipeError, match=r"only one of task\.decay and task\.penalty.*add --set task\.decay=0"):
+        effective(None, "planted", None, "smoke", {"task.penalty": 0.05})
+    settings = effective(None, "planted", None, "smoke", {"task.penalty": 0.05, "task.decay": 0, "task.slowing": 0.1})
+    space = from_settings(settings)
+    learned = learn_settings(space.seeds()["optfs"], space.settings.task)
+    assert (learned.penalty, learned.decay, learned.slowing) == (0.05, 0, 0.1)
 
 
 def test_reviews_take_epochs_of_gates_on_values_alone() -> None:

@@ -62,7 +62,7 @@ def test_it_costs_no_more_than_simple_choices_and_little_more_than_the_best(seed
     rng = np.random.default_rng(seed)
     effects = (rng.normal(size=(10, 2)) + rng.choice([-1.5, 0.0], size=(10, 1))).tolist()
     counts = rng.integers(1, 100, 10)
-    found = evidence_of(effects, rng.uniform(1, 20, 10).tolist(), rng.integers(0, 2, 10).tolist())
+    found = evidence_of(effects, rng.uniform(1, 20, 10).tolist(), np.sort(rng.integers(0, 2, 10)).tolist())
     kept = best_values(found, counts, 6)
     assert kept.sum() == 6
     frequent = choice(10, np.argsort(-counts, kind="stable")[:6].tolist())
