@@ -272,7 +272,7 @@ def test_a_named_design_is_exported(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_prepared_sets(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ["--runs-dir", str(tmp_path), "--workers", "1", "--evaluations", "1", "--rerank-top", "0", "--json"]
     sets = ["search.models=[lr]", "search.reference=lr", "search.search_epochs=[2]", "search.rewind_epochs=[0]",
-            "task.epochs=1", "funnel.rerank_seeds=1"]  # fmt: skip
+            "task.reviews=0", "task.epochs=1", "funnel.rerank_seeds=1"]  # fmt: skip
     words = [word for pair in sets for word in ("--set", pair)]
     space = ["tune", "--space", "optfs", "--data", "movielens", "--preset", "small", "--data-dir", str(data_dir)]
     assert main([*space, *run, *words]) == 0
