@@ -1,6 +1,6 @@
 """How a run went, read from its store: what was evaluated when, where the time went, and where its winner came from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from layersearch.search.candidate import Candidate
@@ -30,7 +30,7 @@ class Judged:
     def maximize(self) -> bool:
         return self.only is None or self.only.maximize
 
-    def value(self, fitness: dict[str, float]) -> float | None:
+    def value(self, fitness: Mapping[str, float]) -> float | None:
         """None where an objective was not measured."""
         if any(o.name not in fitness for o in self.objectives):
             return None
@@ -73,7 +73,7 @@ def evaluated(reader: StoreReader) -> list[Evaluated]:
     for number, when in found.items():
         if number in counted:
             candidate = reader.candidate(number)
-            value = judged.value(dict(candidate.fitness))
+            value = judged.value(candidate.fitness)
             if value is not None:
                 rows.append(Evaluated(candidate, when, value))
     return rows

@@ -119,11 +119,10 @@ def _course(found: JsonObject, rows: Sequence[Evaluated], judged: Judged) -> lis
         if (value := judged.value(entry["fitness"])) is not None
     ]
     marks = [
-        Mark(
-            x, row.value, _kind(row.candidate), f"{_named(row.candidate)}: {row.value:.4f} after {x:,.1f} core-minutes"
-        )
+        Mark(x, row.value, row.candidate.origin,
+             f"{_named(row.candidate)}: {row.value:.4f} after {x:,.1f} core-minutes")
         for x, row in zip(minutes, rows, strict=True)
-    ]
+    ]  # fmt: skip
     name = f"{judged.name}{'' if judged.maximize else ' ↓'}"
     what = Chart("core-minutes of the search", name, tuple(marks), tuple(levels), tuple(steps), judged.maximize, True)
     return [
@@ -141,15 +140,15 @@ def _trade_offs(found: JsonObject, rows: Sequence[Evaluated]) -> list[str]:
     front = set(found["front"])
     charts = []
     for other in others:
-        shown = [
+        points = [
             (row.candidate.fitness, "front" if row.candidate.number in front else "other", _named(row.candidate))
             for row in sorted(rows, key=lambda row: row.candidate.number in front)
         ]
-        shown += [(entry["fitness"], "baseline", str(entry["name"])) for entry in found["baselines"]]
+        points += [(entry["fitness"], "baseline", str(entry["name"])) for entry in found["baselines"]]
         marks = [
             Mark(fitness[other.name], fitness[first.name], kind,
                  f"{name}: {first.name} {fitness[first.name]:.4f}, {other.name} {fitness[other.name]:.4g}")
-            for fitness, kind, name in shown
+            for fitness, kind, name in points
             if first.name in fitness and other.name in fitness
         ]  # fmt: skip
         what = Chart(objective_header(other), objective_header(first), tuple(marks), higher_is_better=first.maximize)
@@ -166,22 +165,14 @@ def _key(marks: Iterable[Mark]) -> str:
 
 def _figures(found: JsonObject) -> list[str]:
     tables = [_table(grid) for grid in grids.numbers(found)]
-    formulas = [
-        Row(
-            (
-                grids.label(entry),
-                origin(entry["origin"], entry["known_as"]),
-                entry["formula"],
-                entry.get("selected", ""),
-            )
-        )
-        for entry in found["best"]
-    ]
+    formulas = []
+    for entry in found["best"]:
+        where = origin(entry["origin"], entry["known_as"])
+        formulas.append(Row((grids.label(entry), where, entry["formula"], entry.get("selected", ""))))
     if not formulas:
         return []
-    best = Grid(
-        "", ("layer", "origin", "formula", "selected" if any(r.cells[3] for r in formulas) else ""), tuple(formulas)
-    )
+    selected = "selected" if any(row.cells[3] for row in formulas) else ""
+    best = Grid("", ("layer", "origin", "formula", selected), tuple(formulas))
     return ["<h2>Figures</h2>", *tables, "<h2>Best layers</h2>", _table(best, formula=2)]
 
 
@@ -206,18 +197,9 @@ def _lineage(line: Sequence[Candidate], judged: Judged, space: Space) -> list[st
         return []
     rows = []
     for candidate in line:
-        value = judged.value(dict(candidate.fitness))
+        value, where = judged.value(candidate.fitness), origin(candidate.origin, candidate.known_as)
         formula = _cut(space.formula(space.from_json(candidate.genome)))
-        rows.append(
-            Row(
-                (
-                    f"#{candidate.number}",
-                    origin(candidate.origin, candidate.known_as),
-                    "-" if value is None else f"{value:.4f}",
-                    formula,
-                )
-            )
-        )
+        rows.append(Row((f"#{candidate.number}", where, "-" if value is None else f"{value:.4f}", formula)))
     grid = Grid("", ("layer", "origin", f">{judged.name}", "formula"), tuple(rows))
     return [
         "<h2>Lineage</h2>",
@@ -246,10 +228,6 @@ def _table(grid: Grid, formula: int | None = None) -> str:
 
 def _class(right: bool) -> str:
     return " class=right" if right else ""
-
-
-def _kind(candidate: Candidate) -> str:
-    return candidate.origin if candidate.origin in _ORIGINS else "other"
 
 
 def _named(candidate: Candidate) -> str:

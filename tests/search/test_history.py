@@ -4,7 +4,6 @@ import itertools
 from pathlib import Path
 
 import pytest
-from toy_runs import run_toy
 
 from layersearch.search.history import Judged, evaluated, judged_by, lineage, stage_times
 from layersearch.search.rerank import mean_value
@@ -12,15 +11,8 @@ from layersearch.search.store_reader import StoreReader
 from layersearch.spaces.contracts import Objective
 
 
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("runs") / "toy-0001"
-    run_toy(path, rerank_top=2)
-    return path
-
-
-def test_evaluated_candidates_come_in_order_with_all_core_time_until_then(run_dir: Path) -> None:
-    with StoreReader(run_dir) as reader:
+def test_evaluated_candidates_come_in_order_with_all_core_time_until_then(finished_run: Path) -> None:
+    with StoreReader(finished_run) as reader:
         rows = evaluated(reader)
         numbers = [row.candidate.number for row in rows]
         stages = {stage.id for stage in reader.stages()}
@@ -38,8 +30,8 @@ def test_evaluated_candidates_come_in_order_with_all_core_time_until_then(run_di
         assert rows[-1].core_s <= reader.search_core_s()
 
 
-def test_stages_have_their_runs_and_time(run_dir: Path) -> None:
-    with StoreReader(run_dir) as reader:
+def test_stages_have_their_runs_and_time(finished_run: Path) -> None:
+    with StoreReader(finished_run) as reader:
         times = {time.stage: time for time in stage_times(reader)}
         everyone = [*reader.candidates(), *reader.baselines()]
         results = [result for c in everyone for result in reader.results(c.number)]
@@ -51,8 +43,8 @@ def test_stages_have_their_runs_and_time(run_dir: Path) -> None:
     assert 0 < times["quality"].n_passed < times["quality"].n_runs
 
 
-def test_a_line_goes_back_by_first_parents(run_dir: Path) -> None:
-    with StoreReader(run_dir) as reader:
+def test_a_line_goes_back_by_first_parents(finished_run: Path) -> None:
+    with StoreReader(finished_run) as reader:
         youngest = max(n for n in reader.evaluated() if reader.candidate(n).parents)
         line = lineage(reader, youngest)
     assert line[0].number == youngest

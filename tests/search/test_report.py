@@ -47,15 +47,8 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("runs") / "toy-0001"
-    run_toy(path, rerank_top=2)
-    return path
-
-
-def test_the_page_says_what_show_says(run_dir: Path) -> None:
-    found, read = show_object(run_dir, 5), Page(page(run_dir, 5))
+def test_the_page_says_what_show_says(finished_run: Path) -> None:
+    found, read = show_object(finished_run, 5), Page(page(finished_run, 5))
     text = set(read.text)
     cells = {cell for grid in grids.numbers(found) for row in grid.rows for cell in row.cells if cell}
     cells |= {cell for row in grids.of_funnel(found).rows for cell in row.cells if cell}
@@ -67,8 +60,8 @@ def test_the_page_says_what_show_says(run_dir: Path) -> None:
     assert read.tags.count("circle") == 2 * found["counts"]["evaluated"] + len(found["baselines"])
 
 
-def test_it_needs_nothing_but_itself(run_dir: Path) -> None:
-    text = page(run_dir, 5)
+def test_it_needs_nothing_but_itself(finished_run: Path) -> None:
+    text = page(finished_run, 5)
     read = Page(text)
     assert not {name for name, _ in read.attributes} & {"src", "href", "onload", "onclick"}
     assert "script" not in read.tags

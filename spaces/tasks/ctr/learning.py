@@ -74,7 +74,6 @@ class Learner:
         phase: ``search``, ``retrain`` or ``done``.
         step: steps done in this phase.
         history: per finished epoch its phase, mean loss, validation AUC and kept ratio.
-        rate: of the weights, as retraining slows it; reviews have rates of their own.
     """
 
     def __init__(
@@ -131,7 +130,6 @@ class Learner:
         self.best: Rewind | None = None
         self.best_auc, self.best_epoch = -math.inf, 0
         self.losses = 0.0
-        self.rate = settings.lr
         self._unread: list[Tensor] = []
         self.cut_score: Score | None = None
         self.controller = None if settings.ratio is None else RatioController(settings.ratio)
@@ -305,19 +303,20 @@ class Learner:
                 self.best.restore(self.model)
             self.phase = "done"
 
+    @property
+    def rate(self) -> float:
+        """Of the weights, at their last step or, after an epoch, at the next one."""
+        return float(self.dense_optimiser.param_groups[0]["lr"])
+
     def set_rate(self, rate: float) -> None:
         """From the next step on."""
-        self.rate = rate
-        self._step_at(rate)
-
-    def _step_at(self, rate: float) -> None:
         for optimiser in (self.table_optimiser, self.dense_optimiser):
             for group in optimiser.param_groups:
                 group["lr"] = rate
 
     def _settle(self) -> None:
         """Rates of the weights fall to 0 within each epoch: a review needs weights that stand still."""
-        self._step_at(self.rate * (1 - (self.step % self.steps_per_epoch) / self.steps_per_epoch))
+        self.set_rate(self.settings.lr * (1 - (self.step % self.steps_per_epoch) / self.steps_per_epoch))
 
     @torch.no_grad()
     def _review(self) -> None:

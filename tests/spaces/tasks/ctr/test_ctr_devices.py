@@ -69,6 +69,14 @@ def assert_close(one: Learner, other: Learner, rtol: float = 1e-3, atol: float =
         assert torch.equal(gates.selected().cpu(), other.gates.gates[name].selected().cpu())
 
 
+def same_elsewhere(here: Learner) -> Learner:
+    """The training of ``here`` on the other device, which must have come to the same."""
+    there = Learner(here.data, here.settings, 1, placed=Placed(here.data, ELSEWHERE))
+    there.run()
+    assert_close(there, here)
+    return there
+
+
 @pytest.mark.parametrize(
     ("model", "relaxation"),
     sorted({*zip(MODELS, itertools.cycle(RELAXATIONS)), *(("fm", relaxation) for relaxation in RELAXATIONS)}),
@@ -80,9 +88,7 @@ def test_every_training_can_be_done_elsewhere(model: str, relaxation: str, data:
     here = Learner(data, settings, 1)
     here.run()
     with elsewhere():
-        there = Learner(data, settings, 1, placed=Placed(data, ELSEWHERE))
-        there.run()
-        assert_close(there, here)
+        there = same_elsewhere(here)
         assert {p.device for p in (*there.model.parameters(), *there.gates.parameters())} == {ELSEWHERE}
         pruned = there.pruned()
         assert pruned.table.weight.device == ELSEWHERE
@@ -94,9 +100,7 @@ def test_a_ratio_reviewed_and_a_penalty_can_be_had_elsewhere(data: CTRData, cpu_
     here = Learner(data, settings, 1)
     here.run()
     with elsewhere():
-        there = Learner(data, settings, 1, placed=Placed(data, ELSEWHERE))
-        there.run()
-        assert_close(there, here)
+        same_elsewhere(here)
 
 
 def steps_waited_for(learner: Learner, waits: Counter[str]) -> dict[str, int]:
